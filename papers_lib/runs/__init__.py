@@ -1,0 +1,1 @@
+"""A run: spec -> worker process -> result; the store, the executor, and strict papermill."""

@@ -1,0 +1,74 @@
+"""What a run is, and the two hashes that name it.
+
+`identity` says what was asked: function, settings (defaults and seed included), data, and the runs
+that it starts from. `key` adds the fingerprint of the code that computes it. Device, slots, places
+and labels are provenance and in neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from papers_lib.runs.fingerprint import code_fingerprint
+from papers_lib.settings import Frozen
+
+
+class Data(Frozen):
+    """A data set as a run sees it: its name, where it lies, and what is in it."""
+
+    name: str
+    root: str = ""
+    fingerprint: str = ""
+    stand_in: bool = False
+
+
+class RunSpec(Frozen):
+    """One run of one function. `settings` is plain JSON and complete: no default is left out."""
+
+    paper: str
+    function: str  # "package.module:function", resolved by name in the worker
+    profile: str
+    settings: dict[str, Any]
+    data: Data
+    needs: tuple[RunSpec, ...] = ()
+    label: str = ""
+    device: str = "auto"
+    folder: str = ""  # set by the store when the run starts
+
+    @property
+    def seed(self) -> int:
+        """The seed, which is one of the settings."""
+        return int(self.settings["seed"])
+
+    def asked(self, fingerprint: bool = True) -> dict[str, Any]:
+        """What can change the result, code apart; `fingerprint=False` leaves the data's hash out."""
+        return {
+            "function": self.function,
+            "settings": self.settings,
+            "data": [self.data.name, self.data.stand_in]
+            + ([self.data.fingerprint] if fingerprint else []),
+            "needs": [need.asked(fingerprint) for need in self.needs],
+        }
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of what was asked, by the data's name: how the ledger finds a row."""
+        return _sha(self.asked(fingerprint=False))
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of what was asked, the data's fingerprint and the code's: the run's folder."""
+        return _sha([self.asked(), self.code])
+
+    @property
+    def code(self) -> str:
+        """Fingerprint of the code behind `function`: what its package's `training` module imports."""
+        package = self.function.partition(":")[0].rpartition(".")[0]
+        return code_fingerprint(f"{package}.training")
+
+
+def _sha(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
