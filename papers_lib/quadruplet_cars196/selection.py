@@ -1,0 +1,416 @@
+"""Selection of quadruplets over a whole set of embeddings (Karaman et al., Section 3.3).
+
+    random      P, M and N uniform under the class constraints (the baseline, reference [9])
+    method_1    N nearest to R; P and M nearest *to N* among those outside the sphere (3.3.1)
+    method_2    N nearest to R; P and M nearest *to R* among those outside the sphere (3.3.2)
+
+and two controls that the paper lacks: `nearest_sibling` (Method 2, but M is the sibling nearest to
+R) and `furthest_positive` (Method 2, but P is the furthest of R's class). The sphere has centre R
+and radius D_RN; outside is strictly outside; of equally near candidates the lowest index wins.
+
+Everything is compared on −D²/2 = a·b − |a|²/2 − |b|²/2, larger is nearer, so that embeddings need
+not have length 1, though the paper's losses ask for it. No N×N matrix ever exists. For the whole
+set the rows are ordered by coarse type; each pair of types is multiplied once and gives the nearest
+row and the nearest column at the same time, which halves the work of a full product.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+
+Method = Literal["random", "method_1", "method_2", "nearest_sibling", "furthest_positive"]
+Sibling = Literal["union", "random"]
+Fallback = Literal["furthest_inside", "drop"]
+NoSibling = Literal["skip", "mask"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+NEVER = -torch.inf
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The quadruplets of M anchors, in the order of the anchors, and how they came about.
+
+    Attributes:
+        quadruplets: [M, 4] rows of the features: R (anchor), P (X^{P+}), M (X^{P-}), N.
+        positive_fallback: [M] bool, no P lay outside the sphere: the furthest inside was taken.
+        sibling_fallback: [M] bool, the same for M.
+        valid: [M] bool, False where R has no sibling (`no_sibling="mask"`); its M is R itself.
+        left_out: anchors without a quadruplet: `no_positive` (only image of its class),
+            `no_sibling` (only class of its type), `dropped` (Method 1 with `m1_fallback="drop"`).
+    """
+
+    quadruplets: Tensor
+    positive_fallback: Tensor
+    sibling_fallback: Tensor
+    valid: Tensor
+    left_out: dict[str, int]
+
+    @property
+    def fallback_counts(self) -> dict[str, int]:
+        """How often the fallback chose P and M, and how many anchors were left out and why."""
+        positive, sibling = int(self.positive_fallback.sum()), int(self.sibling_fallback.sum())
+        return {"positive": positive, "sibling": sibling, **self.left_out}
+
+
+@torch.no_grad()
+def select(
+    features: Tensor,
+    fine: Tensor,
+    coarse: Tensor,
+    method: Method = "method_2",
+    *,
+    anchors: Tensor | Sequence[int] | None = None,
+    sibling: Sibling = "union",
+    m1_fallback: Fallback = "furthest_inside",
+    no_sibling: NoSibling = "skip",
+    generator: torch.Generator | None = None,
+    chunk: int = 1024,
+) -> Selection:
+    """Choose P, M and N for every anchor. Whole set, batch, or a few anchors against the set.
+
+    Args:
+        features: [N, d] embeddings, normalised by the caller; half and bfloat16 are computed in
+            float32. On any device; the result lies there too.
+        fine, coarse: [N] integer labels; each fine class lies in one coarse type.
+        method: see the module's head.
+        anchors: rows to use as R, in this order (default: all rows).
+        sibling: `"union"` searches all sibling classes for M; `"random"` first draws one of them
+            for each anchor, the literal reading of 3.3.2.
+        m1_fallback: the paper gives Method 1 no fallback; `"drop"` leaves such anchors out.
+        no_sibling: an anchor whose type has one class is skipped, or kept with `valid` False.
+        generator: CPU generator for `"random"` draws (default: torch's global one).
+        chunk: working memory is a few matrices of chunk × chunk; the result does not depend on it.
+
+    Raises:
+        PapersError: lengths that differ, an unknown option, a fine class in two types, a single
+            coarse type, anchors out of range, or features that are not finite.
+    """
+    _check(features, fine, coarse, method, sibling, m1_fallback, no_sibling, chunk)
+    labels = _labels(fine.to(features.device), coarse.to(features.device))
+    rows, left_out = _usable(labels, _anchors(anchors, labels), no_sibling)
+    if method == "random":
+        return _random(labels, rows, sibling, generator, left_out)
+    drawn = None if sibling == "union" else _draw_class(labels, rows, _uniform(rows, generator))
+    space = _space(features, labels)
+    by = _by_types if 2 * len(rows) > len(fine) > chunk else _by_rows
+    found = by(space, rows, drawn, method, chunk)
+    return _assemble(labels, rows, found, left_out, method == "method_1" and m1_fallback == "drop")
+
+
+# Labels ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labels as 0, 1, 2, …, and how many share them; all tensors are [N] unless said."""
+
+    fine: Tensor
+    coarse: Tensor
+    class_size: Tensor
+    type_size: Tensor
+    type_of_class: Tensor  # [classes]
+
+
+def _labels(fine: Tensor, coarse: Tensor) -> _Labels:
+    fine_names, fine, class_sizes = torch.unique(fine, return_inverse=True, return_counts=True)
+    _, coarse, type_sizes = torch.unique(coarse, return_inverse=True, return_counts=True)
+    if len(type_sizes) < 2:
+        raise PapersError("all images are of one coarse type, so none has a negative; use finer types")
+    type_of_class = torch.empty_like(fine_names, dtype=torch.long)
+    type_of_class[fine] = coarse
+    split = type_of_class[fine] != coarse
+    if split.any():
+        name = fine_names[fine[split][0]].item()
+        raise PapersError(f"fine class {name} lies in two coarse types; give each class one type")
+    return _Labels(fine, coarse, class_sizes[fine], type_sizes[coarse], type_of_class)
+
+
+def _anchors(anchors: Tensor | Sequence[int] | None, labels: _Labels) -> Tensor:
+    count, device = len(labels.fine), labels.fine.device
+    if anchors is None:
+        return torch.arange(count, device=device)
+    rows = torch.as_tensor(anchors, dtype=torch.long, device=device)
+    if len(rows) and (rows.min() < 0 or rows.max() >= count):
+        raise PapersError(f"anchors must lie in 0…{count - 1}, the rows of the features")
+    return rows
+
+
+def _usable(labels: _Labels, rows: Tensor, no_sibling: str) -> tuple[Tensor, dict[str, int]]:
+    """The anchors that can have a quadruplet, and why the others cannot."""
+    alone = labels.class_size[rows] == 1
+    only = (labels.class_size == labels.type_size)[rows] & ~alone & (no_sibling == "skip")
+    left_out = {"no_positive": int(alone.sum()), "no_sibling": int(only.sum()), "dropped": 0}
+    return rows[~alone & ~only], left_out
+
+
+# Random members ----------------------------------------------------------------------------------
+
+
+def _uniform(rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One number in [0, 1) a row, drawn on the CPU so that every device draws the same."""
+    return torch.rand(len(rows), generator=generator, dtype=torch.float64).to(rows.device)
+
+
+def _draw_class(labels: _Labels, rows: Tensor, u: Tensor) -> Tensor:
+    """A sibling class for each row, uniform over the other classes of its type; its own if none."""
+    by_type = labels.type_of_class.argsort(stable=True)  # classes, type after type
+    count = labels.type_of_class.bincount()
+    start = count.cumsum(0) - count
+    own, kind = labels.fine[rows], labels.coarse[rows]
+    place = by_type.argsort()[own] - start[kind]
+    step = 1 + (u * (count[kind] - 1)).long()
+    return by_type[start[kind] + (place + step) % count[kind]]
+
+
+def _random(
+    labels: _Labels,
+    rows: Tensor,
+    sibling: str,
+    generator: torch.Generator | None,
+    left_out: dict[str, int],
+) -> Selection:
+    """Uniform members: with the rows ordered by type and class, each set is a slice or two."""
+    order = (labels.coarse * (labels.fine.max() + 1) + labels.fine).argsort(stable=True)
+    place = order.argsort()
+    sizes, types = labels.fine.bincount(), labels.coarse.bincount()
+    type_start = types.cumsum(0) - types
+    class_start = place.new_full(sizes.shape, len(place)).scatter_reduce(0, labels.fine, place, "amin")
+    own, kind = labels.fine[rows], labels.coarse[rows]
+    start, size = class_start[own], sizes[own]
+
+    p = start + (_uniform(rows, generator) * (size - 1)).long()
+    p = p + (p >= place[rows])  # jump over R
+    n = (_uniform(rows, generator) * (len(place) - types[kind])).long()
+    n = n + types[kind] * (n >= type_start[kind])  # jump over R's type
+    if sibling == "random":
+        drawn = _draw_class(labels, rows, _uniform(rows, generator))
+        m = class_start[drawn] + (_uniform(rows, generator) * sizes[drawn]).long()
+    else:
+        m = type_start[kind] + (_uniform(rows, generator) * (types[kind] - size)).long()
+        m = m + size * (m >= start)  # jump over R's class
+        m = m.clamp(max=len(place) - 1)  # no sibling at all: `_assemble` puts R there
+    none = torch.zeros_like(rows, dtype=torch.bool)
+    return _assemble(labels, rows, _Found(order[p], order[m], order[n], none, none), left_out)
+
+
+# Nearest members ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """For each anchor the rows of P, M and N, and whether P and M are fallbacks."""
+
+    p: Tensor
+    m: Tensor
+    n: Tensor
+    p_fallback: Tensor
+    m_fallback: Tensor
+
+
+@dataclass(frozen=True)
+class _Space:
+    """The points that are compared: vectors, half squared norms and labels."""
+
+    x: Tensor  # [N, d]
+    half: Tensor  # [N] |x|²/2
+    fine: Tensor
+    coarse: Tensor
+
+    def scores(self, rows: Tensor | slice, columns: slice, out: Tensor) -> Tensor:
+        """−D²/2 between rows and columns, written to the front of the flat buffer `out`."""
+        a, b = self.x[rows], self.x[columns]
+        block = out[: len(a) * len(b)].view(len(a), len(b))
+        torch.add(self.half[rows][:, None], self.half[columns], out=block)
+        return block.addmm_(a, b.T, beta=-1)
+
+    def take(self, order: Tensor) -> _Space:
+        """The same points in another order."""
+        return _Space(self.x[order], self.half[order], self.fine[order], self.coarse[order])
+
+
+def _space(features: Tensor, labels: _Labels) -> _Space:
+    x = features if features.dtype == torch.float64 else features.float()
+    half = torch.cat([part.square().sum(1) / 2 for part in torch.split(x, 1024)])
+    if not half.isfinite().all():
+        raise PapersError("features hold NaN or infinity; the network diverged or the input is broken")
+    return _Space(x, half, labels.fine, labels.coarse)
+
+
+def _by_rows(space: _Space, rows: Tensor, drawn: Tensor | None, method: str, chunk: int) -> _Found:
+    """A few anchors against all points: one block of rows gives N, P and M."""
+    count = len(space.half)
+    step = max(1, chunk * chunk // count)
+    everything = slice(0, count)
+    near, toward = space.half.new_empty(2, step * count)
+    parts: list[tuple[Tensor, ...]] = []
+    for some in _slices(0, len(rows), step):
+        r = rows[some]
+        s = space.scores(r, everything, near)
+        other = space.coarse != space.coarse[r, None]
+        s_n, n = s.masked_fill(~other, NEVER).max(1)
+        t = space.scores(n, everything, toward) if method == "method_1" else s
+        same, sibling = _members(space, r, everything, None if drawn is None else drawn[some])
+        parts.append((n, *_positives(s, t, s_n, same, sibling & ~other, method)))
+    n, p, m, p_fallback, m_fallback = _concatenate(parts, rows)
+    return _Found(p, m, n, p_fallback, m_fallback)
+
+
+def _by_types(space: _Space, rows: Tensor, drawn: Tensor | None, method: str, chunk: int) -> _Found:
+    """All or most anchors: points ordered by type, N from pairs of types, P and M within a type."""
+    order = space.coarse.argsort(stable=True)
+    kinds = _type_slices(space.coarse)
+    space = space.take(order)
+    nearest, negative = _negatives(space, kinds, order, chunk)
+    place = order.argsort()
+    buffers = space.half.new_empty(2, chunk * chunk + len(order))
+    parts: list[tuple[Tensor, ...]] = []
+    slots = []
+    for kind in kinds:
+        inside = (place[rows] >= kind.start) & (place[rows] < kind.stop)
+        slot = inside.nonzero()[:, 0]
+        step = max(1, chunk * chunk // (kind.stop - kind.start))
+        for some in _slices(0, len(slot), step):
+            at = slot[some]
+            r = place[rows[at]]
+            s = space.scores(r, kind, buffers[0])
+            n = negative[r]
+            t = space.scores(place[n], kind, buffers[1]) if method == "method_1" else s
+            same, sibling = _members(space, r, kind, None if drawn is None else drawn[at])
+            p, m, *fallbacks = _positives(s, t, nearest[r], same, sibling, method)
+            parts.append((n, order[kind.start + p], order[kind.start + m], *fallbacks))
+            slots.append(at)
+    back = torch.cat(slots).argsort() if slots else rows
+    n, p, m, p_fallback, m_fallback = (part[back] for part in _concatenate(parts, rows))
+    return _Found(p, m, n, p_fallback, m_fallback)
+
+
+def _negatives(space: _Space, kinds: list[slice], order: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """For each point, its nearest of another type: the score, and its index in `order`.
+
+    Scores are symmetric, so a block of type a against type b serves the rows and the columns.
+    """
+    best = torch.full_like(space.half, NEVER)
+    index = torch.zeros_like(order)
+    out = space.half.new_empty(chunk * chunk)
+    for a, b in itertools.combinations(kinds, 2):
+        for rows in _slices(a.start, a.stop, chunk):
+            for columns in _slices(b.start, b.stop, chunk):
+                block = space.scores(rows, columns, out)
+                for side, (value, at), first in (
+                    (rows, block.max(1), columns.start),
+                    (columns, block.max(0), rows.start),
+                ):
+                    found = order[first + at]
+                    tie = (value == best[side]) & (found < index[side])
+                    better = (value > best[side]) | tie
+                    best[side] = torch.where(better, value, best[side])
+                    index[side] = torch.where(better, found, index[side])
+    return best, index
+
+
+def _members(space: _Space, rows: Tensor, columns: slice, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
+    """[rows, columns] bool: may the column be P, may it be M? Types are left to the caller."""
+    fine = space.fine[columns]
+    same = fine == space.fine[rows, None]
+    sibling = ~same if drawn is None else (fine == drawn[:, None]) & ~same
+    same[torch.arange(len(rows), device=rows.device), rows - columns.start] = False  # R itself
+    return same, sibling
+
+
+def _positives(
+    s: Tensor, t: Tensor, s_n: Tensor, same: Tensor, sibling: Tensor, method: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Columns of P and M, and where each is a fallback.
+
+    Args:
+        s: [rows, columns] nearness to R.
+        t: [rows, columns] nearness to what the method wants to be near: N in Method 1, else R.
+        s_n: [rows] nearness of N to R: the sphere.
+    """
+    outside = s < s_n[:, None]
+    if method == "furthest_positive":
+        p, p_fallback = _furthest(s, same), torch.zeros_like(s_n, dtype=torch.bool)
+    else:
+        p, p_fallback = _nearest_outside(s, t, outside, same)
+    if method == "nearest_sibling":
+        m = s.masked_fill(~sibling, NEVER).argmax(1)
+        m_fallback = torch.zeros_like(p_fallback)
+    else:
+        m, m_fallback = _nearest_outside(s, t, outside, sibling)
+    return p, m, p_fallback, m_fallback
+
+
+def _nearest_outside(s: Tensor, t: Tensor, outside: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """The member outside the sphere with the highest `t`; where none is, the furthest inside."""
+    value, column = t.masked_fill(~(outside & members), NEVER).max(1)
+    fallback = value == NEVER
+    stuck = fallback.nonzero()[:, 0]
+    column[stuck] = _furthest(s[stuck], members[stuck])
+    return column, fallback
+
+
+def _furthest(s: Tensor, members: Tensor) -> Tensor:
+    return s.masked_fill(~members, torch.inf).argmin(1)
+
+
+# Putting together --------------------------------------------------------------------------------
+
+
+def _assemble(
+    labels: _Labels, rows: Tensor, found: _Found, left_out: dict[str, int], drop: bool = False
+) -> Selection:
+    valid = (labels.class_size < labels.type_size)[rows]
+    m = torch.where(valid, found.m, rows)
+    quadruplets = torch.stack((rows, found.p, m, found.n), 1)
+    m_fallback = found.m_fallback & valid
+    keep = ~(found.p_fallback | m_fallback) if drop else torch.ones_like(valid)
+    left_out = {**left_out, "dropped": int((~keep).sum())}
+    return Selection(quadruplets[keep], found.p_fallback[keep], m_fallback[keep], valid[keep], left_out)
+
+
+def _concatenate(parts: list[tuple[Tensor, ...]], rows: Tensor) -> tuple[Tensor, ...]:
+    none = rows.bool()  # of no anchors; never used otherwise
+    return tuple(map(torch.cat, zip(*parts, strict=True))) or (rows, rows, rows, none, none)
+
+
+def _slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(at, min(at + step, stop)) for at in range(start, stop, step))
+
+
+def _type_slices(coarse: Tensor) -> list[slice]:
+    stops = coarse.bincount().cumsum(0).tolist()
+    return [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
+
+
+def _check(
+    features: Tensor,
+    fine: Tensor,
+    coarse: Tensor,
+    method: str,
+    sibling: str,
+    m1_fallback: str,
+    no_sibling: str,
+    chunk: int,
+) -> None:
+    for name, value, known in (
+        ("method", method, METHODS),
+        ("sibling", sibling, get_args(Sibling)),
+        ("m1_fallback", m1_fallback, get_args(Fallback)),
+        ("no_sibling", no_sibling, get_args(NoSibling)),
+    ):
+        if value not in known:
+            raise PapersError(f"{name} is '{value}'; it must be one of {', '.join(known)}")
+    if features.ndim != 2 or fine.shape != coarse.shape or fine.shape != features.shape[:1]:
+        shapes = ", ".join(str(tuple(t.shape)) for t in (features, fine, coarse))
+        raise PapersError(f"features, fine and coarse are {shapes}; they must be [N, d], [N], [N]")
+    if chunk < 1:
+        raise PapersError(f"chunk is {chunk}; it must be 1 or more")
