@@ -1,0 +1,147 @@
+"""A figure as data: drawn from a data frame without global state, the same bytes for the same data.
+
+Notebook checkers do not compare pictures, so a figure's text carries a fingerprint of the CSV that it
+was drawn from; whoever cannot see the picture has its alt text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.table import check_name, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+    from pandas import DataFrame
+
+STYLE = Path(__file__).with_name("papers.mplstyle")
+DPI = 110
+MAX_PNG_BYTES = 120 * 1024
+DIGITS = 6  # significant digits of the CSV, and so of what is drawn
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Figure:
+    """A named figure. `draw(canvas, data)` gets an empty matplotlib Figure and the data.
+
+    The data are rounded to six significant digits first, so that the picture, its CSV and its
+    fingerprint say the same. `size` is in inches.
+
+    Raises:
+        PapersError: no alt text, or a name that is no file name.
+    """
+
+    name: str
+    title: str
+    alt: str
+    data: DataFrame
+    draw: Callable[[Canvas, DataFrame], object]
+    badge: str = ""
+    footer: str = ""
+    size: tuple[float, float] = (6.4, 4.0)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not self.alt.strip():
+            raise PapersError(f"figure {self.name} has no alt text; say what it shows in a sentence")
+        object.__setattr__(self, "data", _rounded(self.data))
+
+    def csv(self) -> str:
+        """The data that the picture shows."""
+        return str(self.data.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the CSV."""
+        return hashlib.sha256(self.csv().encode()).hexdigest()[:12]
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture at 110 dpi; in 256 colours if it were over 120 KB otherwise."""
+        image = self._render("png", dpi=DPI, metadata={"Software": None})
+        return image if len(image) <= MAX_PNG_BYTES else _fewer_colours(self.name, image)
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The picture as vectors, its text as text, its alt text as description."""
+        words = {"Date": None, "Creator": None, "Title": self.title, "Description": self.alt}
+        return self._render("svg", metadata=words)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `<name>.png`, `<name>.svg` and `<name>.csv` into `folder`, each whole or not at all."""
+        contents = {".png": self.png, ".svg": self.svg, ".csv": self.csv().encode()}
+        return save(folder, self.name, contents)
+
+    def __repr__(self) -> str:
+        """Name, title, badge, alt text and the fingerprint of the data."""
+        badge = f" [{self.badge}]" if self.badge else ""
+        lines = [f"{self.name}: {self.title}{badge}", self.alt, f"data {self.fingerprint}"]
+        return "\n".join([*lines, self.footer] if self.footer else lines)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[Any, Any]:
+        image = base64.b64encode(self.png).decode()
+        return {"image/png": image, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
+
+    def _render(self, kind: str, **options: Any) -> bytes:
+        import matplotlib.style
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Canvas
+
+        out = io.BytesIO()
+        with matplotlib.style.context(["default", STYLE]):
+            canvas = Canvas(figsize=self.size, layout="constrained")
+            FigureCanvasAgg(canvas)
+            self._write_words(canvas)
+            self.draw(canvas, self.data.copy())
+            canvas.savefig(out, format=kind, **options)
+        return out.getvalue()
+
+    def _write_words(self, canvas: Canvas) -> None:
+        """Title and badge above, footer below, and the room between them for the drawing."""
+        width, height = self.size
+        top = [(self.title, 11.0, "#000000"), (self.badge, 7.5, "#A34700")]
+        y = 1.0
+        for text, points, colour in top:
+            lines = _wrap(text, width, points)
+            if lines:
+                canvas.text(0.01, y - 0.01, "\n".join(lines), size=points, color=colour, va="top", ha="left")
+            y -= len(lines) * points * 1.4 / 72 / height
+        foot = _wrap(self.footer, width, 6.5)
+        canvas.text(0.01, 0.01, "\n".join(foot), size=6.5, color="#555555", va="bottom", ha="left")
+        bottom = len(foot) * 6.5 * 1.4 / 72 / height + 0.01
+        engine: Any = canvas.get_layout_engine()
+        engine.set(rect=(0, bottom, 1, y - 0.02 - bottom))
+
+
+def _wrap(text: str, width: float, points: float) -> list[str]:
+    """Lines that fit `width` inches: a letter of the style's font is about 0.56 of its size wide."""
+    return textwrap.wrap(text, max(10, int(width * 0.98 * 72 / (0.56 * points))))
+
+
+def _rounded(data: DataFrame) -> DataFrame:
+    copy = data.reset_index(drop=True)
+    for column in copy.select_dtypes("float"):
+        copy[column] = [float(f"{x:.{DIGITS}g}") + 0.0 for x in copy[column]]  # + 0.0: no −0
+    return copy
+
+
+def _fewer_colours(name: str, image: bytes) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.open(io.BytesIO(image)).convert("RGB").quantize(256).save(out, "png", optimize=True)
+    if out.tell() > MAX_PNG_BYTES:
+        raise PapersError(
+            f"figure {name}: the PNG has {out.tell() // 1024} KB, over {MAX_PNG_BYTES // 1024}; "
+            "draw fewer marks or a smaller size"
+        )
+    return out.getvalue()

@@ -1,0 +1,146 @@
+"""Intervals: Student t over seeds, bootstrap over test items, and how many seeds would decide.
+
+Over three to ten seeds a nominal 95 % percentile bootstrap covers the mean in 78 to 90 % of cases
+and Student's t in 95 %, so seeds take the t interval and only test items the bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from papers_lib.errors import PapersError
+
+MAX_SEEDS = 10_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, its interval and the number of values. One value alone has infinite ends."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON; an infinite end is null."""
+        ends = {"low": self.low, "high": self.high}
+        finite = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        return {"mean": self.mean, **finite, "n": self.n}
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of independent values (seeds): mean ± t_{n−1} s / √n.
+
+    Raises:
+        PapersError: no values, or a value that is not finite.
+    """
+    n = len(values)
+    if not n or not all(map(math.isfinite, values)):
+        raise PapersError(f"an interval needs finite values, got {list(values)}; give one a seed")
+    mean = math.fsum(values) / n
+    half = _half_width(statistics.stdev(values), n, level) if n > 1 else math.inf
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def differences(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
+    """a − b for the seeds that both have, in the order of the seeds."""
+    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95) -> Interval:
+    """Student's t interval of the mean difference a − b, paired by seed."""
+    return t_interval(differences(a, b), level)
+
+
+def sign_flip_p(values: Sequence[float]) -> float:
+    """Two-sided p of the sign-flip permutation test that the differences centre on zero.
+
+    Exact up to 16 values. With n = 3 the smallest possible p is 0.25.
+    """
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    test = permutation_test(
+        (np.asarray(values, float),),
+        lambda x, axis: np.mean(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**16,
+        rng=np.random.default_rng(0),
+    )
+    return float(test.pvalue)
+
+
+def bootstrap(
+    values: Sequence[float],
+    strata: Sequence[Any] | None = None,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = 2000,
+) -> Interval:
+    """Percentile bootstrap of the mean over test items [N], within `strata` [N] (classes) if given.
+
+    Raises:
+        PapersError: fewer than two items, or `strata` of another length.
+    """
+    import numpy as np
+    from scipy import stats
+
+    items = np.asarray(values, float)
+    labels = np.zeros(len(items), int) if strata is None else np.asarray(strata)
+    if len(items) < 2 or labels.shape != items.shape:
+        raise PapersError(
+            f"bootstrap needs two items or more and one stratum an item, got {len(items)} items and "
+            f"{len(labels)} strata"
+        )
+    groups = [items[labels == label] for label in np.unique(labels)]
+
+    def mean(*parts: Any, axis: int = -1) -> Any:
+        return sum(part.sum(axis) for part in parts) / len(items)
+
+    # SciPy refuses samples of one; a stratum of one item never varies, so it is a constant here
+    fixed = sum(float(g[0]) for g in groups if len(g) == 1) / len(items)
+    groups = [g for g in groups if len(g) > 1]
+    low = high = float(items.mean())
+    if any(np.ptp(g) for g in groups):
+        found = stats.bootstrap(
+            groups,
+            mean,
+            vectorized=True,
+            method="percentile",
+            n_resamples=resamples,
+            confidence_level=level,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        low, high = fixed + float(found.low), fixed + float(found.high)
+    return Interval(float(items.mean()), low, high, len(items))
+
+
+def seeds_needed(values: Sequence[float], target: float | None = None, level: float = 0.95) -> int | None:
+    """Smallest number of seeds whose t interval, at the observed variance, is narrower than a gap.
+
+    `target` is the gap to resolve (a paper's claimed one), by default the observed mean. None if
+    fewer than two differences are known or more than 10,000 seeds would be needed.
+    """
+    if len(values) < 2:
+        return None
+    gap = abs(math.fsum(values) / len(values) if target is None else target)
+    spread = statistics.stdev(values)
+    if not gap or _half_width(spread, MAX_SEEDS, level) >= gap:
+        return None
+    low, high = 1, MAX_SEEDS  # the half width falls with n: `low` is too few, `high` enough
+    while high - low > 1:
+        n = (low + high) // 2
+        low, high = (low, n) if _half_width(spread, n, level) < gap else (n, high)
+    return high
+
+
+def _half_width(spread: float, n: int, level: float) -> float:
+    from scipy.special import stdtrit  # the t quantile, without loading scipy.stats
+
+    return float(stdtrit(n - 1, 0.5 + level / 2)) * spread / math.sqrt(n)

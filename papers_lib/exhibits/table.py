@@ -1,0 +1,277 @@
+"""A table as data that shows itself as text, Markdown, HTML, LaTeX and CSV, always the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from rich.cells import cell_len
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.intervals import Interval, t_interval
+from papers_lib.exhibits.verdicts import agrees
+from papers_lib.files import replacing
+
+NOT_RUN = "not run"  # our number is absent because no run has made it yet
+NOT_APPLICABLE = "–"  # there is no such number
+
+Cell = str | int | float | Interval | None
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """A named table. A cell is text, a number, an `Interval` or None (not applicable).
+
+    Numbers are shown with `decimals` places (one for all columns, or by column name, else 2), whole
+    numbers as they are, text as it is; the CSV keeps full precision.
+
+    Raises:
+        PapersError: a row of another length than `columns`, or a name that is no file name.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    badge: str = ""
+    footer: str = ""
+    notes: Sequence[str] = ()
+    decimals: int | Mapping[str, int] = field(default=2)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise PapersError(
+                    f"table {self.name}: a row of {len(row)} cells under {len(self.columns)} columns; "
+                    "give each column a cell, None where it does not apply"
+                )
+
+    def __repr__(self) -> str:
+        """Aligned text without a box."""
+        cells = [list(self.columns), *self._shown()]
+        widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+        right = self._right()
+        lines = ["  ".join(map(_pad, row, widths, right)).rstrip() for row in cells]
+        rule = "  ".join("-" * width for width in widths)
+        return "\n".join([self._heading(), "", lines[0], rule, *lines[1:], *self._below("")])
+
+    def _repr_markdown_(self) -> str:
+        rows = [[_markdown(text) for text in row] for row in [self.columns, *self._shown()]]
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        rule = f"| {' | '.join('---:' if right else ':---' for right in self._right())} |"
+        below = [_markdown(text) for text in self._below()]
+        heading = f"**{_markdown(self._heading())}**"
+        return "\n".join([heading, "", lines[0], rule, *lines[1:], *chain(*(("", x) for x in below))])
+
+    def _repr_html_(self) -> str:
+        styles = [f' style="text-align:{"right" if right else "left"}"' for right in self._right()]
+        heads = [
+            f'<th scope="col"{style}>{html.escape(name)}</th>'
+            for name, style in zip(self.columns, styles, strict=True)
+        ]
+        body = "\n".join(f"<tr>{_html_cells(row, styles)}</tr>" for row in self._shown())
+        span = f'<td colspan="{len(self.columns)}" style="text-align:left">'
+        foot = "\n".join(f"<tr>{span}{html.escape(text)}</td></tr>" for text in self._below())
+        return (
+            f"<table>\n<caption>{html.escape(self._heading())}</caption>\n"
+            f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
+            + (f"<tfoot>\n{foot}\n</tfoot>\n" if foot else "")
+            + "</table>"
+        )
+
+    def _repr_latex_(self) -> str:
+        rows = [" & ".join(map(_latex, row)) + r" \\" for row in [self.columns, *self._shown()]]
+        below = [rf"\par\footnotesize {_latex(text)}" for text in self._below()]
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex(self._heading())}}}",
+            rf"\label{{tab:{self.name}}}",
+            rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in self._right())}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            *below,
+            r"\end{table}",
+        ]
+        return "\n".join(lines)
+
+    def csv(self) -> str:
+        """The cells in full precision; an interval fills two columns, `… low` and `… high`."""
+        split = [any(isinstance(x, Interval) for x in column) for column in self._by_column()]
+        pairs = list(zip(self.columns, split, strict=True))
+        head = [x for name, two in pairs for x in ([f"{name} low", f"{name} high"] if two else [name])]
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(head)
+        for row in self.rows:
+            writer.writerow(chain(*(_csv(cell, two) for cell, two in zip(row, split, strict=True))))
+        return out.getvalue()
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `<name>.csv` and `<name>.md` into `folder`, whole or not at all."""
+        contents = {".csv": self.csv(), ".md": self._repr_markdown_() + "\n"}
+        return save(folder, self.name, {end: text.encode() for end, text in contents.items()})
+
+    def _by_column(self) -> list[tuple[Cell, ...]]:
+        return [tuple(row[i] for row in self.rows) for i in range(len(self.columns))]
+
+    def _shown(self) -> list[list[str]]:
+        places = [
+            self.decimals if isinstance(self.decimals, int) else self.decimals.get(name, 2)
+            for name in self.columns
+        ]
+        return [list(map(_show, row, places)) for row in self.rows]
+
+    def _right(self) -> list[bool]:
+        """Columns of numbers are aligned to the right, others to the left."""
+        return [any(map(_is_number, x)) and all(map(_fits_number, x)) for x in self._by_column()]
+
+    def _heading(self) -> str:
+        return f"{self.title} [{self.badge}]" if self.badge else self.title
+
+    def _below(self, *first: str) -> list[str]:
+        texts = [*self.notes, *([self.footer] if self.footer else [])]
+        return [*first, *texts] if texts else []
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number of a paper beside ours: its labels, the paper's text, our value of each seed."""
+
+    labels: tuple[str, ...]
+    printed: str | None
+    values: Mapping[int, float]
+    comparable: bool = False
+
+
+def comparison(
+    name: str,
+    title: str,
+    labels: Sequence[str],
+    lines: Sequence[Line],
+    badge: str = "",
+    footer: str = "",
+    notes: Sequence[str] = (),
+    decimals: int = 2,
+) -> Table:
+    """The table *paper | ours | Δ | 95 % interval | n | verdict*, after one column a label.
+
+    Our number is the mean over seeds in the paper's unit. Δ stands only where `Line.comparable`.
+    """
+    columns = [*labels, "paper", "ours", "Δ", "95 % interval", "n", "verdict"]
+    rows = [_compare(line) for line in lines]
+    return Table(name, title, columns, rows, badge, footer, notes, decimals)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is not plain letters, digits, `_` and `-`, since it becomes a file name."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise PapersError(f"'{name}' cannot name a file; use letters, digits, '_' and '-'")
+
+
+def save(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write `<name><ending>` into `folder` for each ending, each whole or not at all."""
+    paths = [folder / f"{name}{ending}" for ending in contents]
+    for path, data in zip(paths, contents.values(), strict=True):
+        with replacing(path, "set PAPERS_FIGURES to another folder") as temporary:
+            temporary.write_bytes(data)
+    return paths
+
+
+def _compare(line: Line) -> list[Cell]:
+    ours = t_interval(list(line.values.values())) if line.values else None
+    gap = ours.mean - float(line.printed) if ours and line.printed and line.comparable else None
+    verdict = agrees(ours, line.printed, line.comparable).verdict if line.printed else None
+    mean = ours.mean if ours else NOT_RUN
+    return [*line.labels, line.printed, mean, gap, ours, ours.n if ours else 0, verdict]
+
+
+def _show(cell: Cell, places: int) -> str:
+    if cell is None:
+        return NOT_APPLICABLE
+    if isinstance(cell, Interval):
+        ends = (cell.low, cell.high)
+        return f"[{_show(cell.low, places)}, {_show(cell.high, places)}]" if _finite(ends) else "–"
+    if isinstance(cell, float):
+        text = f"{cell:.{places}f}" if math.isfinite(cell) else NOT_APPLICABLE
+        return text.lstrip("-") if not text.strip("-0.") else text  # no "-0.00"
+    return " ".join(str(cell).split())
+
+
+def _finite(ends: tuple[float, float]) -> bool:
+    return all(map(math.isfinite, ends))
+
+
+def _csv(cell: Cell, two: bool) -> list[str]:
+    if two:
+        ends = (cell.low, cell.high) if isinstance(cell, Interval) else (math.nan, math.nan)
+        return [repr(float(x)) if math.isfinite(x) else "" for x in ends]
+    if isinstance(cell, float):
+        return [repr(float(cell))] if math.isfinite(cell) else [""]
+    return ["" if cell is None else str(cell)]
+
+
+def _is_number(cell: Cell) -> bool:
+    if isinstance(cell, str):
+        return bool(re.fullmatch(r"[-+−]?\d[\d.,]*( ?%)?", cell))
+    return cell is not None and not isinstance(cell, bool)
+
+
+def _fits_number(cell: Cell) -> bool:
+    return cell in (None, NOT_RUN, NOT_APPLICABLE) or _is_number(cell)
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def _markdown(text: str) -> str:
+    escaped = html.escape(text, quote=False).replace("&gt;", ">")
+    return re.sub(r"([\\|`*_$~])", r"\\\1", escaped)
+
+
+def _html_cells(row: Sequence[str], styles: Sequence[str]) -> str:
+    """The first cell names its row."""
+    tags = [('th scope="row"', "th"), *[("td", "td")] * (len(row) - 1)]
+    return "".join(
+        f"<{start}{style}>{html.escape(text)}</{end}>"
+        for text, style, (start, end) in zip(row, styles, tags, strict=True)
+    )
+
+
+_LATEX = {
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "Δ": r"$\Delta$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "→": r"$\to$",
+    "·": r"$\cdot$",
+    "≈": r"$\approx$",
+    "–": "--",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)

@@ -1,0 +1,183 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits import ledger
+from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.runs.store import Result
+
+PAPER = "quadruplet_cars196"
+
+
+@pytest.fixture(autouse=True)
+def _figures(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERS_FIGURES", str(tmp_path / "figures"))
+
+
+def spec(seed=0, fingerprint="f1", **settings):
+    return RunSpec(
+        paper=PAPER,
+        function="papers_lib.toy.study:run",
+        profile="small",
+        settings={"seed": seed, "lr": 0.1, **settings},
+        data=Data(name="toy", root="/somewhere/private", fingerprint=fingerprint),
+    )
+
+
+def row(seed=0, key=None, finished="2026-01-01T00:00:00Z", of=None, **changes):
+    of = of or spec(seed)
+    values = {
+        "identity": of.identity,
+        "key": key or f"key-{seed}",
+        "paper": PAPER,
+        "profile": "small",
+        "function": of.function,
+        "settings": of.settings,
+        "seed": of.seed,
+        "data": of.data,
+        "needs": tuple(need.asked() for need in of.needs),
+        "metrics": {"R1": 0.5 + seed / 100},
+        "commit": "a" * 40,
+        "dirty": False,
+        "code": "c0de",
+        "torch": "2.15.0",
+        "device": "cpu",
+        "seconds": 1.5,
+        "finished": finished,
+    }
+    return ledger.Row(**{**values, **changes})
+
+
+def test_rows_come_back_and_a_missing_ledger_is_empty():
+    assert ledger.read(PAPER) == []
+    assert ledger.append(PAPER, [row(1), row(0)]) == 2
+    assert ledger.read(PAPER) == [row(0), row(1)]
+
+
+def test_a_key_is_added_once_and_the_file_stays_as_it_was():
+    ledger.append(PAPER, [row(0)])
+    before = ledger.path(PAPER).read_bytes(), ledger.path(PAPER).stat().st_mtime_ns
+    assert ledger.append(PAPER, [row(0), row(0, metrics={"R1": 0.9})]) == 0
+    assert (ledger.path(PAPER).read_bytes(), ledger.path(PAPER).stat().st_mtime_ns) == before
+
+
+def test_order_of_collection_does_not_change_the_file():
+    ledger.append(PAPER, [row(2), row(0)])
+    ledger.append(PAPER, [row(1)])
+    one = ledger.path(PAPER).read_text()
+    ledger.path(PAPER).unlink()
+    ledger.append(PAPER, [row(1), row(2), row(0)])
+    assert ledger.path(PAPER).read_text() == one
+    assert [json.loads(line)["seed"] for line in one.splitlines()] == [0, 1, 2]
+    first = one.splitlines()[0]
+    assert list(json.loads(first)) == sorted(json.loads(first))
+
+
+@pytest.mark.parametrize("damage", ["{broken", '{"key": "only"}', "[]", '{"metrics": NaN}', "\x00"])
+def test_a_corrupt_line_is_named(damage):
+    ledger.append(PAPER, [row(0), row(1)])
+    file = ledger.path(PAPER)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], damage, lines[1]]) + "\n")
+    with pytest.raises(PapersError, match=r"ledger\.jsonl, line 2: .*git") as caught:
+        ledger.append(PAPER, [row(2)])
+    assert "\n" not in str(caught.value)
+    assert file.read_text().splitlines()[1] == damage  # nothing is thrown away
+
+
+def test_nan_in_metrics_is_refused_on_both_ways():
+    with pytest.raises(PapersError, match="plain JSON"):
+        ledger.append(PAPER, [row(0, metrics={"R1": float("nan")})])
+    ledger.append(PAPER, [row(0)])
+    file = ledger.path(PAPER)
+    file.write_text(file.read_text().replace('"R1": 0.5', '"R1": NaN'))
+    with pytest.raises(PapersError, match="line 1"):
+        ledger.read(PAPER)
+
+
+def test_find_takes_the_newest_row_of_the_same_question():
+    rows = [
+        row(0, "old", "2026-01-01T00:00:00Z"),
+        row(0, "new", "2026-02-01T00:00:00Z", code="other"),
+        row(1, "seed", "2026-03-01T00:00:00Z"),
+    ]
+    assert ledger.find(rows, spec(0)).key == "new"
+    assert ledger.find(rows, spec(0, lr=0.2)) is None
+
+
+def test_find_compares_the_data_where_its_fingerprint_is_known():
+    rows = [row(0)]
+    assert ledger.find(rows, spec(0, fingerprint="")) is not None
+    assert ledger.find(rows, spec(0, fingerprint="f2")) is None
+
+
+def test_find_compares_the_data_of_needed_runs():
+    def needing(fingerprint):
+        return spec(0).model_copy(update={"needs": (spec(7, fingerprint),)})
+
+    rows = [row(0, of=needing("f1"))]
+    assert ledger.find(rows, needing("f1")) is not None
+    assert ledger.find(rows, needing("")) is not None
+    assert ledger.find(rows, needing("f2")) is None
+
+
+def test_stale_rows_are_those_of_other_code():
+    rows = [row(0), row(1, code="new")]
+    assert ledger.stale(rows, {spec().function: "new"}) == [rows[0]]
+    assert ledger.stale(rows, {}) == []
+
+
+def test_from_result_leaves_the_place_of_the_data_out():
+    made = {
+        "key": "k",
+        "commit": "abc",
+        "dirty": True,
+        "code": "c",
+        "torch": "2",
+        "device": "cpu",
+        "seconds": 2.0,
+        "finished": "2026-01-01T00:00:00Z",
+        "host": "not kept",
+    }
+    result = Result(spec=spec(3), metrics={"R1": 0.5}, provenance=made)
+    got = ledger.from_result(result)
+    assert (got.seed, got.key, got.dirty, got.metrics) == (3, "k", True, {"R1": 0.5})
+    assert "private" not in got.model_dump_json()
+    assert got.identity == spec(3).identity
+    with pytest.raises(PapersError, match="no full provenance"):
+        ledger.from_result(Result(spec=spec(3), metrics={}, provenance={}))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "figures").write_text("a file stands in the way")
+    with pytest.raises(PapersError) as caught:
+        ledger.append(PAPER, [row(0)])
+    assert "\n" not in str(caught.value)
+
+
+WRITER = """
+import sys
+from papers_lib.exhibits import ledger
+base = ledger.Row.model_validate_json(sys.stdin.read())
+start = int(sys.argv[1])
+for seed in range(start, start + 15):
+    row = base.model_copy(update={"seed": seed, "key": f"key-{seed}",
+                                  "settings": {**base.settings, "seed": seed}})
+    ledger.append(base.paper, [row])
+"""
+
+
+def test_two_processes_lose_nothing_and_double_nothing():
+    text = row(0).model_dump_json()
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(start)], stdin=subprocess.PIPE, text=True)
+        for start in (0, 10)
+    ]
+    for writer in writers:
+        writer.stdin.write(text)
+        writer.stdin.close()
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [r.seed for r in ledger.read(PAPER)] == list(range(25))

@@ -1,0 +1,158 @@
+import csv
+import io
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.intervals import Interval, t_interval
+from papers_lib.exhibits.table import NOT_RUN, Line, Table, comparison
+
+EVIL = r"a|b <i>&amp; 50 % $x$ _u_ {c} \d # ~ ^"
+
+
+def table(**changes):
+    values = {
+        "name": "table_1",
+        "title": "Table 1: toy",
+        "columns": ["Method", "R@1", "interval"],
+        "rows": [["Größe ☃", 61.494, Interval(61.5, 60.0, 63.0, 3)], ["車 wide", NOT_RUN, None]],
+        "badge": "stand-in data",
+        "footer": "profile small · 3 runs",
+        "notes": ["A note."],
+    }
+    return Table(**{**values, **changes})
+
+
+def test_text_is_aligned_and_box_free():
+    assert repr(table()) == "\n".join(
+        [
+            "Table 1: toy [stand-in data]",
+            "",
+            "Method       R@1        interval",
+            "-------  -------  --------------",
+            "Größe ☃    61.49  [60.00, 63.00]",
+            "車 wide  not run               –",
+            "",
+            "A note.",
+            "profile small · 3 runs",
+        ]
+    )
+
+
+def test_markdown_has_as_many_cells_as_columns_whatever_the_text():
+    text = table(rows=[[EVIL, 1.0, None]], columns=["M|x", "b", "c"])._repr_markdown_()
+    row = next(line for line in text.splitlines() if "&amp;amp;" in line)
+    assert row.replace(r"\|", "").count("|") == 4
+    assert r"a\|b &lt;i>&amp;amp; 50 % \$x\$ \_u\_ {c} \\d # \~ ^" in row
+    assert "| :--- | ---: | :--- |" in text
+
+
+def test_html_is_well_formed_escaped_and_accessible():
+    text = table(rows=[[EVIL, 1.0, None]])._repr_html_()
+    root = ET.fromstring(text)
+    assert root.find("caption").text == "Table 1: toy [stand-in data]"
+    assert [th.get("scope") for th in root.iter("th")] == ["col", "col", "col", "row"]
+    assert next(th for th in root.iter("th") if th.get("scope") == "row").text == EVIL
+    assert "color" not in text and "background" not in text and " id=" not in text
+
+
+def test_latex_is_escaped_and_booktabs():
+    text = table(rows=[[EVIL, 1.0, None]])._repr_latex_()
+    row = next(line for line in text.splitlines() if line.startswith("a"))
+    assert row == (
+        r"a\textbar{}b \textless{}i\textgreater{}\&amp; 50 \% \$x\$ \_u\_ \{c\} "
+        r"\textbackslash{}d \# \textasciitilde{} \textasciicircum{} & 1.00 & -- \\"
+    )
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", "{lrl}"))
+
+
+def test_csv_has_full_precision_and_splits_intervals():
+    rows = list(csv.reader(io.StringIO(table(rows=[["a", 1 / 3, t_interval([1.0, 2.0])]]).csv())))
+    assert rows[0] == ["Method", "R@1", "interval low", "interval high"]
+    assert float(rows[1][1]) == 1 / 3
+    assert float(rows[1][2]) == t_interval([1.0, 2.0]).low
+
+
+def test_numbers_have_the_decimals_of_their_column():
+    got = repr(table(rows=[["a", 0.12345, -0.0001]], decimals={"R@1": 4, "interval": 1}))
+    assert "0.1235" in got or "0.1234" in got
+    assert got.splitlines()[4].endswith(" 0.0")  # never "-0.0"
+    assert "–" in repr(table(rows=[["a", float("nan"), 1]]))
+
+
+def test_a_row_of_wrong_length_and_a_name_with_a_slash_are_refused():
+    with pytest.raises(PapersError, match="2 cells under 3 columns"):
+        table(rows=[["a", 1.0]])
+    with pytest.raises(PapersError, match="cannot name a file"):
+        table(name="../x")
+
+
+def test_save_writes_the_same_bytes_twice(tmp_path):
+    first = [path.read_bytes() for path in table().save(tmp_path / "new folder ä")]
+    again = [path.read_bytes() for path in table().save(tmp_path / "new folder ä")]
+    assert first == again
+    assert sorted(p.name for p in (tmp_path / "new folder ä").iterdir()) == [
+        "table_1.csv",
+        "table_1.md",
+    ]
+
+
+def test_an_empty_table_shows_its_heading():
+    empty = table(rows=[])
+    assert "Table 1: toy" in repr(empty)
+    assert empty._repr_html_() and empty._repr_markdown_() and empty._repr_latex_()
+    assert len(empty.csv().splitlines()) == 1
+
+
+LINES = [
+    Line(("A", "R@1"), "61.49", {0: 61.4, 1: 61.5, 2: 61.6}, True),
+    Line(("B", "R@1"), "61.49", {0: 41.4, 1: 41.5}, True),
+    Line(("C", "R@1"), "61.49", {0: 41.4, 1: 41.5}, False),
+    Line(("D", "R@1"), "61.49", {0: 41.4}, True),
+    Line(("E", "R@1"), "61.49", {}, False),
+    Line(("CE alone", "R@1"), None, {0: 1.0, 1: 2.0}, False),
+]
+
+
+def test_comparison_has_the_columns_of_the_house():
+    got = comparison("t", "T", ["Method", "metric"], LINES)
+    assert list(got.columns) == [
+        *("Method", "metric", "paper", "ours", "Δ"),
+        *("95 % interval", "n", "verdict"),
+    ]
+    assert [row[-1] for row in got.rows] == [
+        *("holds", "fails", "not comparable", "undecided", "not tested", None),
+    ]
+    assert [row[4] is None for row in got.rows] == [False, False, True, False, True, True]
+    assert [row[-2] for row in got.rows] == [3, 2, 2, 1, 0, 2]
+    assert got.rows[4][3] == NOT_RUN
+    shown = repr(got).splitlines()
+    assert shown[4].split() == ["A", "R@1", "61.49", "61.50", "0.01", "[61.25,", "61.75]", "3", "holds"]
+    assert shown[7].split() == ["D", "R@1", "61.49", "41.40", "-20.09", "–", "1", "undecided"]
+
+
+SHOW = """
+import sys
+sys.path.insert(0, "tests/exhibits")
+from test_table import LINES, comparison, table
+for shown in (table(), comparison("t", "T", ["a", "b"], LINES)):
+    print(repr(shown), shown._repr_html_(), shown._repr_markdown_(), shown._repr_latex_(), shown.csv())
+"""
+
+
+def test_the_hash_seed_changes_nothing():
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", SHOW],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(shown) == 1
+    assert b"0x" not in shown.pop()
