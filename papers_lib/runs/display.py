@@ -1,0 +1,175 @@
+"""What a sweep says while it runs: rich bars in a terminal, plain lines elsewhere, or nothing.
+
+In a notebook it shows in a live JupyterLab only, and clears itself: a saved output never holds a
+progress line. Under `papers_lib.runs.notebook` the lines go to the file that `$PAPERS_PROGRESS`
+names, which the command line follows.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from papers_lib.runs.progress import Progress
+
+
+@dataclass
+class Status:
+    """A sweep at one moment. `seconds`: of finished runs, to tell the time left."""
+
+    total: int
+    slots: int
+    done: int = 0
+    failed: int = 0
+    running: dict[str, Progress | None] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, from the mean of the finished runs; None before the first."""
+        if not self.seconds:
+            return None
+        steps = [p for p in self.running.values() if p and p.total]
+        part = sum(min(1.0, p.step / p.total) for p in steps)
+        todo = max(0.0, self.total - self.done - self.failed - part)
+        return todo * sum(self.seconds) / len(self.seconds) / self.slots
+
+    def line(self) -> str:
+        """The sweep in one line."""
+        text = f"{self.done}/{self.total} done, {len(self.running)} running, {self.failed} failed"
+        return text if self.left is None else f"{text}, {duration(self.left)} left"
+
+
+class Display(Protocol):
+    """Where a sweep's news go."""
+
+    def news(self, text: str) -> None:
+        """One line that stays."""
+
+    def show(self, status: Status) -> None:
+        """The sweep now; called twice a second."""
+
+    def close(self) -> None:
+        """The sweep is over."""
+
+
+def display(show: bool) -> Display:
+    """The display that fits where this process runs."""
+    follow = os.environ.get("PAPERS_PROGRESS")
+    if not show:
+        return Silent()
+    if follow:
+        return Lines(Path(follow))
+    if _in_kernel():
+        return Cell() if os.environ.get("JPY_SESSION_NAME") else Silent()
+    return Bars() if sys.stdout.isatty() else Lines(None)
+
+
+class Silent:
+    """Says nothing."""
+
+    def news(self, text: str) -> None:
+        """Nothing."""
+
+    def show(self, status: Status) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Lines(Silent):
+    """Plain lines on stdout, or at the end of a file; the sweep itself every 30 seconds."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.last = time.monotonic()
+
+    def news(self, text: str) -> None:
+        """Write the line."""
+        if self.path is None:
+            print(text, flush=True)
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def show(self, status: Status) -> None:
+        """Write the sweep's line every 30 seconds."""
+        if time.monotonic() - self.last >= 30:
+            self.last = time.monotonic()
+            self.news("; ".join([status.line(), *_steps(status)]))
+
+
+class Cell(Silent):
+    """A line in the cell of a live notebook, cleared at the end."""
+
+    def show(self, status: Status) -> None:
+        """Replace the cell's line."""
+        _clear_output(wait=True)
+        print("\n".join([status.line(), *_steps(status)]))
+
+    def close(self) -> None:
+        """Clear the line."""
+        _clear_output(wait=False)
+
+
+class Bars:
+    """A bar for the sweep and one for each running run."""
+
+    def __init__(self) -> None:
+        self.live = Live(console=Console(), refresh_per_second=4, transient=True)
+        self.live.start()
+
+    def news(self, text: str) -> None:
+        """Print the line above the bars."""
+        self.live.console.print(text, markup=False, highlight=False)
+
+    def show(self, status: Status) -> None:
+        """Redraw the bars."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row("sweep", _bar(status.done + status.failed, status.total), status.line())
+        for name, progress in status.running.items():
+            step, total = (progress.step, progress.total) if progress else (0, 0)
+            note = f"{step}/{total} {progress.note}" if progress else "starting"
+            grid.add_row(name, _bar(step, total), note)
+        self.live.update(grid)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self.live.stop()
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `7 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _in_kernel() -> bool:
+    """Whether this process is a notebook's kernel."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _clear_output(wait: bool) -> None:
+    from IPython.display import clear_output
+
+    clear_output(wait=wait)  # type: ignore[no-untyped-call]
+
+
+def _bar(step: int, total: int) -> ProgressBar:
+    return ProgressBar(total=max(total, 1), completed=step, width=30)
+
+
+def _steps(status: Status) -> list[str]:
+    return [f"{n} {p.step}/{p.total} {p.note}".rstrip() for n, p in status.running.items() if p]

@@ -1,0 +1,317 @@
+"""The local executor: worker processes in N slots, crash-isolated, cached, resumable.
+
+Above `smoke` each run has a process of its own. At `smoke`, where importing torch costs more than
+the run, one process a slot takes runs in turn. Either way a killed worker loses its current run
+alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from papers_lib.files import PlaceError
+from papers_lib.runs import progress
+from papers_lib.runs.display import Display, Status, display, duration
+from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.store import Failure, Result, Store
+from papers_lib.settings import repository
+
+POLL = 0.5  # seconds between two looks at a run that another process computes
+
+
+class Summary(NamedTuple):
+    """How a sweep ended: runs computed, runs found finished, and the others with the reason."""
+
+    done: int
+    cached: int
+    failed: list[tuple[RunSpec, str]]
+
+
+def execute(
+    specs: Sequence[RunSpec],
+    store: Store,
+    slots: int = 1,
+    retry_failed: bool = False,
+    show: bool = True,
+    on_done: Callable[[Result], None] | None = None,
+) -> Summary:
+    """Compute `specs`, each once, after the runs that they need.
+
+    A finished run is taken from the store; a run that another process is at is waited for; one
+    that failed before is left out with its reason unless `retry_failed`, or unless its cause was
+    bad input; one that was killed starts again from its checkpoint. `on_done` gets each result
+    that this call computed.
+
+    Raises:
+        PlaceError: the store cannot be written. Runs that were under way are finished first.
+        KeyboardInterrupt: after the workers are stopped. The same call resumes.
+    """
+    view = display(show)
+    sweep = _Sweep(store, max(1, slots), retry_failed, on_done, view)
+    try:
+        return sweep.loop(specs)
+    except KeyboardInterrupt:
+        print(f"stopped: {sweep.status.line()}; the same command resumes", file=sys.stderr)
+        raise
+    finally:
+        sweep.stop()
+        view.close()
+
+
+def command(spec: RunSpec, store: Store) -> str:
+    """The shell command that computes `spec`, its folder made ready. Its needs come first."""
+    return shlex.join([sys.executable, "-m", "papers_lib.runs.worker", str(store.prepare(spec))])
+
+
+def ordered(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
+    """`specs` and the unfinished runs that they need, each once, needs first."""
+    found: dict[str, RunSpec] = {}
+    for spec in specs:
+        needs = () if store.result(spec) else spec.needs
+        for one in (*ordered(needs, store), spec):
+            found.setdefault(one.key, one)
+    return list(found.values())
+
+
+class _Worker:
+    """One worker process; its answers arrive in `inbox` as (worker, line), None at its end."""
+
+    def __init__(self, argument: str, threads: int, inbox: queue.Queue[tuple[_Worker, str | None]]):
+        self.key = ""  # of the run that it is at
+        self.shared = argument == "-"
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when it dies
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "papers_lib.runs.worker", argument],
+            stdin=subprocess.PIPE if self.shared else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            encoding="utf-8",
+            env=_environment(threads),
+        )
+        threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
+
+    def _listen(self, inbox: queue.Queue[tuple[_Worker, str | None]]) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            inbox.put((self, line))
+        inbox.put((self, None))
+
+    def give(self, folder: Path) -> bool:
+        """Hand a shared worker its next run; False if it is dead."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{folder}\n")
+            self.process.stdin.flush()
+        except OSError:
+            return False
+        return True
+
+    def cause(self) -> str:
+        """Why it ended without an answer."""
+        code = self.process.wait()
+        if code < 0:
+            hint = ", perhaps out of memory" if -code == signal.SIGKILL else ""
+            return f"killed by {signal.Signals(-code).name}{hint}; the same command resumes it"
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"its process ended with code {code}: {lines[-1] if lines else 'no message'}"
+
+    def stop(self) -> None:
+        """End the process: politely, then not."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+        if self.key:
+            self.process.terminate()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class _Sweep:
+    """The state of one call of `execute`."""
+
+    def __init__(
+        self,
+        store: Store,
+        slots: int,
+        retry_failed: bool,
+        on_done: Callable[[Result], None] | None,
+        view: Display,
+    ) -> None:
+        self.store, self.slots, self.retry_failed = store, slots, retry_failed
+        self.on_done, self.view = on_done, view
+        self.pending: dict[str, RunSpec] = {}
+        self.running: dict[str, tuple[RunSpec, Path]] = {}
+        self.lost: dict[str, tuple[RunSpec, str]] = {}
+        self.busy: dict[str, float] = {}  # key -> when to look again
+        self.workers: list[_Worker] = []
+        self.inbox: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+        self.place: PlaceError | None = None
+        self.cached = 0
+        self.status = Status(total=0, slots=slots)
+        self.started = time.time()
+
+    def loop(self, specs: Sequence[RunSpec]) -> Summary:
+        """Compute `specs`."""
+        self.pending = {spec.key: spec for spec in ordered(specs, self.store)}
+        self.status.total = len(self.pending)
+        while self.running or (self.pending and self.place is None):
+            if self.place is None:
+                self._start_ready()
+            self._show()
+            self._listen()
+        if self.place is not None:
+            raise self.place
+        return Summary(self.status.done - self.cached, self.cached, list(self.lost.values()))
+
+    def stop(self) -> None:
+        """End all workers."""
+        while self.workers:
+            self.workers.pop().stop()
+
+    def _start_ready(self) -> None:
+        for key, spec in list(self.pending.items()):
+            if len(self.running) == self.slots:
+                return
+            if self._ready(key, spec):
+                self._start(key, spec)
+
+    def _ready(self, key: str, spec: RunSpec) -> bool:
+        """True if `spec` is to be computed now; settles it where no computing is needed."""
+        for need in spec.needs:
+            if need.key in self.lost:
+                self._lose(spec, f"needs {name(need)}, which failed: {self.lost[need.key][1]}")
+                return False
+            if need.key in self.pending or need.key in self.running:
+                return False
+        if self.busy.get(key, 0) > time.monotonic():
+            return False
+        if result := self.store.result(spec):
+            self._take(self.pending.pop(key), result, cached=True)
+            return False
+        failure = self.store.failure(spec)
+        if failure and not self._try_again(spec, failure):
+            self._lose(spec, f"failed before: {failure.error} (retry-failed tries it again)")
+            return False
+        return True
+
+    def _try_again(self, spec: RunSpec, failure: Failure) -> bool:
+        """An old failure may be tried again; one that another process just met may not."""
+        when = (self.store.folder(spec) / "failed.json").stat().st_mtime
+        return (failure.bad_input or self.retry_failed) and when < self.started
+
+    def _start(self, key: str, spec: RunSpec) -> None:
+        try:
+            folder = self.store.prepare(spec)
+        except PlaceError as error:
+            self.place = error
+            return
+        worker = self._worker(spec.profile == "smoke", folder)
+        worker.key = key
+        self.running[key] = self.pending.pop(key), folder
+
+    def _worker(self, shared: bool, folder: Path) -> _Worker:
+        """A process that has begun on `folder`: an idle shared one if there is, else a new one."""
+        threads = max(1, _cores() // self.slots)
+        if not shared:
+            self.workers.append(_Worker(str(folder), threads, self.inbox))
+            return self.workers[-1]
+        for worker in [w for w in self.workers if w.shared and not w.key]:
+            if worker.give(folder):
+                return worker
+            self.workers.remove(worker)
+        worker = _Worker("-", threads, self.inbox)
+        self.workers.append(worker)
+        worker.give(folder)
+        return worker
+
+    def _listen(self) -> None:
+        """Take the next answer; after a silence, look for workers that died without a last word."""
+        try:
+            self._hear(*self.inbox.get(timeout=POLL / 2))
+        except queue.Empty:
+            for worker in [w for w in self.workers if w.process.poll() is not None]:
+                self._hear(worker, None)
+
+    def _hear(self, worker: _Worker, line: str | None) -> None:
+        if worker not in self.workers:
+            return
+        if line is None:
+            self.workers.remove(worker)
+            if worker.key:
+                self._lose(self.running.pop(worker.key)[0], worker.cause())
+            return
+        key, worker.key = worker.key, ""
+        self._settle(key, self.running.pop(key)[0], json.loads(line))
+
+    def _settle(self, key: str, spec: RunSpec, answer: dict[str, str]) -> None:
+        if answer["status"] == "busy":
+            self.pending[key] = spec
+            self.busy[key] = time.monotonic() + POLL
+        elif answer["status"] == "place":
+            self.pending[key] = spec
+            self.place = PlaceError(answer["error"])
+        elif answer["status"] == "failed":
+            self._lose(spec, answer["error"])
+        elif result := self.store.result(spec):
+            self._take(spec, result, cached=answer["status"] == "cached")
+        else:
+            self._lose(spec, "its result vanished: the same command computes it again")
+
+    def _take(self, spec: RunSpec, result: Result, cached: bool) -> None:
+        seconds = float(result.provenance.get("seconds", 0.0))
+        self.status.done += 1
+        self.cached += cached
+        if not cached:
+            self.status.seconds.append(seconds)
+            self._news(f"done {name(spec)} in {duration(seconds)}")
+            if self.on_done is not None:
+                self.on_done(result)
+
+    def _lose(self, spec: RunSpec, reason: str) -> None:
+        self.pending.pop(spec.key, None)
+        self.lost[spec.key] = spec, reason
+        self.status.failed += 1
+        self._news(f"FAILED {name(spec)}: {reason}")
+
+    def _news(self, text: str) -> None:
+        self.view.news(f"[{self.status.done + self.status.failed}/{self.status.total}] {text}")
+
+    def _show(self) -> None:
+        folders = {name(spec): folder for spec, folder in self.running.values()}
+        self.status.running = {n: progress.read(folder) for n, folder in folders.items()}
+        self.view.show(self.status)
+
+
+def name(spec: RunSpec) -> str:
+    """A run for people: its label, else its function and seed."""
+    return spec.label or f"{spec.function.rpartition(':')[2]} seed {spec.settings.get('seed')}"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """This process's environment, with `threads` for BLAS and torch, and this very `papers_lib`."""
+    path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}

@@ -1,0 +1,57 @@
+"""Where a number comes from: commit, versions, device. Nothing that names the host or its folders."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+from papers_lib.runs.spec import RunSpec
+from papers_lib.settings import repository
+
+
+def gather(spec: RunSpec) -> dict[str, Any]:
+    """Commit, dirty flag, code, key, and Python: what is known before the run starts."""
+    commit, dirty = _commit()
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "code": spec.code,
+        "key": spec.key,
+        "python": platform.python_version(),
+    }
+
+
+def torch_version() -> str:
+    """The version of torch, without importing it."""
+    if "torch" in sys.modules:
+        return str(sys.modules["torch"].__version__)
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def device_name() -> str:
+    """The GPU's model if this process computed on one, else `cpu`."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return "cpu"
+    return str(torch.cuda.get_device_name())
+
+
+def _commit() -> tuple[str, bool]:
+    """The checkout's commit, and whether `papers_lib` differs from it; ("", True) without git."""
+    command = ["git", "status", "--porcelain=v2", "--branch", "--", "papers_lib"]
+    try:
+        done = subprocess.run(
+            command, cwd=repository(), capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "", True
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), "")
+    dirty = any(not line.startswith("#") for line in lines)
+    return ("" if commit == "(initial)" else commit), dirty

@@ -1,0 +1,177 @@
+"""The run store: one folder a run, named by the run's key.
+
+    <root>/<paper>/<key[:20]>/  spec.json  result.json | failed.json  progress.json  checkpoint.pt  log.txt
+
+A result is written whole or not at all. Reading takes no lock and writes nothing, except that a
+corrupt result is moved aside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from papers_lib.errors import PapersError
+from papers_lib.files import place_error, replacing
+from papers_lib.runs.spec import RunSpec
+from papers_lib.settings import Frozen, runs_root
+
+State = Literal["done", "failed", "running", "partial", "todo"]
+MEND = "set PAPERS_RUNS to another folder"
+
+
+class Result(Frozen):
+    """What a finished run leaves: its spec (`folder` set), metrics, and provenance.
+
+    `provenance` holds commit, dirty, code, key, torch, device, python, seconds, finished.
+    """
+
+    spec: RunSpec
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+class Failure(Frozen):
+    """What a failed run leaves. `bad_input`: the cause lies outside the run, so it is tried again."""
+
+    error: str
+    traceback: str
+    bad_input: bool = False
+
+
+class Store:
+    """The runs below one root, by default `$PAPERS_RUNS` or `runs/` of the repository."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root or runs_root()).absolute()
+
+    def folder(self, spec: RunSpec) -> Path:
+        """Where the run of `spec` lies: a new key, for changed code too, is a new folder."""
+        return self.root / spec.paper / spec.key[:20]
+
+    def located(self, spec: RunSpec) -> RunSpec:
+        """`spec` with the folder set, its own and those of its needs."""
+        needs = tuple(self.located(need) for need in spec.needs)
+        return spec.model_copy(update={"folder": str(self.folder(spec)), "needs": needs})
+
+    def prepare(self, spec: RunSpec) -> Path:
+        """Make the folder with its spec.json, ready for a worker.
+
+        Raises:
+            PlaceError: the store is full or read-only.
+        """
+        path = self.folder(spec) / "spec.json"
+        text = spec.model_copy(update={"folder": ""}).model_dump_json(indent=1)
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write(path, text)
+        return path.parent
+
+    def result(self, spec: RunSpec) -> Result | None:
+        """The finished run of `spec`, or None."""
+        return read_result(self.folder(spec))
+
+    def failure(self, spec: RunSpec) -> Failure | None:
+        """Why the last attempt at `spec` failed, or None."""
+        try:
+            text = (self.folder(spec) / "failed.json").read_text(encoding="utf-8")
+            return Failure.model_validate_json(text)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValidationError, UnicodeDecodeError):
+            return Failure(error="unreadable failed.json", traceback="", bad_input=True)
+
+    def state(self, spec: RunSpec) -> State:
+        """`partial` is a run that was killed: it resumes; `running` may be in another process."""
+        folder = self.folder(spec)
+        if read_result(folder) is not None:
+            return "done"
+        if _held(folder):
+            return "running"
+        if (folder / "failed.json").exists():
+            return "failed"
+        started = any((folder / name).exists() for name in ("checkpoint.pt", "progress.json"))
+        return "partial" if started else "todo"
+
+    def finished(self) -> Iterator[Result]:
+        """All finished runs, by paper and key, those of older code too."""
+        for path in sorted(self.root.glob("*/*/result.json")):
+            result = read_result(path.parent)
+            if result is not None:
+                yield result
+
+
+def lock(folder: Path) -> FileLock:
+    """The lock of a run; the kernel releases it when its holder dies."""
+    return FileLock(folder / ".lock")
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` whole or not at all; a `PlaceError` where the store cannot be written."""
+    with replacing(path, MEND) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_spec(folder: Path) -> RunSpec:
+    """The spec of a prepared folder.
+
+    Raises:
+        PapersError: no spec.json, or a corrupt one.
+    """
+    try:
+        return RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PapersError(f"{folder} is no run folder ({error.strerror}): let a sweep prepare it") from None
+    except ValueError:
+        raise PapersError(f"{folder / 'spec.json'} is corrupt: start the sweep again") from None
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result in `folder`; a corrupt one is moved aside with a warning and does not count."""
+    path = folder / "result.json"
+    try:
+        result = Result.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PapersError(f"cannot read {path} ({error.strerror}): make it readable, or {MEND}") from None
+    except ValueError:  # not UTF-8, not JSON, not a result
+        _move_aside(path)
+        return None
+    return result.model_copy(update={"spec": result.spec.model_copy(update={"folder": str(folder)})})
+
+
+def _move_aside(path: Path) -> None:
+    print(f"warning: {path} is corrupt; moved to {path.name}.corrupt, the run counts as not done",
+          file=sys.stderr)  # fmt: skip
+    try:
+        path.replace(path.with_name(path.name + ".corrupt"))
+    except FileNotFoundError:  # another process was first
+        pass
+    except OSError as error:
+        raise place_error(path, error, MEND) from None
+
+
+def _held(folder: Path) -> bool:
+    path = folder / ".lock"
+    if not path.exists() or not os.access(path, os.W_OK):
+        return False
+    try:
+        with lock(folder).acquire(timeout=0):
+            return False
+    except (Timeout, OSError) as error:
+        return isinstance(error, Timeout)
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """Stable JSON of a small record."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False)

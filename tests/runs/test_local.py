@@ -1,0 +1,285 @@
+"""The executor on real worker processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from papers_lib.errors import PapersError
+from papers_lib.files import PlaceError
+from papers_lib.runs import executors, local
+from papers_lib.runs.local import execute
+from papers_lib.runs.store import Store
+
+SWEEP = """
+import sys
+from papers_lib.runs.local import execute
+from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.runs.store import Store
+root, function, profile, n, settings = sys.argv[1:]
+specs = [RunSpec(paper="toy", function=f"toy_wing.functions:{function}", profile=profile,
+                 settings={"seed": 0, "x": x, **eval(settings)}, data=Data(name="none"))
+         for x in range(int(n))]
+summary = execute(specs, Store(root), slots=2)
+print("summary", summary.done, summary.cached, len(summary.failed))
+"""
+
+
+def sweep(store, function, n, profile="smoke", **settings):
+    arguments = [str(store.root), function, profile, str(n), repr(settings)]
+    return subprocess.Popen(
+        [sys.executable, "-c", SWEEP, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "small"])
+def test_computes_once_then_takes_from_the_store(store, toy, profile):
+    specs = [toy("square", profile, x=x) for x in (2, 3)]
+    got = []
+    first = execute([*specs, specs[0]], store, slots=2, show=False, on_done=got.append)
+    assert first == (2, 0, [])
+    assert sorted(r.metrics["value"] for r in got) == [4, 9]
+    assert execute(specs, store, show=False, on_done=got.append) == (0, 2, [])
+    assert len(got) == 2
+    assert store.result(specs[1]).metrics["value"] == 9
+
+
+def test_smoke_shares_a_process_and_other_profiles_do_not(store, toy):
+    for profile, processes in (("smoke", 1), ("small", 3)):
+        specs = [toy("square", profile, x=x + 10 * processes) for x in range(3)]
+        execute(specs, store, slots=1, show=False)
+        assert len({store.result(s).metrics["pid"] for s in specs}) == processes
+
+
+def test_needs_come_first_and_once(store, toy):
+    base = [toy("square", x=x) for x in (1, 2)]
+    middle = toy("total", needs=base)
+    top = toy("total", needs=[middle, base[1]])
+    assert execute([top, middle], store, slots=2, show=False).done == 4
+    assert store.result(top).metrics == {"value": 9}
+    assert execute([top], store, show=False) == (0, 1, [])
+
+
+def test_dependents_of_a_failure_are_reported_not_recorded(store, toy, tmp_path):
+    bad = toy("fail", mended=str(tmp_path / "mended"))
+    child = toy("total", needs=[bad])
+    summary = execute([child, toy("square", x=5)], store, show=False)
+    assert summary.done == 1
+    reasons = {s.key: reason for s, reason in summary.failed}
+    assert "needs fail seed 0, which failed: ValueError: the toy fails" in reasons[child.key]
+    assert store.state(child) == "todo"
+
+
+def test_failures_are_never_cached_as_results(store, toy, tmp_path):
+    spec = toy("fail", mended=str(tmp_path / "mended"))
+    assert execute([spec], store, show=False).failed[0][1] == "ValueError: the toy fails"
+    record = json.loads((store.folder(spec) / "failed.json").read_text())
+    assert "functions.py" in record["traceback"]
+    assert store.result(spec) is None and store.state(spec) == "failed"
+    again = execute([spec], store, show=False)
+    assert "failed before: ValueError: the toy fails" in again.failed[0][1]
+    Path(spec.settings["mended"]).touch()
+    assert execute([spec], store, retry_failed=True, show=False) == (1, 0, [])
+    assert not (store.folder(spec) / "failed.json").exists()
+
+
+def test_bad_input_is_tried_again_when_mended(store, toy, tmp_path):
+    spec = toy("bad_input", mended=str(tmp_path / "mended"))
+    assert execute([spec], store, show=False).failed[0][1] == "no data here: give data_root"
+    Path(spec.settings["mended"]).touch()
+    assert execute([spec], store, show=False) == (1, 0, [])
+
+
+@pytest.mark.parametrize("profile", ["smoke", "small"])
+def test_a_killed_worker_loses_its_run_alone(store, toy, profile):
+    specs = [toy("die", profile, x=x) for x in range(5)]
+    summary = execute(specs, store, slots=1, show=False)
+    assert summary.done == 4
+    [(spec, reason)] = summary.failed
+    assert spec.settings["x"] == 2 and "SIGKILL" in reason and "resumes" in reason
+    assert store.failure(spec) is None
+    pids = {store.result(s).metrics["pid"] for s in specs if s is not specs[2]}
+    assert len(pids) == (2 if profile == "smoke" else 4)
+    assert execute(specs, store, show=False) == (1, 4, [])
+
+
+def test_a_worker_that_leaves_without_a_word(store, toy):
+    [(_, reason)] = execute([toy("leave")], store, show=False).failed
+    assert "ended with code 3" in reason
+
+
+def test_killed_at_random_and_resumed_gives_the_same(store, toy):
+    """SIGKILL of a sweep and all its workers, four times; then each sum is right."""
+    rng = random.Random(0)
+    for _ in range(4):
+        process = sweep(store, "steps", 3, "small", steps=40)
+        time.sleep(0.6 + 0.8 * rng.random())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    wait_for(lambda: not any(store.state(s) == "running" for s in _steps(toy)))
+    assert execute(_steps(toy), store, slots=2, show=False).failed == []
+    for spec in _steps(toy):
+        assert store.result(spec).metrics == {"sum": sum(i**2 for i in range(40))}
+        assert not list(store.folder(spec).glob(".*.tmp"))
+
+
+def _steps(toy):
+    return [toy("steps", "small", x=x, steps=40) for x in range(3)]
+
+
+def test_a_killed_run_resumes_from_its_checkpoint(store, toy):
+    spec = toy("steps", "small", x=0, steps=60)
+    process = sweep(store, "steps", 1, "small", steps=60)
+    log = store.folder(spec) / "steps.txt"
+    wait_for(lambda: log.exists() and len(log.read_text().split()) >= 5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: store.state(spec) == "partial")
+    assert execute([spec], store, show=False).done == 1
+    computed = log.read_text().split()
+    assert len(computed) <= 61, "at most the interrupted step was computed twice"
+
+
+def test_two_sweeps_on_one_store_compute_each_run_once(store, toy):
+    both = [sweep(store, "count", 6, profile) for profile in ("smoke", "smoke")]
+    lines = [p.communicate(timeout=60)[0].splitlines()[-1].split() for p in both]
+    done = [int(line[1]) for line in lines]
+    cached = [int(line[2]) for line in lines]
+    assert sum(done) == 6 and [d + c for d, c in zip(done, cached, strict=True)] == [6, 6]
+    for x in range(6):
+        calls = (store.folder(toy("count", x=x)) / "calls.txt").read_text().split()
+        assert len(calls) == 1
+
+
+def test_ctrl_c_stops_the_workers_and_says_how_to_resume(store, toy):
+    process = sweep(store, "steps", 2, "small", steps=2000)
+    folders = [store.folder(toy("steps", "small", x=x, steps=2000)) for x in range(2)]
+    wait_for(lambda: all((f / "progress.json").exists() for f in folders))
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "stopped: 0/2 done" in errors and "the same command resumes" in errors
+    with pytest.raises(ProcessLookupError):  # no worker is left in the group
+        os.killpg(process.pid, 0)
+    assert not any((f / "failed.json").exists() for f in folders)
+
+
+def test_plain_lines_where_stdout_is_no_terminal(store, toy, capsys):
+    execute([toy("square", x=1), toy("nothing")], store)
+    out = capsys.readouterr().out
+    assert "[1/2] done square seed 0 in 0 s" in out
+    assert "FAILED nothing seed 0: TypeError: the run returned a NoneType" in out
+    execute([toy("square", x=7)], store, show=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("nan", "metric 'odd'"), ("set", "metric 'odd'"), ("tuple", None)]
+)
+def test_metrics_are_json(store, toy, kind, said):
+    spec = toy("metrics", kind=kind)
+    summary = execute([spec], store, show=False)
+    if said is None:
+        assert store.result(spec).metrics == {"fine": 1, "odd": [1, 2]}
+    else:
+        assert said in summary.failed[0][1] and store.result(spec) is None
+
+
+def test_output_goes_to_the_log_and_threads_are_shared_out(store, toy, monkeypatch):
+    monkeypatch.setattr(local, "_cores", lambda: 6)
+    spec = toy("noisy")
+    execute([spec], store, slots=2, show=False)
+    assert store.result(spec).metrics == {"threads": "3"}
+    assert set((store.folder(spec) / "log.txt").read_text().splitlines()) == {
+        "said by the run",
+        "said by C",
+    }
+
+
+@pytest.mark.parametrize("where", ["file in the way", "/proc/papers"])
+def test_a_store_that_cannot_be_written(tmp_path, toy, where):
+    if where.startswith("/"):
+        root = Path(where)
+    else:
+        (tmp_path / "file").touch()
+        root = tmp_path / "file" / "runs"
+    with pytest.raises(PlaceError, match="PAPERS_RUNS") as caught:
+        execute([toy("square", x=1)], Store(root), show=False)
+    assert str(root) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_disk_that_fills_up_records_no_failure(store, toy):
+    good, full = toy("square", x=1), toy("disk_full")
+    with pytest.raises(PlaceError, match=r"no room left on the disk of .*PAPERS_RUNS"):
+        execute([good, full], store, show=False)
+    assert store.result(good) is not None
+    assert store.failure(full) is None and store.state(full) == "todo"
+
+
+def test_a_corrupt_result_is_computed_again(store, toy, capsys):
+    spec = toy("square", x=4)
+    execute([spec], store, show=False)
+    path = store.folder(spec) / "result.json"
+    path.write_bytes(path.read_bytes()[:40])
+    assert execute([spec], store, show=False) == (1, 0, [])
+    assert (store.folder(spec) / "result.json.corrupt").exists()
+    assert "result.json is corrupt" in capsys.readouterr().err
+
+
+def test_the_plain_command_computes_the_run(store, toy):
+    spec = toy("square", x=6)
+    command = local.command(spec, store)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"status": "done"}
+    assert store.result(spec).metrics["value"] == 36
+
+
+def test_a_lost_shared_worker_between_runs_is_replaced(store, toy):
+    """Killed while idle: the next run goes to a new process."""
+    first, second = toy("square", x=1), toy("total", needs=[toy("square", x=1)])
+
+    def kill(result):
+        os.kill(result.metrics["pid"], signal.SIGKILL)
+        time.sleep(0.1)
+
+    summary = execute([first, second], store, show=False, on_done=lambda r: (
+        kill(r) if "pid" in r.metrics else None))  # fmt: skip
+    assert summary == (2, 0, [])
+
+
+def test_executors_by_name(store, toy):
+    assert executors.execute("local", [toy("square", x=1)], store, show=False).done == 1
+    for name in ("ray", "slurm"):
+        with pytest.raises(PapersError, match=r"use (executor )?'local'"):
+            executors.execute(name, [], store)
+
+
+def test_a_run_in_another_process_is_waited_for(store, toy):
+    spec = toy("count", x=1)
+    process = sweep(store, "steps", 1, "small", steps=30, sleep=0.02)
+    waited = toy("steps", "small", x=0, steps=30, sleep=0.02)
+    wait_for(lambda: store.state(waited) == "running")
+    summaries = []
+    thread = threading.Thread(target=lambda: summaries.append(execute([waited, spec], store, show=False)))
+    thread.start()
+    thread.join(timeout=30)
+    process.communicate(timeout=30)
+    assert summaries == [(1, 1, [])]
