@@ -1,0 +1,93 @@
+"""Where the numbers of an exhibit come from, in one line, and the badge that says what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.ledger import Row
+
+NAMED = 3  # so many commits are named in a footer
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The footer of an exhibit, its badge, and whether it may be compared with the paper."""
+
+    text: str
+    badge: str
+    comparable: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def footer(rows: Sequence[Row], profile: str, dataset: str = "") -> Provenance:
+    """Footer and badge of an exhibit at `profile` made from `rows`.
+
+    `dataset` is the name of the paper's own data set; without it nothing is comparable.
+
+    Raises:
+        PapersError: a row of another profile.
+    """
+    others = sorted({row.profile for row in rows} - {profile})
+    if others:
+        raise PapersError(
+            f"an exhibit at profile {profile} got rows of profile {', '.join(others)}; "
+            "profiles are never mixed, filter the rows"
+        )
+    if not rows:
+        return Provenance(f"profile {profile} · no runs yet", "not run", False)
+    same = comparable(rows, dataset)
+    return Provenance(" · ".join(_facts(rows, profile)), _badge(rows, profile, same), same)
+
+
+def comparable(rows: Collection[Row], dataset: str) -> bool:
+    """Whether a difference to the paper means something: its data set, its profile, nothing else."""
+    return bool(rows) and all(
+        row.profile == "paper" and row.data.name == dataset and not row.data.stand_in for row in rows
+    )
+
+
+def _badge(rows: Sequence[Row], profile: str, same: bool) -> str:
+    if profile == "smoke":
+        return "SMOKE: stand-in data, numbers mean nothing"
+    if any(row.data.stand_in for row in rows):
+        return "stand-in data"
+    if profile != "paper":
+        return f"profile {profile}, not the paper's setting: not comparable"
+    return "" if same else "not the paper's data set: not comparable"
+
+
+def _facts(rows: Sequence[Row], profile: str) -> list[str]:
+    data = _distinct(row.data.name + " (stand-in)" * row.data.stand_in for row in rows)
+    commits = _distinct((row.commit[:7] or "none") + "+dirty" * row.dirty for row in rows)
+    codes = _distinct(row.code[:7] for row in rows)
+    seeds = _distinct(row.seed for row in rows)
+    more = [f"{len(commits) - NAMED} more"] if len(commits) > NAMED else []
+    return [
+        f"profile {profile}",
+        f"data {', '.join(data)}",
+        f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}",
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
+        f"commit {', '.join(commits[:NAMED] + more)}",
+        f"code {codes[0] if len(codes) == 1 else 'mixed'}",
+        f"torch {', '.join(_distinct(row.torch for row in rows))}",
+        f"device {', '.join(_distinct(row.device for row in rows))}",
+        f"{_duration(sum(row.seconds for row in rows))} of computing",
+    ]
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{rest} s"

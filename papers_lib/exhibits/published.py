@@ -1,0 +1,71 @@
+"""Every number that a paper prints, with its digits as printed and the place where it stands."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from papers_lib.errors import PapersError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLUMNS = ("exhibit", "row", "column", "printed", "unit", "source")
+
+
+def load(paper: str) -> DataFrame:
+    """The printed numbers of `paper`: exhibit, row, column, printed, value, unit, source.
+
+    `printed` is the paper's text, `value` its number. Exhibits are the paper's own (`Table 1`),
+    `text` (numbers in its prose), `settings`, and those of other papers that its errata need.
+
+    Raises:
+        PapersError: an unknown paper, or a CSV that is not in order (names the file and the line).
+    """
+    import pandas as pd
+
+    wings = {path.parent.name: path for path in Path(__file__).parents[1].glob("*/published")}
+    if paper not in wings:
+        raise PapersError(f"no printed numbers of '{paper}'; known papers: {', '.join(sorted(wings))}")
+    rows = [row for file in sorted(wings[paper].glob("*.csv")) for row in read(file)]
+    _refuse_doubles(rows)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame.insert(4, "value", [float(text) for text in frame["printed"]])
+    return frame
+
+
+def read(file: Path) -> list[tuple[str, ...]]:
+    """The rows of one CSV, in order."""
+    try:
+        head, *rows = csv.reader(file.read_text(encoding="utf-8").splitlines())
+    except (ValueError, csv.Error) as error:  # empty, not UTF-8, or not CSV
+        raise PapersError(f"{file}: not a CSV of printed numbers ({error}); restore it") from None
+    if tuple(head) != COLUMNS:
+        raise PapersError(f"{file}: its first line must be {','.join(COLUMNS)}")
+    for number, row in enumerate(rows, 2):
+        fault = _fault(row)
+        if fault:
+            raise PapersError(f"{file}, line {number}: {fault}")
+    return [tuple(row) for row in rows]
+
+
+def _fault(row: list[str]) -> str:
+    if len(row) != len(COLUMNS):
+        return f"{len(row)} cells, not {len(COLUMNS)}; quote a cell that holds a comma"
+    exhibit, name, column, printed, _, source = row
+    if not (exhibit and name and column and source):
+        return "an empty cell; say exhibit, row, column and source (page, section or table)"
+    try:
+        finite = math.isfinite(float(printed))
+    except ValueError:
+        finite = False
+    return "" if finite else f"'{printed}' is not a number; write the digits as printed"
+
+
+def _refuse_doubles(rows: list[tuple[str, ...]]) -> None:
+    for cell, count in Counter(row[:3] for row in rows).items():
+        if count > 1:
+            raise PapersError(f"{' / '.join(cell)} is transcribed twice; keep one")

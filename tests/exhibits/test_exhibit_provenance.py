@@ -1,0 +1,87 @@
+import pytest
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.ledger import Row
+from papers_lib.exhibits.provenance import comparable, footer
+from papers_lib.runs.spec import Data
+
+
+def row(seed=0, profile="small", name="cars196_half", stand_in=False, **changes):
+    values = {
+        "identity": "i",
+        "key": f"k{seed}",
+        "paper": "toy",
+        "profile": profile,
+        "function": "f",
+        "settings": {"seed": seed},
+        "seed": seed,
+        "data": Data(name=name, stand_in=stand_in),
+        "metrics": {},
+        "commit": "1234567890",
+        "dirty": False,
+        "code": "abcdefghij",
+        "torch": "2.15.0",
+        "device": "cpu",
+        "seconds": 1800.4,
+        "finished": "2026-01-01T00:00:00Z",
+    }
+    return Row(**{**values, **changes})
+
+
+def test_the_footer_says_where_the_numbers_come_from():
+    got = footer([row(1), row(0), row(2)], "small")
+    assert got.text == (
+        "profile small · data cars196_half · 3 runs · seeds 0, 1, 2 · commit 1234567 · code abcdefg · "
+        "torch 2.15.0 · device cpu · 1 h 30 min of computing"
+    )
+
+
+def test_several_commits_codes_and_devices_show():
+    rows = [row(i, commit=f"{i}" * 9, dirty=i == 4, code=f"c{i}") for i in range(5)]
+    rows[0] = rows[0].model_copy(update={"device": "NVIDIA H200", "commit": ""})
+    text = footer(rows, "small").text
+    assert "commit 1111111, 2222222, 3333333, 2 more" in text
+    assert "code mixed" in text and "device NVIDIA H200, cpu" in text
+    assert "commit 4444444+dirty" in footer(rows[4:], "small").text
+    assert "1 run · seed 4" in footer(rows[4:], "small").text
+    assert "commit none" in footer(rows[:1], "small").text
+
+
+def test_the_order_of_rows_changes_nothing():
+    rows = [row(i, commit=f"{i}" * 9, code=f"c{i}") for i in range(5)]
+    assert footer(rows, "small") == footer(rows[::-1], "small")
+
+
+@pytest.mark.parametrize(
+    ("rows", "profile", "badge", "same"),
+    [
+        ([], "small", "not run", False),
+        ([row(profile="smoke")], "smoke", "SMOKE: stand-in data, numbers mean nothing", False),
+        ([row(), row(stand_in=True)], "small", "stand-in data", False),
+        ([row()], "small", "profile small, not the paper's setting: not comparable", False),
+        ([row(profile="paper")], "paper", "not the paper's data set: not comparable", False),
+        ([row(profile="paper", name="cars196")], "paper", "", True),
+        ([row(profile="paper", name="cars196", stand_in=True)], "paper", "stand-in data", False),
+    ],
+)
+def test_the_badge_says_what_the_numbers_are_worth(rows, profile, badge, same):
+    got = footer(rows, profile, "cars196")
+    assert (got.badge, got.comparable) == (badge, same)
+    assert comparable(rows, "cars196") == same
+    assert not footer(rows, profile).comparable
+
+
+def test_a_stand_in_is_marked_in_the_footer():
+    assert "data cars196 (stand-in)" in footer([row(name="cars196", stand_in=True)], "small").text
+
+
+def test_profiles_are_never_mixed():
+    with pytest.raises(PapersError, match="rows of profile medium, paper"):
+        footer([row(), row(profile="medium"), row(profile="paper")], "small")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min"), (61, "1 min"), (7260, "2 h 1 min")]
+)
+def test_durations_are_short(seconds, text):
+    assert footer([row(seconds=seconds)], "small").text.endswith(f" · {text} of computing")

@@ -1,0 +1,113 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.intervals import (
+    bootstrap,
+    differences,
+    paired,
+    seeds_needed,
+    sign_flip_p,
+    t_interval,
+)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_t_interval_is_scipys(n):
+    values = np.random.default_rng(n).normal(60, 2, n).tolist()
+    got = t_interval(values, 0.9)
+    low, high = stats.t.interval(0.9, n - 1, np.mean(values), stats.sem(values))
+    assert (got.mean, got.low, got.high, got.n) == pytest.approx((np.mean(values), low, high, n))
+
+
+def test_one_value_bounds_nothing_and_none_is_an_error():
+    got = t_interval([5.0])
+    assert (got.mean, got.low, got.high, got.n) == (5.0, -math.inf, math.inf, 1)
+    assert got.as_dict() == {"mean": 5.0, "low": None, "high": None, "n": 1}
+    for bad in ([], [1.0, math.nan]):
+        with pytest.raises(PapersError, match="finite"):
+            t_interval(bad)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_t_interval_covers_the_mean_about_as_often_as_it_says(n):
+    draws = np.random.default_rng(0).normal(3.0, 1.0, (600, n))
+    found = [t_interval(row.tolist()) for row in draws]
+    covered = np.mean([x.low <= 3.0 <= x.high for x in found])
+    assert 0.92 <= covered <= 0.98  # 600 trials: standard error 0.009
+
+
+def test_pairs_are_those_of_the_same_seed():
+    a, b = {2: 5.0, 0: 1.0, 7: 9.0}, {0: 0.5, 2: 3.0, 1: 8.0}
+    assert differences(a, b) == [0.5, 2.0]
+    assert paired(a, b) == t_interval([0.5, 2.0])
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], [1.0, -0.5, 2.0, 0.2], [0.3] * 6])
+def test_sign_flip_p_counts_all_signs(values):
+    flips = list(itertools.product((1, -1), repeat=len(values)))
+    sums = [abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in flips]
+    p = sum(s >= abs(sum(values)) - 1e-9 for s in sums) / len(flips)
+    assert sign_flip_p(values) == pytest.approx(p)
+
+
+def test_three_seeds_reach_no_smaller_p_than_a_quarter():
+    assert sign_flip_p([5.0, 5.1, 4.9]) == 0.25
+
+
+def test_bootstrap_over_items_is_close_to_the_normal_interval_and_repeats():
+    hits = (np.random.default_rng(1).random(800) < 0.6).astype(float)
+    got = bootstrap(hits)
+    half = 1.96 * hits.std() / math.sqrt(len(hits))
+    assert got.mean == hits.mean() and got.n == 800
+    assert (got.low, got.high) == pytest.approx((got.mean - half, got.mean + half), abs=0.006)
+    assert bootstrap(hits) == got
+    assert bootstrap(hits, seed=1) != got
+
+
+def test_strata_take_their_own_spread_out():
+    labels = np.repeat(["a", "b"], 50)
+    values = np.where(labels == "a", 0.0, 1.0)
+    between = bootstrap(values, labels)
+    assert (between.low, between.high) == (0.5, 0.5)
+    plain = bootstrap(values)
+    assert plain.high - plain.low > 0.1
+
+
+def test_a_stratum_of_one_item_counts_in_the_mean():
+    values = [1.0, 0.0, 1.0, 0.0, 1.0]
+    got = bootstrap(values, [0, 0, 0, 0, 1])
+    assert got.mean == 0.6
+    assert 0.2 <= got.low < got.mean < got.high <= 1.0
+    assert bootstrap([1.0, 0.0], [0, 1]).low == 0.5
+
+
+@pytest.mark.parametrize("arguments", [([1.0],), ([1.0, 2.0], [0]), ([],)])
+def test_bootstrap_refuses_what_it_cannot_resample(arguments):
+    with pytest.raises(PapersError, match="two items or more"):
+        bootstrap(*arguments)
+
+
+@pytest.mark.parametrize(("spread", "gap"), [(1.0, 1.0), (0.3, 2.0), (2.0, 0.5)])
+def test_seeds_needed_is_the_first_that_decides(spread, gap):
+    values = [gap - spread, gap + spread, gap]
+    sd = float(np.std(values, ddof=1))
+
+    def decides(n):
+        return stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < gap
+
+    slow = next(n for n in range(2, 10_000) if decides(n))
+    assert seeds_needed(values) == slow
+    assert seeds_needed(values, target=gap) == slow
+    assert seeds_needed(values, target=-gap) == slow
+
+
+def test_seeds_needed_says_when_it_cannot_tell():
+    assert seeds_needed([1.0]) is None
+    assert seeds_needed([1.0, -1.0]) is None
+    assert seeds_needed([1.0, -1.0], target=1e-6) is None
+    assert seeds_needed([1.0, 1.0]) == 2
