@@ -99,25 +99,19 @@ def bootstrap(
             f"{len(labels)} strata"
         )
     groups = [items[labels == label] for label in np.unique(labels)]
+    # a stratum of one item, or of equal ones, never varies, and SciPy refuses samples of one
+    varying = [group for group in groups if np.ptp(group)]
+    fixed = float(items.sum()) - sum(float(group.sum()) for group in varying)
 
     def mean(*parts: Any, axis: int = -1) -> Any:
-        return sum(part.sum(axis) for part in parts) / len(items)
+        return (fixed + sum(part.sum(axis) for part in parts)) / len(items)
 
-    # SciPy refuses samples of one; a stratum of one item never varies, so it is a constant here
-    fixed = sum(float(g[0]) for g in groups if len(g) == 1) / len(items)
-    groups = [g for g in groups if len(g) > 1]
     low = high = float(items.mean())
-    if any(np.ptp(g) for g in groups):
-        found = stats.bootstrap(
-            groups,
-            mean,
-            vectorized=True,
-            method="percentile",
-            n_resamples=resamples,
-            confidence_level=level,
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-        low, high = fixed + float(found.low), fixed + float(found.high)
+    if varying:
+        rng = np.random.default_rng(seed)
+        options = {"n_resamples": resamples, "confidence_level": level, "method": "percentile"}
+        found = stats.bootstrap(varying, mean, vectorized=True, rng=rng, **options)
+        low, high = map(float, found.confidence_interval)
     return Interval(float(items.mean()), low, high, len(items))
 
 

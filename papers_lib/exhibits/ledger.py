@@ -55,7 +55,7 @@ def path(paper: str) -> Path:
 
 
 def read(paper: str) -> list[Row]:
-    """All rows of a paper; none if nothing has been collected.
+    """All rows of a paper, each key once (a merge may double a line); none if there is no ledger.
 
     Raises:
         PapersError: a line is not a row (names the file and the line).
@@ -63,8 +63,9 @@ def read(paper: str) -> list[Row]:
     file = path(paper)
     if not file.exists():
         return []
-    lines = file.read_bytes().decode("utf-8", errors="replace").split("\n")
-    return [_parse(file, i, line) for i, line in enumerate(lines, 1) if line.strip()]
+    lines = file.read_bytes().split(b"\n")
+    rows = [_parse(file, i, line) for i, line in enumerate(lines, 1) if line.strip()]
+    return list({row.key: row for row in rows}.values())
 
 
 def append(paper: str, rows: Iterable[Row]) -> int:
@@ -92,7 +93,8 @@ def find(rows: Iterable[Row], spec: RunSpec) -> Row | None:
 
     A data fingerprint is compared only where `spec` knows it.
     """
-    fits = [row for row in rows if row.identity == spec.identity and _same_data(row, spec)]
+    identity = spec.identity
+    fits = [row for row in rows if row.identity == identity and _same_data(row, spec)]
     return max(fits, key=lambda row: (row.finished, row.key), default=None)
 
 
@@ -139,7 +141,7 @@ def _flat(tree: Sequence[Any]) -> list[str]:
     return [text for x in tree for text in (_flat(x) if isinstance(x, list) else [x])]
 
 
-def _parse(file: Path, number: int, line: str) -> Row:
+def _parse(file: Path, number: int, line: bytes) -> Row:
     try:
         json.loads(line, parse_constant=_refuse)  # pydantic would let NaN pass inside metrics
         return Row.model_validate_json(line)

@@ -25,24 +25,26 @@ class Provenance:
         return asdict(self)
 
 
-def footer(rows: Sequence[Row], profile: str, dataset: str = "") -> Provenance:
-    """Footer and badge of an exhibit at `profile` made from `rows`.
+def provenance(rows: Sequence[Row], profile: str = "", dataset: str = "") -> Provenance:
+    """Footer and badge of an exhibit made from `rows`.
 
-    `dataset` is the name of the paper's own data set; without it nothing is comparable.
+    `profile` is the one asked for, by default that of the rows; `dataset` is the name of the paper's own
+    data set, without which nothing is comparable.
 
     Raises:
-        PapersError: a row of another profile.
+        PapersError: rows of several profiles, or of another one than `profile`.
     """
-    others = sorted({row.profile for row in rows} - {profile})
-    if others:
+    profiles = sorted({row.profile for row in rows} | ({profile} if profile else set()))
+    if len(profiles) > 1:
         raise PapersError(
-            f"an exhibit at profile {profile} got rows of profile {', '.join(others)}; "
-            "profiles are never mixed, filter the rows"
+            f"one exhibit got profiles {', '.join(profiles)}; they are never mixed, filter the rows"
         )
     if not rows:
-        return Provenance(f"profile {profile} · no runs yet", "not run", False)
+        return Provenance(
+            " · ".join([*(f"profile {name}" for name in profiles), "no runs yet"]), "not run", False
+        )
     same = comparable(rows, dataset)
-    return Provenance(" · ".join(_facts(rows, profile)), _badge(rows, profile, same), same)
+    return Provenance(" · ".join(_facts(rows, profiles[0])), _badge(rows, profiles[0], same), same)
 
 
 def comparable(rows: Collection[Row], dataset: str) -> bool:

@@ -2,7 +2,7 @@ import pytest
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.ledger import Row
-from papers_lib.exhibits.provenance import comparable, footer
+from papers_lib.exhibits.provenance import comparable, provenance
 from papers_lib.runs.spec import Data
 
 
@@ -29,7 +29,7 @@ def row(seed=0, profile="small", name="cars196_half", stand_in=False, **changes)
 
 
 def test_the_footer_says_where_the_numbers_come_from():
-    got = footer([row(1), row(0), row(2)], "small")
+    got = provenance([row(1), row(0), row(2)], "small")
     assert got.text == (
         "profile small · data cars196_half · 3 runs · seeds 0, 1, 2 · commit 1234567 · code abcdefg · "
         "torch 2.15.0 · device cpu · 1 h 30 min of computing"
@@ -39,17 +39,23 @@ def test_the_footer_says_where_the_numbers_come_from():
 def test_several_commits_codes_and_devices_show():
     rows = [row(i, commit=f"{i}" * 9, dirty=i == 4, code=f"c{i}") for i in range(5)]
     rows[0] = rows[0].model_copy(update={"device": "NVIDIA H200", "commit": ""})
-    text = footer(rows, "small").text
+    text = provenance(rows, "small").text
     assert "commit 1111111, 2222222, 3333333, 2 more" in text
     assert "code mixed" in text and "device NVIDIA H200, cpu" in text
-    assert "commit 4444444+dirty" in footer(rows[4:], "small").text
-    assert "1 run · seed 4" in footer(rows[4:], "small").text
-    assert "commit none" in footer(rows[:1], "small").text
+    assert "commit 4444444+dirty" in provenance(rows[4:], "small").text
+    assert "1 run · seed 4" in provenance(rows[4:], "small").text
+    assert "commit none" in provenance(rows[:1], "small").text
+
+
+def test_the_profile_is_that_of_the_rows():
+    assert provenance([row()]) == provenance([row()], "small")
+    assert provenance([]).text == "no runs yet"
+    assert provenance([], "medium").text == "profile medium · no runs yet"
 
 
 def test_the_order_of_rows_changes_nothing():
     rows = [row(i, commit=f"{i}" * 9, code=f"c{i}") for i in range(5)]
-    assert footer(rows, "small") == footer(rows[::-1], "small")
+    assert provenance(rows, "small") == provenance(rows[::-1], "small")
 
 
 @pytest.mark.parametrize(
@@ -65,23 +71,25 @@ def test_the_order_of_rows_changes_nothing():
     ],
 )
 def test_the_badge_says_what_the_numbers_are_worth(rows, profile, badge, same):
-    got = footer(rows, profile, "cars196")
+    got = provenance(rows, profile, "cars196")
     assert (got.badge, got.comparable) == (badge, same)
     assert comparable(rows, "cars196") == same
-    assert not footer(rows, profile).comparable
+    assert not provenance(rows, profile).comparable
 
 
-def test_a_stand_in_is_marked_in_the_footer():
-    assert "data cars196 (stand-in)" in footer([row(name="cars196", stand_in=True)], "small").text
+def test_a_stand_in_is_marked_in_the_provenance():
+    assert "data cars196 (stand-in)" in provenance([row(name="cars196", stand_in=True)], "small").text
 
 
 def test_profiles_are_never_mixed():
-    with pytest.raises(PapersError, match="rows of profile medium, paper"):
-        footer([row(), row(profile="medium"), row(profile="paper")], "small")
+    with pytest.raises(PapersError, match="profiles medium, small;"):
+        provenance([row(), row(profile="medium")])
+    with pytest.raises(PapersError, match="profiles medium, small;"):
+        provenance([row()], "medium")
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min"), (61, "1 min"), (7260, "2 h 1 min")]
 )
 def test_durations_are_short(seconds, text):
-    assert footer([row(seconds=seconds)], "small").text.endswith(f" · {text} of computing")
+    assert provenance([row(seconds=seconds)], "small").text.endswith(f" · {text} of computing")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,9 +49,9 @@ def test_save_writes_three_files(tmp_path):
 SAVE = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "tests/exhibits")
+sys.path.insert(0, sys.argv[1])
 from test_figure import figure
-figure().save(Path(sys.argv[1]))
+figure().save(Path(sys.argv[2]))
 """
 
 
@@ -58,7 +59,9 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     figure().save(here)
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    subprocess.run([sys.executable, "-c", SAVE, str(there)], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", SAVE, str(Path(__file__).parent), str(there)], check=True, env=environment
+    )
     names = [path.name for path in sorted(here.iterdir())]
     assert len(names) == 3
     for name in names:

@@ -88,6 +88,23 @@ def test_a_corrupt_line_is_named(damage):
     assert file.read_text().splitlines()[1] == damage  # nothing is thrown away
 
 
+def test_a_line_that_a_merge_doubled_counts_once():
+    ledger.append(PAPER, [row(0), row(1)])
+    file = ledger.path(PAPER)
+    file.write_text(file.read_text() * 2)
+    assert len(ledger.read(PAPER)) == 2
+    assert ledger.append(PAPER, [row(2)]) == 1
+    assert len(file.read_text().splitlines()) == 3
+
+
+def test_bytes_that_are_no_text_are_a_corrupt_line():
+    ledger.append(PAPER, [row(0)])
+    file = ledger.path(PAPER)
+    file.write_bytes(file.read_bytes().replace(b"cpu", b"c\xffu"))
+    with pytest.raises(PapersError, match="line 1"):
+        ledger.read(PAPER)
+
+
 def test_nan_in_metrics_is_refused_on_both_ways():
     with pytest.raises(PapersError, match="plain JSON"):
         ledger.append(PAPER, [row(0, metrics={"R1": float("nan")})])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_comparison_has_the_columns_of_the_house():
 
 SHOW = """
 import sys
-sys.path.insert(0, "tests/exhibits")
+sys.path.insert(0, sys.argv[1])
 from test_table import all_forms
 sys.stdout.buffer.write(all_forms().encode())
 """
@@ -151,7 +152,7 @@ def all_forms():
 
 def test_a_process_with_another_hash_seed_shows_the_same():
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    command = [sys.executable, "-c", SHOW]
+    command = [sys.executable, "-c", SHOW, str(Path(__file__).parent)]
     there = subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode()
     assert there == all_forms()
     assert "0x" not in there
