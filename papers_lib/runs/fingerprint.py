@@ -1,18 +1,19 @@
 """The code fingerprint: a hash of the code that can change a run's result, and of nothing else.
 
 It covers a module and what that imports inside `papers_lib`, transitively, as syntax trees without
-docstrings; comments, layout and the Python version change nothing.
+docstrings; comments, layout and the Python version change nothing. It is read from the files alone:
+nothing is imported to be hashed.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "papers_lib"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def code_fingerprint(module: str) -> str:
@@ -29,45 +30,72 @@ def files(module: str) -> dict[str, str]:
         path = _path(name)
         if name in found or path is None:
             continue
-        found[name], imports = _read(path, path.stat().st_mtime_ns)
+        found[name], imports = _read(name, path, path.stat().st_mtime_ns)
         queue.extend(imports)
     return dict(sorted(found.items()))
 
 
 def _path(name: str) -> Path | None:
-    if name.split(".")[0] != PACKAGE:
+    """The file of a module of the package; None for what is no module, such as a function."""
+    package, *parts = name.split(".")
+    if package != PACKAGE:
         return None
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # `from module import function`: function is not a module
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
+    base = ROOT.joinpath(*parts)
+    candidates = (base / "__init__.py", base.with_name(f"{base.name}.py"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
-@lru_cache(maxsize=None)
-def _read(path: Path, _mtime: int) -> tuple[str, tuple[str, ...]]:
+@cache
+def _read(name: str, path: Path, _mtime: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return hashlib.sha256(_dump(tree).encode()).hexdigest(), tuple(_imports(tree))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return hashlib.sha256(_dump(tree).encode()).hexdigest(), tuple(_imports(tree, package))
 
 
-def _imports(tree: ast.AST) -> list[str]:
+def _imports(tree: ast.AST, package: str) -> list[str]:
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] == PACKAGE]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.partition(".")[0] == PACKAGE]
 
 
 def _dump(node: object) -> str:
-    """`ast.dump` that leaves out empty fields, which differ between Python versions, and docstrings."""
+    """`ast.dump` without docstrings, and without what differs between Python versions.
+
+    Those are empty fields, the pieces in which an f-string's text comes, and how text is quoted.
+    """
     if isinstance(node, list):
-        return "[" + ",".join(map(_dump, node)) + "]"
+        return "[" + ",".join(_dump(item) for item in node if not _is_docstring(item)) + "]"
     if not isinstance(node, ast.AST):
-        return repr(node)
+        return ascii(node)
     fields = dict(ast.iter_fields(node))
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-        fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = _joined(node.values)
     kept = (f"{name}={_dump(value)}" for name, value in fields.items() if value not in (None, []))
     return f"{type(node).__name__}({','.join(kept)})"
+
+
+def _is_docstring(node: object) -> bool:
+    """A statement that is a text and nothing else."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _joined(values: list[ast.expr]) -> list[object]:
+    """The parts of an f-string, neighbouring texts in one."""
+    parts: list[object] = []
+    for value in values:
+        text = value.value if isinstance(value, ast.Constant) else value
+        if isinstance(text, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += text
+        elif text != "":
+            parts.append(text)
+    return parts
