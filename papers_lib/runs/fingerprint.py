@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,22 @@ def files(module: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def changed_since(commit: str, module: str) -> list[str]:
+    """The files that `module` reaches whose code differs from what `commit` had; none if it is unknown."""
+    root = ROOT.parent
+    changed = []
+    for name, now in files(module).items():
+        path = _path(name)
+        assert path is not None
+        relative = path.relative_to(root).as_posix()
+        shown = subprocess.run(
+            ["git", "show", f"{commit}:{relative}"], cwd=root, capture_output=True, check=False
+        )
+        if shown.returncode == 0 and _hash(shown.stdout.decode()) != now:
+            changed.append(relative)
+    return changed
+
+
 def _path(name: str) -> Path | None:
     """The file of a module of the package; None for what is no module, such as a function."""
     package, *parts = name.split(".")
@@ -47,9 +64,13 @@ def _path(name: str) -> Path | None:
 
 @cache
 def _read(name: str, path: Path, _mtime: int) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return hashlib.sha256(_dump(tree).encode()).hexdigest(), tuple(_imports(tree, package))
+    return _hash(text), tuple(_imports(ast.parse(text), package))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(_dump(ast.parse(text)).encode()).hexdigest()
 
 
 def _imports(tree: ast.AST, package: str) -> list[str]:

@@ -11,6 +11,8 @@ import hashlib
 import json
 from typing import Any
 
+from pydantic import Field
+
 from papers_lib.runs.fingerprint import code_fingerprint
 from papers_lib.settings import Frozen
 
@@ -35,6 +37,9 @@ class RunSpec(Frozen):
     needs: tuple[RunSpec, ...] = ()
     label: str = ""
     device: str = "auto"
+    places: dict[str, str] = Field(
+        default_factory=dict
+    )  # files that the settings name by their content: name -> path
     folder: str = ""  # set by the store when the run starts
 
     @property
@@ -47,8 +52,7 @@ class RunSpec(Frozen):
         return {
             "function": self.function,
             "settings": self.settings,
-            "data": [self.data.name, self.data.stand_in]
-            + ([self.data.fingerprint] if fingerprint else []),
+            "data": [self.data.name, self.data.stand_in] + ([self.data.fingerprint] if fingerprint else []),
             "needs": [need.asked(fingerprint) for need in self.needs],
         }
 
@@ -65,8 +69,12 @@ class RunSpec(Frozen):
     @property
     def code(self) -> str:
         """Fingerprint of the code behind `function`: what its package's `training` module imports."""
-        package = self.function.partition(":")[0].rpartition(".")[0]
-        return code_fingerprint(f"{package}.training")
+        return code_fingerprint(self.module)
+
+    @property
+    def module(self) -> str:
+        """The module whose imports decide the result: `training` beside the one of `function`."""
+        return self.function.partition(":")[0].rpartition(".")[0] + ".training"
 
 
 def _sha(value: Any) -> str:

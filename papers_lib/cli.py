@@ -1,0 +1,243 @@
+"""`python -m papers_lib`: list, run, sweep, collect, claims, errata, coverage, why.
+
+Bad input is one line on stderr and exit code 2; runs that failed are exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from papers_lib.errors import PapersError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except PapersError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of a pipe had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("papers_lib", description="Four papers, their numbers beside ours.")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    _verb(verbs, "list", _list, "the papers and what the ledger holds of each")
+    run = _verb(verbs, "run", _run, "execute a paper's notebook, strictly", paper=True)
+    run.add_argument("--output", type=Path, help="where the executed notebook goes")
+    run.add_argument("--update", action="store_true", help="write it back as the committed notebook")
+    run.add_argument("--timeout", type=int, default=7200, help="seconds for the whole notebook")
+    sweep = _verb(verbs, "sweep", _sweep, "compute runs without a notebook", paper=True)
+    sweep.add_argument("--executor", choices=("local", "ray"), help="where runs are computed")
+    sweep.add_argument("--slots", type=int, help="runs at once")
+    sweep.add_argument("--seeds", help="as 0,1,2")
+    sweep.add_argument("--limit", type=int, help="at most so many runs")
+    sweep.add_argument("--dry-run", action="store_true", help="say what it would compute, and the cost")
+    sweep.add_argument("--print-commands", action="store_true", help="one shell command a run")
+    sweep.add_argument("--retry-failed", action="store_true", help="try runs again that failed before")
+    sweep.add_argument("--again", action="store_true", help="runs too that the ledger holds")
+    _verb(verbs, "collect", _collect, "append finished runs to the ledger", paper=True)
+    _verb(verbs, "claims", _claims, "every claim with its verdict", paper=False)
+    _verb(verbs, "errata", _errata, "every erratum and how it is shown", paper=False)
+    _verb(verbs, "coverage", _coverage, "how many printed cells have a number of ours", paper=False)
+    _verb(verbs, "why", _why, "what makes a row stale or missing", paper=True)
+    return parser
+
+
+def _verb(
+    verbs: Any, name: str, command: Any, text: str, paper: bool | None = None
+) -> argparse.ArgumentParser:
+    """A command; `paper` says whether it needs a paper, may have one (False) or takes none (None)."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=command)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    if paper is not None:
+        parser.add_argument("paper", nargs=None if paper else "?", help="a name that `list` prints")
+        parser.add_argument(
+            "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+            help="a parameter of the paper's notebook",
+        )  # fmt: skip
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    from papers_lib import papers
+    from papers_lib.exhibits import ledger
+
+    found = [
+        paper._asdict() | {"rows": dict(Counter(row.profile for row in ledger.read(paper.name)))}
+        for paper in papers.PAPERS.values()
+    ]
+    lines = [f"{p['name']:20} {p['title']} ({p['published']}); rows: {_counts(p['rows'])}" for p in found]
+    return _print(options, found, lines)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from papers_lib import papers
+    from papers_lib.runs import notebook
+    from papers_lib.settings import runs_root
+
+    paper = papers.get(options.paper)
+    settings = _settings(options)
+    profile = settings.profile
+    output = options.output or runs_root() / "notebooks" / f"{paper.name}-{profile}.ipynb"
+    given = _parameters(options)
+    notebook.execute(paper.notebook, output, given, paper.settings, timeout=options.timeout)
+    notebook.strip(output)
+    if options.update:
+        notebook.update(paper.notebook, output)
+    missing = papers.missing(paper, settings)
+    lines = [f"executed: {output}"]
+    if missing:
+        lines.append(
+            f'{missing} runs read "not run"; `sweep {paper.name} -p profile {profile}` computes them'
+        )
+    return _print(options, {"output": str(output), "missing": missing}, lines)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from papers_lib import papers
+    from papers_lib.exhibits import cost, ledger
+    from papers_lib.runs import executors, local
+    from papers_lib.runs.store import Store
+
+    paper, settings = papers.get(options.paper), _settings(options)
+    rows, store = ledger.read(paper.name), Store()
+    planned = paper.study.plan(settings)
+    specs = [spec for spec in planned if options.again or ledger.find(rows, spec) is None]
+    held = len(planned) - len(specs)
+    specs = specs[: options.limit]
+    if options.print_commands:
+        commands = [local.command(spec, store) for spec in local.ordered(specs, store)]
+        return _print(options, commands, commands)
+    if options.dry_run:
+        estimate = cost.estimate(local.ordered(specs, store), rows, store)
+        return _print(
+            options, estimate | {"in_ledger": held}, [f"{held} in the ledger; {cost.sentence(estimate)}"]
+        )
+    executor, slots = options.executor or settings.executor, options.slots or settings.slots
+    summary = executors.execute(executor, specs, store, slots, options.retry_failed, not options.json)
+    failed = [{"run": spec.label, "seed": spec.seed, "reason": reason} for spec, reason in summary.failed]
+    lines = [f"failed: {one['run']} seed {one['seed']}: {one['reason']}" for one in failed]
+    lines.append(
+        f"{summary.done} computed, {summary.cached} in the store, {held} in the ledger, {len(failed)} failed"
+    )
+    _print(
+        options, {"done": summary.done, "cached": summary.cached, "in_ledger": held, "failed": failed}, lines
+    )
+    return 1 if failed else 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from papers_lib import papers
+    from papers_lib.exhibits import ledger
+    from papers_lib.runs.store import Store
+
+    paper = papers.get(options.paper)
+    results = [r for r in Store().finished() if r.spec.paper == paper.name and r.spec.profile != "smoke"]
+    added = ledger.append(paper.name, map(ledger.from_result, results))
+    report = {"finished": len(results), "added": added, "ledger": str(ledger.path(paper.name))}
+    return _print(
+        options, report, [f"{added} rows added of {len(results)} finished runs: {report['ledger']}"]
+    )
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from papers_lib.exhibits.claims import claims_table
+
+    found, tables = {}, []
+    for book in _books(options):
+        claims = book.paper.study.claims(book.runs)
+        made = book.paper.study.provenance(book.runs)
+        found[book.paper.name] = {"profile": book.settings.profile, "claims": [c.as_dict() for c in claims]}
+        tables.append(claims_table(claims, made.badge, made.text))
+    return _print(options, found, tables)
+
+
+def _errata(options: argparse.Namespace) -> int:
+    from papers_lib import papers
+    from papers_lib.exhibits.claims import errata_table
+
+    found = {name: papers.get(name).study.errata() for name in _names(options)}
+    shown = {name: [erratum.as_dict() for erratum in errata] for name, errata in found.items()}
+    return _print(options, shown, [errata_table(errata) for errata in found.values()])
+
+
+def _coverage(options: argparse.Namespace) -> int:
+    from papers_lib import papers
+    from papers_lib.exhibits.coverage import coverage_table
+
+    exhibits = [exhibit for name in _names(options) for exhibit in papers.coverage(papers.get(name))]
+    return _print(options, [exhibit.as_dict() for exhibit in exhibits], [coverage_table(exhibits)])
+
+
+def _why(options: argparse.Namespace) -> int:
+    from papers_lib import papers
+    from papers_lib.exhibits import ledger, staleness
+
+    paper = papers.get(options.paper)
+    reasons = staleness.why(paper.study.plan(_settings(options)), ledger.read(paper.name))
+    lines = [f"{r.label:24} seed {r.seed}  {r.state:11} {r.text}" for r in reasons]
+    lines.append(_counts(Counter(reason.state for reason in reasons)))
+    return _print(options, [reason.as_dict() for reason in reasons], lines)
+
+
+def _settings(options: argparse.Namespace) -> Any:
+    from papers_lib import papers
+    from papers_lib.settings import validate
+
+    return validate(papers.get(options.paper).settings, _parameters(options))
+
+
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    from papers_lib import papers
+    from papers_lib.settings import parse
+
+    paper = papers.get(options.paper)
+    pairs = dict(options.parameters)
+    if getattr(options, "seeds", None):
+        pairs["seeds"] = options.seeds
+    pairs.setdefault("profile", papers.shown_profile(paper))
+    return parse(paper.settings, pairs)
+
+
+def _books(options: argparse.Namespace) -> list[Any]:
+    from papers_lib import papers
+
+    books = []
+    for name in _names(options):
+        options.paper = name
+        books.append(papers.Book(papers.get(name), _settings(options)))
+    return books
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    from papers_lib import papers
+
+    return [papers.get(options.paper).name] if options.paper else list(papers.PAPERS)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in counts.items()) or "none"
+
+
+def _print(options: argparse.Namespace, value: Any, lines: Sequence[object]) -> int:
+    if options.json:
+        print(json.dumps(value, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(map(str, lines)))
+    return 0

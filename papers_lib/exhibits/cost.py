@@ -1,0 +1,44 @@
+"""What a sweep would cost, from runs of the same kind that are already measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from papers_lib.exhibits.ledger import Row
+from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.store import Store
+
+
+def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dict[str, Any]:
+    """Runs to do and cached, and the seconds of one slot: per run the median of its kind.
+
+    The kind is method and profile in the ledger, else profile alone; `basis` says which was found.
+    """
+    todo = [spec for spec in specs if store.result(spec) is None]
+    guesses = [_seconds(spec, rows) for spec in todo]
+    known = [guess for guess in guesses if guess is not None]
+    unknown = len(todo) - len(known)
+    return {
+        "to_do": len(todo),
+        "cached": len(specs) - len(todo),
+        "seconds": round(sum(known)),
+        "unknown": unknown,
+        "basis": "median seconds of ledger rows of the same method and profile, else of the profile",
+    }
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """The estimate in words."""
+    minutes = found["seconds"] / 60
+    text = f"{found['to_do']} runs to do, {found['cached']} in the store; about {minutes:.0f} minutes"
+    unknown = f", and {found['unknown']} runs of a kind never measured" if found["unknown"] else ""
+    return f"{text} of one slot{unknown} ({found['basis']})"
+
+
+def _seconds(spec: RunSpec, rows: Sequence[Row]) -> float | None:
+    profile = [row for row in rows if row.profile == spec.profile]
+    method = [row for row in profile if row.settings.get("method") == spec.settings.get("method")]
+    kind = [row.seconds for row in method or profile]
+    return statistics.median(kind) if kind else None

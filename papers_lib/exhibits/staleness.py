@@ -1,0 +1,64 @@
+"""Why a row no longer answers what the study asks today: the code, a setting, or the data changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from papers_lib.exhibits.ledger import Row, find
+from papers_lib.runs import fingerprint
+from papers_lib.runs.spec import RunSpec
+
+State = Literal["current", "older code", "other data", "not run", "not asked"]
+
+
+class Reason(NamedTuple):
+    """A planned run, or a row that no plan asks for, and what is to be said of it."""
+
+    label: str
+    seed: int
+    state: State
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return self._asdict()
+
+
+def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
+    """One reason for each planned run, then one for each row of the profile that no run asks for."""
+    asked = {spec.identity for spec in specs} | {need.identity for spec in specs for need in spec.needs}
+    profiles = {spec.profile for spec in specs}
+    left = [row for row in rows if row.identity not in asked and row.profile in profiles]
+    return [_spec(spec, rows) for spec in specs] + [_row(row, specs) for row in left]
+
+
+def _spec(spec: RunSpec, rows: Sequence[Row]) -> Reason:
+    row = find(rows, spec)
+    if row is None:
+        others = [row for row in rows if row.identity == spec.identity]
+        if others:
+            text = f"data {spec.data.fingerprint[:12]} here, {others[-1].data.fingerprint[:12]} in the ledger"
+            return Reason(spec.label, spec.seed, "other data", text)
+        return Reason(spec.label, spec.seed, "not run", "no row in the ledger")
+    if row.code == spec.code:
+        return Reason(spec.label, spec.seed, "current", f"commit {row.commit[:12]}")
+    changed = fingerprint.changed_since(row.commit, spec.module)
+    files = "; ".join(changed) if changed else "files cannot be told: the row's commit is not here"
+    return Reason(spec.label, spec.seed, "older code", f"made at {row.commit[:12]}; since then: {files}")
+
+
+def _row(row: Row, specs: Sequence[RunSpec]) -> Reason:
+    """A row that nothing asks for: how it differs from the planned run most like it."""
+    nearest = min((_differences(row, spec) for spec in specs), key=len)
+    text = ", ".join(f"{name} {had} in the row, {has} asked" for name, (had, has) in nearest.items())
+    return Reason(
+        str(row.settings.get("method", row.function)), row.seed, "not asked", text or "needs differ"
+    )
+
+
+def _differences(row: Row, spec: RunSpec) -> dict[str, tuple[Any, Any]]:
+    names = row.settings.keys() | spec.settings.keys()
+    pairs = {name: (row.settings.get(name), spec.settings.get(name)) for name in sorted(names)}
+    pairs["data"] = (row.data.name, spec.data.name)
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

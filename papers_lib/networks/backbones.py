@@ -1,0 +1,102 @@
+"""Backbones without a classifier: images [B, 3, H, W] -> pooled features [B, dimension]."""
+
+from __future__ import annotations
+
+import itertools
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from papers_lib.errors import PapersError
+
+TORCHVISION = ("resnet18", "resnet50", "resnet101")
+TINY = {"tiny16": 16, "tiny24": 24}  # name -> width of the first stage
+NAMES = (*TINY, *TORCHVISION)
+
+
+class TinyResNet(nn.Module):
+    """One residual block a stage, widths w, 2w, 4w, 8w; a 3×3 stem of stride 2 and no max-pooling.
+
+    Small enough for two cores at 32–64 px. The blocks are torchvision's (He et al. 2016).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        self.stages = nn.Sequential(
+            *(_block(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(itertools.pairwise(widths)))
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Average over the last feature map: [B, 8 · width]."""
+        features: Tensor = self.stages(self.stem(images))
+        return features.mean((2, 3))
+
+
+def _block(inside: int, outside: int, stride: int) -> nn.Module:
+    shortcut = None
+    if stride != 1 or inside != outside:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inside, outside, 1, stride=stride, bias=False), nn.BatchNorm2d(outside)
+        )
+    block: nn.Module = BasicBlock(inside, outside, stride, shortcut)
+    return block
+
+
+def build(name: str, weights: str | dict[str, Tensor] | None = None) -> tuple[nn.Module, int]:
+    """A backbone and the dimension of its features.
+
+    Args:
+        name: one of `NAMES`.
+        weights: None for random weights, "imagenet" for torchvision's first ImageNet weights (those
+            that a paper of 2019 had; torchvision fetches and checks the file), or a state dict.
+
+    Raises:
+        PapersError: an unknown name, no ImageNet weights for it, or a state dict that does not fit.
+    """
+    if name in TINY:
+        if weights == "imagenet":
+            raise PapersError(f"no ImageNet weights exist for '{name}'; use start=warm or scratch")
+        backbone: nn.Module = TinyResNet(TINY[name])
+        dimension = 8 * TINY[name]
+    elif name in TORCHVISION:
+        backbone, dimension = _torchvision(name, weights == "imagenet")
+    else:
+        raise PapersError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
+    if isinstance(weights, dict):
+        _load(backbone, weights, name)
+    return backbone, dimension
+
+
+def _torchvision(name: str, imagenet: bool) -> tuple[nn.Module, int]:
+    try:
+        model = torchvision.models.get_model(name, weights="IMAGENET1K_V1" if imagenet else None)
+    except OSError as error:
+        raise PapersError(
+            f"torchvision cannot fetch the ImageNet weights of {name} ({error}); "
+            "give a file with -p weights FILE"
+        ) from None
+    dimension: int = model.fc.in_features
+    model.fc = nn.Identity()
+    return model, dimension
+
+
+def _load(backbone: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    own = backbone.state_dict()
+    kept = {key: value for key, value in weights.items() if not key.startswith("fc.")}
+    if kept.keys() != own.keys() or any(kept[k].shape != own[k].shape for k in own):
+        raise PapersError(f"the weights given do not fit the backbone '{name}'; choose its own file")
+    backbone.load_state_dict(kept)
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Put all batch normalisation into evaluation mode: running statistics, not the batch's."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()

@@ -1,0 +1,175 @@
+"""The papers of this companion, and the one call with which a notebook opens its own."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits import ledger, published
+from papers_lib.exhibits.claims import claims_table, errata_table
+from papers_lib.exhibits.coverage import Cell, Exhibit
+from papers_lib.exhibits.coverage import coverage as count
+from papers_lib.exhibits.figure import Figure
+from papers_lib.exhibits.table import Table
+from papers_lib.runs import executors
+from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.store import Store
+from papers_lib.settings import PROFILES, NotebookSettings, Profile, figures_root, repository, validate
+
+
+class Paper(NamedTuple):
+    """A paper: its name here, its title, and where it was published."""
+
+    name: str
+    title: str
+    published: str
+
+    @property
+    def study(self) -> ModuleType:
+        """The wing's doors, `papers_lib.<name>.study`."""
+        return importlib.import_module(f"papers_lib.{self.name}.study")
+
+    @property
+    def settings(self) -> type[NotebookSettings]:
+        """The notebook's parameters, validated."""
+        model: type[NotebookSettings] = self.study.Settings
+        return model
+
+    @property
+    def notebook(self) -> Path:
+        """The paper's chapter."""
+        return repository() / "notebooks" / f"{self.name}.ipynb"
+
+
+PAPERS = {
+    paper.name: paper
+    for paper in (
+        Paper(
+            "quadruplet_cars196",
+            "Quadruplet Selection Methods for Deep Embedding Learning",
+            "Karaman, Gundogdu, Koç, Alatan; ICIP 2019; arXiv:1907.09245",
+        ),
+    )
+}
+
+
+def get(name: str) -> Paper:
+    """The paper called `name`.
+
+    Raises:
+        PapersError: there is none.
+    """
+    if name not in PAPERS:
+        raise PapersError(f"unknown paper '{name}'; known: {', '.join(PAPERS)}")
+    return PAPERS[name]
+
+
+class Book:
+    """An opened paper: its runs as far as they exist, and every exhibit made from them."""
+
+    def __init__(self, paper: Paper, settings: NotebookSettings) -> None:
+        self.paper, self.settings = paper, settings
+        self.specs: list[RunSpec] = paper.study.plan(settings)
+        rows = ledger.read(paper.name)
+        if settings.profile == "smoke" or settings.train:
+            rows = rows + self._compute(rows)
+        self.runs = [(spec, ledger.find(rows, spec)) for spec in self.specs]
+        self.folder = figures_root() / paper.name / settings.profile
+
+    def _compute(self, rows: list[ledger.Row]) -> list[ledger.Row]:
+        """Compute what is missing; above `smoke` add it to the ledger."""
+        smoke = self.settings.profile == "smoke"
+        missing = [spec for spec in self.specs if smoke or ledger.find(rows, spec) is None]
+        made = compute(missing, self.settings)
+        if not smoke:
+            ledger.append(self.paper.name, made)
+        return made
+
+    def table(self, name: str) -> Table:
+        """A table by name; written to `figures/` as CSV and Markdown as well."""
+        table: Table = _named(self.paper.study.tables(self.runs), name, "table")
+        table.save(self.folder)
+        return table
+
+    def figure(self, name: str) -> Figure:
+        """A figure by name; written to `figures/` as PNG, SVG and CSV as well."""
+        figure: Figure = _named(self.paper.study.figures(self.runs), name, "figure")
+        figure.save(self.folder)
+        return figure
+
+    def claims(self) -> Table:
+        """Every claim of the paper with its verdict."""
+        return claims_table(self.paper.study.claims(self.runs))
+
+    def errata(self) -> Table:
+        """Every erratum of the paper, and how it is shown."""
+        return errata_table(self.paper.study.errata())
+
+    def provenance(self) -> str:
+        """What the numbers rest on, and how to make those that are missing."""
+        made = sum(row is not None for _, row in self.runs)
+        footer = self.paper.study.provenance(self.runs).text
+        if made == len(self.runs):
+            return f"All {made} runs are there. {footer}"
+        command = f"python -m papers_lib sweep {self.paper.name} -p profile {self.settings.profile}"
+        return f"{made} of {len(self.runs)} runs are there; the rest: {command}. {footer}"
+
+
+def missing(paper: Paper, settings: NotebookSettings) -> int:
+    """How many planned runs the ledger does not hold; none at `smoke`, which computes all."""
+    if settings.profile == "smoke":
+        return 0
+    rows = ledger.read(paper.name)
+    return sum(ledger.find(rows, spec) is None for spec in paper.study.plan(settings))
+
+
+def shown_profile(paper: Paper) -> Profile:
+    """The profile that readers are shown: the largest that the ledger has rows of, else `small`."""
+    profiles = {row.profile for row in ledger.read(paper.name)}
+    return next((p for p in reversed(PROFILES) if p in profiles), "small")
+
+
+def coverage(paper: Paper) -> list[Exhibit]:
+    """Printed cells with a number of ours, over all profiles that the ledger holds."""
+    rows = ledger.read(paper.name)
+    cells: list[Cell] = []
+    for profile in dict.fromkeys(["small", *(row.profile for row in rows)]):
+        specs = paper.study.plan(validate(paper.settings, {"profile": profile}))
+        cells += paper.study.cells([(spec, ledger.find(rows, spec)) for spec in specs])
+    return count(paper.name, published.load(paper.name), cells)
+
+
+def compute(specs: list[RunSpec], settings: NotebookSettings, show: bool = False) -> list[ledger.Row]:
+    """Run `specs` through the store and return their rows.
+
+    Raises:
+        PapersError: a run failed; the message names the first and its reason.
+    """
+    store = Store()
+    summary = executors.execute(settings.executor, specs, store, settings.slots, True, show)
+    if summary.failed:
+        spec, reason = summary.failed[0]
+        raise PapersError(f"{len(summary.failed)} of {len(specs)} runs failed; {spec.label}: {reason}")
+    return [ledger.from_result(found) for spec in specs if (found := store.result(spec))]
+
+
+def open_paper(name: str, **parameters: Any) -> Book:
+    """Open a paper with the notebook's parameters.
+
+    Above `smoke` the rows come from the ledger, and a run that is missing reads "not run" unless
+    `train=True`; at `smoke` all runs are computed now, or taken from the store.
+
+    Raises:
+        PapersError: an unknown parameter, a wrong value, or data that `smoke` needs and lacks.
+    """
+    paper = get(name)
+    return Book(paper, validate(paper.settings, parameters))
+
+
+def _named(things: dict[str, Any], name: str, kind: str) -> Any:
+    if name not in things:
+        raise PapersError(f"no {kind} '{name}'; there are {', '.join(things)}")
+    return things[name]

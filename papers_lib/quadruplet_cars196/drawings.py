@@ -1,0 +1,163 @@
+"""The paper's two figures and the curves that it does not show."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from papers_lib.exhibits.figure import Figure
+from papers_lib.exhibits.provenance import Provenance
+from papers_lib.quadruplet_cars196.plan import ARMS
+from papers_lib.quadruplet_cars196.readings import Runs, by_epoch
+
+SHOWN = ("random", "method_1", "method_2", "ce", "ce_all", "nearest_sibling")
+
+
+def framework() -> Figure:
+    """Figure 1: four images, one shared network, three losses."""
+    boxes = pd.DataFrame(
+        [
+            ("X^R reference", 0.0, 3, "input"), ("X^P+ same model", 0.0, 2, "input"),
+            ("X^P− same type", 0.0, 1, "input"), ("X^N other type", 0.0, 0, "input"),
+            ("backbone\n(ResNet101)", 1.0, 1.5, "shared"), ("FC 1024\nembedding", 2.0, 1.5, "shared"),
+            ("coarse and fine head\nEq. 4, on X^R", 3.15, 2.8, "loss"),
+            ("joint loss\nEq. 5, a quadruplet", 3.15, 1.5, "loss"),
+            ("global loss\nEq. 3, a batch", 3.15, 0.2, "loss"),
+        ],
+        columns=["text", "x", "y", "kind"],
+    )  # fmt: skip
+    return Figure(
+        "figure_1", "Figure 1: the framework",
+        "Four images, reference, positive, sibling and negative, pass one weight-shared backbone and a fully "
+        "connected layer of 1024; the embedding feeds the joint loss of each quadruplet and the global loss "
+        "of the batch, the reference's also a coarse and a fine classifier.",
+        boxes, _draw_framework, size=(6.4, 3.0),
+    )  # fmt: skip
+
+
+def _draw_framework(canvas: Any, data: pd.DataFrame) -> None:
+    axes = canvas.add_subplot()
+    axes.set(xlim=(-0.5, 3.8), ylim=(-0.6, 3.6))
+    axes.axis("off")
+    colours = {"input": "#56B4E9", "shared": "#E69F00", "loss": "#009E73"}
+    places = {row.text: (row.x, row.y) for row in data.itertuples()}
+    for row in data.itertuples():
+        box = {
+            "boxstyle": "round,pad=0.4",
+            "facecolor": colours[row.kind],
+            "alpha": 0.35,
+            "edgecolor": "black",
+        }
+        axes.text(row.x, row.y, row.text, ha="center", va="center", size=8, bbox=box)
+    kinds = {kind: list(group["text"]) for kind, group in data.groupby("kind")}
+    arrows = [*product(kinds["input"], kinds["shared"][:1]), tuple(kinds["shared"])]
+    for a, b in [*arrows, *product(kinds["shared"][1:], kinds["loss"])]:
+        (x0, y0), (x1, y1) = places[a], places[b]
+        axes.annotate("", (x1 - 0.4, y1), (x0 + 0.4, y0), arrowprops={"arrowstyle": "->", "color": "#555555"})
+
+
+def selections() -> Figure:
+    """Figure 2: what Methods 1 and 2 choose on a plane, by the real `select`."""
+    data = toy()
+    return Figure(
+        "figure_2", "Figure 2: the two selections on a plane",
+        "Two panels with the same points; shape is the model, colour the type. The nearest point of another "
+        "type fixes a circle about the reference. Method 1 picks the positives outside the circle that lie "
+        "closest to the negative, Method 2 those closest to the reference.",
+        data, _draw_selections, size=(7.2, 3.9),
+    )  # fmt: skip
+
+
+def toy() -> pd.DataFrame:
+    """Points of six models of three types on a plane, and the roles that each method gives them.
+
+    Columns: method, x, y, fine, coarse, role ("R", "P+", "P−", "N" or empty).
+    """
+    import torch
+
+    from papers_lib.quadruplet_cars196.selection import select
+
+    generator = torch.Generator().manual_seed(3)
+    centres = torch.tensor([[0.0, 0.0], [1.6, 0.6], [-1.5, 1.2], [0.6, -1.7], [-1.6, -1.4], [2.2, -1.5]])
+    points = (centres[:, None] + 0.75 * torch.randn(6, 6, 2, generator=generator)).flatten(0, 1)
+    points[0] = 0
+    fine = torch.arange(6).repeat_interleave(6)
+    coarse = torch.tensor([0, 0, 0, 1, 1, 2]).repeat_interleave(6)
+    parts = []
+    for method in ("method_1", "method_2"):
+        chosen = select(points, fine, coarse, method=method, anchors=[0]).quadruplets[0]
+        roles = [""] * len(points)
+        for name, index in zip(("R", "P+", "P−", "N"), chosen.tolist(), strict=True):
+            roles[index] = name
+        x, y = points.T.tolist()
+        labels = {"fine": fine.tolist(), "coarse": coarse.tolist(), "role": roles}
+        parts.append(pd.DataFrame({"method": method, "x": x, "y": y, **labels}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _draw_selections(canvas: Any, data: pd.DataFrame) -> None:
+    from matplotlib.patches import Circle
+
+    colours, shapes = ["#0072B2", "#D55E00", "#009E73"], "os^Dvp"
+    panels = canvas.subplots(1, 2, sharey=True)
+    for axes, (method, points) in zip(panels, data.groupby("method"), strict=True):
+        for (fine, coarse), group in points.groupby(["fine", "coarse"]):
+            axes.scatter(group["x"], group["y"], marker=shapes[fine], color=colours[coarse], s=28, alpha=0.75)
+        chosen = points[points["role"] != ""].set_index("role")[["x", "y"]]
+        radius = float(((chosen.loc["N"] - chosen.loc["R"]) ** 2).sum() ** 0.5)
+        axes.add_patch(Circle(tuple(chosen.loc["R"]), radius, fill=False, linestyle="--", color="#555555"))
+        for role, (x, y) in zip(chosen.index, chosen.to_numpy(), strict=True):
+            axes.scatter([x], [y], s=150, facecolors="none", edgecolors="black", linewidths=1.4)
+            axes.annotate(role, (x, y), (6, 6), textcoords="offset points", weight="bold")
+        axes.set(title=method.replace("_", " ").capitalize(), aspect="equal", xticks=[], yticks=[])
+
+
+def recall_by_epoch(runs: Runs, made: Provenance) -> Figure:
+    """R@1 on unseen classes after every epoch, each seed a thin line, the mean a thick one."""
+    return _curves(
+        "recall_by_epoch", "Recall@1 on unseen classes by epoch",
+        "Lines of Recall@1 over the epochs of training, one colour a method, a thin line a seed and a thick "
+        "one their mean.",
+        runs, SHOWN, ["R@1"], made,
+    )  # fmt: skip
+
+
+def fallbacks(runs: Runs, made: Provenance) -> Figure:
+    """How often the selection had to fall back inside the sphere, by epoch."""
+    return _curves(
+        "fallbacks", "Selections by fallback, by epoch",
+        "Lines of the share of references whose positive, and whose sibling, was taken from inside the "
+        "sphere because none lay outside, over the epochs, one colour a method.",
+        runs, ("method_1", "method_2", "nearest_sibling"), ["positive_fallback", "sibling_fallback"], made,
+    )  # fmt: skip
+
+
+def _curves(
+    name: str, title: str, alt: str, runs: Runs, arms: tuple[str, ...], values: list[str], made: Provenance
+) -> Figure:
+    rows = list(by_epoch(runs, arms, values))
+    data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", *values])
+    return Figure(name, title, alt, data, _draw_curves, made.badge, made.text, size=(6.8, 3.8))
+
+
+NAMES = {
+    "R@1": "Recall@1, %",
+    "positive_fallback": "P+ by fallback, %",
+    "sibling_fallback": "P− by fallback, %",
+}
+
+
+def _draw_curves(canvas: Any, data: pd.DataFrame) -> None:
+    values = [column for column in data.columns if column in NAMES]
+    panels = canvas.subplots(1, len(values), squeeze=False)[0]
+    for axes, value in zip(panels, values, strict=True):
+        for number, (arm, group) in enumerate(data.groupby("arm", sort=False)):
+            for _, seed in group.groupby("seed"):
+                axes.plot(seed["epoch"], seed[value], color=f"C{number}", linewidth=0.6, alpha=0.6)
+            mean = group.groupby("epoch")[value].mean()
+            axes.plot(mean.index, mean, color=f"C{number}", label=ARMS[str(arm)].label)
+        axes.set(xlabel="epoch", ylabel=NAMES[value])
+    if len(data):
+        panels[0].legend()

@@ -1,0 +1,106 @@
+"""Reading the runs: per-seed values of an arm, rows of tables, curves over epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from papers_lib.exhibits.intervals import paired, t_interval
+from papers_lib.exhibits.ledger import Row
+from papers_lib.exhibits.table import NOT_RUN, Cell
+from papers_lib.exhibits.verdicts import greater
+from papers_lib.quadruplet_cars196.plan import Arm
+from papers_lib.runs.spec import RunSpec
+
+Runs = Sequence[tuple[RunSpec, Row | None]]
+LAST_EPOCH = {
+    "positive_fallback": "P+ by fallback",
+    "sibling_fallback": "P− by fallback",
+    "active_1": "hinge 1 active",
+    "active_2": "hinge 2 active",
+    "D_RP": "D(R, P+)",
+    "D_RM": "D(R, P−)",
+    "D_RN": "D(R, N)",
+}
+SHARES = ("positive_fallback", "sibling_fallback", "active_1", "active_2")
+
+
+def rows_of(runs: Runs, arm: str) -> dict[int, Row]:
+    """The rows of an arm by seed."""
+    return {row.seed: row for spec, row in runs if row is not None and spec.label == arm}
+
+
+def made(runs: Runs) -> list[Row]:
+    """All rows that there are."""
+    return [row for _, row in runs if row is not None]
+
+
+def percent(runs: Runs, arm: str, metric: str) -> dict[int, float]:
+    """A metric of an arm by seed, in %."""
+    return {seed: 100 * float(row.metrics[metric]) for seed, row in rows_of(runs, arm).items()}
+
+
+def mined(runs: Runs, arm: str, name: str) -> dict[int, float]:
+    """What the selections do on an arm's final features, by seed."""
+    return {seed: float(row.metrics["mined"][name]) for seed, row in rows_of(runs, arm).items()}
+
+
+def mean_over_epochs(runs: Runs, arm: str, metric: str = "R@1") -> dict[int, float]:
+    """The mean of a metric over a run's epochs, by seed, in %: high if it rises early."""
+    return {
+        seed: 100 * sum(epoch[metric] for epoch in row.metrics["history"]) / len(row.metrics["history"])
+        for seed, row in rows_of(runs, arm).items()
+        if row.metrics["history"]
+    }
+
+
+def start(runs: Runs) -> str:
+    """In words: what the runs of this profile start from."""
+    spec = next(spec for spec, _ in runs)
+    with_need = next((spec.needs[0] for spec, _ in runs if spec.needs), None)
+    if with_need is not None:
+        warm = with_need.settings
+        return (
+            f"warm: a backbone trained for {warm['epochs']} epochs by cross-entropy on the fine labels of "
+            "the training classes, which stands for ImageNet weights; embedding and heads are new"
+        )
+    names = {"imagenet": "torchvision's ImageNet weights", "file": "weights from a file"}
+    return names.get(str(spec.settings["start"]), "random weights")
+
+
+def control_row(runs: Runs, arm: Arm) -> list[Cell]:
+    """A line of the controls: means in %, and the paired difference to random quadruplets."""
+    ours, random = percent(runs, arm.name, "R@1"), percent(runs, "random", "R@1")
+    if not ours:
+        return [arm.label, NOT_RUN, *[None] * 5, 0, "not tested"]
+    means: list[Cell] = [
+        t_interval(list(percent(runs, arm.name, metric).values())).mean
+        for metric in ("R@1", "R@8", "MAP@R", "NMI")
+    ]
+    shared = ours.keys() & random.keys()
+    if arm.name == "random" or not shared:
+        return [arm.label, *means, None, None, len(ours), None if arm.name == "random" else "not tested"]
+    gap = paired(ours, random)
+    return [arm.label, *means, gap.mean, gap, gap.n, greater(ours, random).verdict]
+
+
+def last_epoch(runs: Runs, arm: Arm) -> list[Cell]:
+    """Means over seeds of what the last epoch logged; shares in %."""
+    rows = rows_of(runs, arm.name).values()
+    last = [row.metrics["history"][-1] for row in rows if row.metrics["history"]]
+    if not last:
+        return [arm.label, *[NOT_RUN] * len(LAST_EPOCH)]
+    return [arm.label, *(_mean(last, name) for name in LAST_EPOCH)]
+
+
+def _mean(epochs: list[dict[str, float]], name: str) -> float | None:
+    values = [epoch[name] for epoch in epochs if name in epoch]
+    return sum(values) / len(values) * (100 if name in SHARES else 1) if values else None
+
+
+def by_epoch(runs: Runs, arms: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, float | str]]:
+    """Long form of the histories: arm, seed, epoch, and the values named, in %."""
+    for arm in arms:
+        for seed, row in sorted(rows_of(runs, arm).items()):
+            for number, epoch in enumerate(row.metrics["history"], 1):
+                values = {name: 100 * epoch[name] for name in names if name in epoch}
+                yield {"arm": arm, "seed": seed, "epoch": number, **values}
