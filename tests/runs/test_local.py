@@ -50,9 +50,8 @@ def wait_for(condition, seconds=20.0):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "small"])
-def test_computes_once_then_takes_from_the_store(store, toy, profile):
-    specs = [toy("square", profile, x=x) for x in (2, 3)]
+def test_computes_once_then_takes_from_the_store(store, toy):
+    specs = [toy("square", x=x) for x in (2, 3)]
     got = []
     first = execute([*specs, specs[0]], store, slots=2, show=False, on_done=got.append)
     assert first == (2, 0, [])
@@ -63,8 +62,8 @@ def test_computes_once_then_takes_from_the_store(store, toy, profile):
 
 
 def test_smoke_shares_a_process_and_other_profiles_do_not(store, toy):
-    for profile, processes in (("smoke", 1), ("small", 3)):
-        specs = [toy("square", profile, x=x + 10 * processes) for x in range(3)]
+    for profile, processes in (("smoke", 1), ("small", 2)):
+        specs = [toy("square", profile, x=x + 10 * processes) for x in range(2)]
         execute(specs, store, slots=1, show=False)
         assert len({store.result(s).metrics["pid"] for s in specs}) == processes
 
@@ -110,15 +109,15 @@ def test_bad_input_is_tried_again_when_mended(store, toy, tmp_path):
 
 @pytest.mark.parametrize("profile", ["smoke", "small"])
 def test_a_killed_worker_loses_its_run_alone(store, toy, profile):
-    specs = [toy("die", profile, x=x) for x in range(5)]
+    specs = [toy("die", profile, x=x) for x in range(1, 4)]
     summary = execute(specs, store, slots=1, show=False)
-    assert summary.done == 4
+    assert summary.done == 2
     [(spec, reason)] = summary.failed
     assert spec.settings["x"] == 2 and "SIGKILL" in reason and "resumes" in reason
     assert store.failure(spec) is None
-    pids = {store.result(s).metrics["pid"] for s in specs if s is not specs[2]}
-    assert len(pids) == (2 if profile == "smoke" else 4)
-    assert execute(specs, store, show=False) == (1, 4, [])
+    pids = {store.result(s).metrics["pid"] for s in specs if s != spec}
+    assert len(pids) == 2, "the runs after it went on in a new process"
+    assert execute(specs, store, show=False) == (1, 2, [])
 
 
 def test_a_worker_that_leaves_without_a_word(store, toy):
@@ -127,9 +126,9 @@ def test_a_worker_that_leaves_without_a_word(store, toy):
 
 
 def test_killed_at_random_and_resumed_gives_the_same(store, toy):
-    """SIGKILL of a sweep and all its workers, four times; then each sum is right."""
+    """SIGKILL of a sweep and all its workers, three times; then each sum is right."""
     rng = random.Random(0)
-    for _ in range(4):
+    for _ in range(3):
         process = sweep(store, "steps", 3, "small", steps=40)
         time.sleep(0.6 + 0.8 * rng.random())
         os.killpg(process.pid, signal.SIGKILL)
@@ -191,16 +190,13 @@ def test_plain_lines_where_stdout_is_no_terminal(store, toy, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"), [("nan", "metric 'odd'"), ("set", "metric 'odd'"), ("tuple", None)]
-)
-def test_metrics_are_json(store, toy, kind, said):
-    spec = toy("metrics", kind=kind)
-    summary = execute([spec], store, show=False)
-    if said is None:
-        assert store.result(spec).metrics == {"fine": 1, "odd": [1, 2]}
-    else:
-        assert said in summary.failed[0][1] and store.result(spec) is None
+def test_metrics_are_plain_finite_json(store, toy):
+    nan, odd, pair = (toy("metrics", kind=kind) for kind in ("nan", "set", "tuple"))
+    summary = execute([nan, odd, pair], store, show=False)
+    reasons = {spec.settings["kind"]: reason for spec, reason in summary.failed}
+    assert "metric 'odd' is no plain finite JSON value: Out of range float" in reasons["nan"]
+    assert "metric 'odd'" in reasons["set"] and store.result(odd) is None
+    assert store.result(pair).metrics == {"fine": 1, "odd": [1, 2]}
 
 
 def test_output_goes_to_the_log_and_threads_are_shared_out(store, toy, monkeypatch):

@@ -1,0 +1,283 @@
+"""The label table of Cars196: layouts, splits, types, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from papers_lib.datasets import cars196, cars196_layouts
+from papers_lib.datasets.images import load_images
+from papers_lib.errors import PapersError
+
+ALL = ("A", "B", "C", "kaggle")
+TOTAL, TRAIN, HALF, HALF_TRAIN = 23, 12, 12, 7
+
+
+def refused(root: Path, name: str = "cars196", coarse_map: str = "type22") -> str:
+    with pytest.raises(PapersError) as caught:
+        cars196.load(root, name, coarse_map)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_labels_are_those_of_the_pictures(layout, layouts, greys, tmp_path):
+    cars = cars196.load(layouts[layout](tmp_path / "cars196"))
+    pixels = load_images(cars.files, 8).float().mean((1, 2, 3)).numpy()
+    assert np.abs(pixels - np.array(greys)[cars.fine]).max() < 3
+    assert len(cars.files) == TOTAL
+    assert cars.train.sum() == TRAIN
+    assert cars.stand_in
+    assert all(file.is_file() for file in cars.files)
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_numbers_of_a_copy_do_not_matter(layout, layouts, greys, tmp_path):
+    build = layouts[layout]
+    straight = cars196.load(build(tmp_path / "a"))
+    shuffled = cars196.load(build(tmp_path / "b", tuple(reversed(straight.class_names))))
+    assert np.array_equal(straight.fine, shuffled.fine)
+    assert np.array_equal(straight.train, shuffled.train)
+    assert straight.class_names == shuffled.class_names
+
+
+@pytest.mark.parametrize("layout", ["A", "B", "kaggle"])
+def test_half_is_the_official_training_half(layout, layouts, tmp_path):
+    cars = cars196.load(layouts[layout](tmp_path), "cars196_half")
+    assert len(cars.files) == HALF
+    assert cars.train.sum() == HALF_TRAIN
+    assert np.bincount(cars.fine).tolist() == [2, 3, 2, 1, 2, 2]
+
+
+def test_half_alone_is_enough_for_the_half(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    shutil.rmtree(root / "cars_test")
+    (root / "cars_test_annos_withlabels.mat").unlink()
+    assert len(cars196.load(root, "cars196_half").files) == HALF
+    line = refused(root)
+    assert "half a data set: cars_test/ and cars_test_annos_withlabels.mat missing" in line
+    assert "cars196_half" in line
+
+
+def test_class_folders_without_official_split_have_no_half(layouts, tmp_path):
+    assert "does not say which" in refused(layouts["C"](tmp_path), "cars196_half")
+
+
+@pytest.mark.parametrize("place", [".", "cars196", "cars196/stanford_cars", "stanford_cars"])
+def test_root_is_the_folder_or_the_one_that_holds_it(place, layouts, tmp_path):
+    layouts["A"](tmp_path / "Größe 1" / place)
+    cars = cars196.load(tmp_path / "Größe 1")
+    assert cars.root == tmp_path / "Größe 1" / place
+    assert load_images(cars.files[:2], 8).shape == (2, 3, 8, 8)
+
+
+def test_types_follow_the_map(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    words, styles = cars196.load(root), cars196.load(root, coarse_map="body9")
+    assert words.coarse_names == ("R9", "Sedan", "Van")
+    assert styles.coarse_names == ("Sedan", "Van")
+    for cars in (words, styles):
+        for fine, coarse in zip(cars.fine, cars.coarse, strict=True):
+            word = cars.class_names[fine].split()[-2]
+            assert cars.coarse_names[coarse] == ("Van" if cars is styles and word == "R9" else word)
+    assert "unknown coarse_map 'type9'; known: type22, body9" in refused(root, coarse_map="type9")
+
+
+def test_splits_share_no_class_and_cover_all(layouts, tmp_path):
+    cars = cars196.load(layouts["B"](tmp_path))
+    train, test = cars.split("train"), cars.split("test")
+    assert sorted([*train, *test]) == list(range(TOTAL))
+    assert not set(cars.fine[train]) & set(cars.fine[test])
+
+
+def test_boxes_are_read_by_name(layouts, tmp_path):
+    for layout in ("A", "B"):
+        cars = cars196.load(layouts[layout](tmp_path / layout))
+        assert cars.boxes.tolist() == [[2, 3, 11, 7]] * TOTAL
+    assert cars196.load(layouts["C"](tmp_path / "C")).boxes is None
+
+
+def test_fingerprint_sees_labels_and_sizes_but_not_places(layouts, tmp_path):
+    one = layouts["A"](tmp_path / "one")
+    print_of = cars196.load(one).fingerprint
+    shutil.copytree(one, tmp_path / "two words")
+    assert cars196.load(tmp_path / "two words").fingerprint == print_of
+    assert cars196.load(one, coarse_map="body9").fingerprint == print_of
+    assert cars196.load(one, "cars196_half").fingerprint != print_of
+    image = next((one / "cars_train").iterdir())
+    image.write_bytes(image.read_bytes() + b"x")
+    assert cars196.load(one).fingerprint != print_of
+
+
+def test_fingerprint_cannot_see_other_bytes_of_the_same_size(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    before = cars196.load(root).fingerprint
+    image = next((root / "cars_train").iterdir())
+    image.write_bytes(b"x" * image.stat().st_size)
+    assert cars196.load(root).fingerprint == before
+
+
+# What is refused
+
+
+def test_nothing_there(tmp_path):
+    assert "does not exist" in refused(tmp_path / "no where")
+    (tmp_path / "empty").mkdir()
+    assert "is empty" in refused(tmp_path / "empty")
+    (tmp_path / "notes.txt").write_text("no cars")
+    line = refused(tmp_path)
+    assert "neither devkit/" in line
+    assert "python -m data_prep import cars196" in line
+    assert "unknown data set 'cars197'" in refused(tmp_path, "cars197")
+
+
+def test_labels_out_of_step_with_the_images(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    (root / "cars_train" / "00003.jpg").rename(root / "cars_train" / "99999.jpg")
+    line = refused(root)
+    assert "00003.jpg is missing" in line
+    assert "1 more faults; see: python -m data_prep check cars196" in line
+    problems = cars196_layouts.survey(root, "cars196").problems
+    assert any("99999.jpg is in no label file" in p for p in problems)
+
+
+def test_an_image_listed_twice(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    path = root / "devkit" / "cars_train_annos.mat"
+    table = scipy.io.loadmat(path)["annotations"]
+    scipy.io.savemat(path, {"annotations": np.concatenate([table, table[:, :1]], 1)})
+    assert "00001.jpg stands 2 times" in refused(root)
+
+
+def test_wrong_count_names_expected_and_found(layouts, tmp_path):
+    root = layouts["C"](tmp_path)
+    next((root / "images" / "Alder Otter Sedan 2001").iterdir()).unlink()
+    line = refused(root)
+    assert "11 images of the 3 training classes, 12 expected" in line
+    problems = cars196_layouts.survey(root, "cars196").problems
+    assert any("'Alder Otter Sedan 2001' has 3 images, 4 expected" in p for p in problems)
+
+
+def test_class_without_image_and_with_one(layouts, tmp_path):
+    root = layouts["C"](tmp_path)
+    shutil.rmtree(root / "images" / "Alder Otter Sedan 2001")
+    for image in sorted((root / "images" / "Ember Vole Van 2005").iterdir())[1:]:
+        image.unlink()
+    problems = cars196_layouts.survey(root, "cars196").problems
+    assert any("'Alder Otter Sedan 2001' has no image" in p for p in problems)
+    assert any("'Ember Vole Van 2005' has one image" in p for p in problems)
+
+
+def test_unknown_class_folder(layouts, tmp_path):
+    root = layouts["C"](tmp_path)
+    (root / "images" / "Zebra 1999").mkdir()
+    assert "no class of cars196 has this name" in refused(root)
+
+
+@pytest.mark.parametrize("number", [0, 7, "two"])
+def test_class_number_outside_the_list(number, layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    path = root / "devkit" / "cars_train_annos.mat"
+    table = scipy.io.loadmat(path, squeeze_me=True)["annotations"]
+    table["class"][0] = number
+    scipy.io.savemat(path, {"annotations": table[None]})
+    assert "00001.jpg" in refused(root)
+
+
+def test_the_unlabelled_test_list_is_named(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    path = root / "cars_test_annos_withlabels.mat"
+    table = scipy.io.loadmat(path)["annotations"]
+    rest = [name for name in table.dtype.names if name != "class"]
+    bare = np.empty(table.shape, dtype=[(name, object) for name in rest])
+    for name in rest:
+        bare[name] = table[name]
+    scipy.io.savemat(path, {"annotations": bare})
+    assert "has no class in its annotations" in refused(root)
+
+
+@pytest.mark.parametrize("file", ["devkit/cars_meta.mat", "devkit/cars_train_annos.mat"])
+def test_broken_and_missing_label_files(file, layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    whole = (root / file).read_bytes()
+    (root / file).write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in refused(root)
+    (root / file).write_bytes(b"")
+    assert "cannot be read" in refused(root)
+    (root / file).unlink()
+    assert f"{Path(file).name} missing" in refused(root)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"classes": 3}', "\xff"])
+def test_broken_standin_file(text, layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    (root / "STANDIN.json").write_bytes(text.encode("latin-1"))
+    assert "STANDIN.json is broken" in refused(root)
+
+
+def test_a_label_cannot_reach_outside(layouts, tmp_path):
+    root = layouts["A"](tmp_path / "in")
+    Image.new("RGB", (4, 4)).save(tmp_path / "outside.jpg")
+    path = root / "devkit" / "cars_train_annos.mat"
+    table = scipy.io.loadmat(path, squeeze_me=True)["annotations"]
+    table["fname"][0] = "../../outside.jpg"
+    scipy.io.savemat(path, {"annotations": table[None]})
+    assert "outside.jpg is missing" in refused(root)
+
+
+# The real class list
+
+
+def test_the_table_of_types_has_the_known_counts():
+    catalogue = cars196_layouts._catalogue("cars196", None)
+    assert len(catalogue.classes) == len(catalogue.known) == 196
+    assert (len(set(catalogue.coarse["type22"])), len(set(catalogue.coarse["body9"]))) == (22, 9)
+    train = [n for c, n in zip(catalogue.classes, catalogue.images, strict=True) if c in catalogue.training]
+    assert (sum(train), sum(catalogue.images)) == (8054, 16185)
+    assert set(catalogue.classes[:98]) == catalogue.training
+    for label, word in zip(catalogue.classes, catalogue.coarse["type22"], strict=True):
+        assert label.split()[-2] == word
+
+
+def test_the_real_half_by_name(monkeypatch, tmp_path):
+    catalogue = cars196_layouts._catalogue("cars196_half", None)
+    for label in catalogue.classes:
+        folder = tmp_path / "train" / label.replace("/", "-").replace(" ", "_")
+        folder.mkdir(parents=True)
+        for i in range(2):
+            (folder / f"{i}.jpg").write_bytes(label.encode())
+    assert "196 images of the 98 training classes, 4052 expected" in refused(tmp_path, "cars196_half")
+    monkeypatch.setitem(cars196_layouts.COUNTS, "cars196_half", (196, 196))
+    cars = cars196.load(tmp_path, "cars196_half")
+    assert not cars.stand_in
+    assert cars.train.tolist() == (cars.fine < 98).tolist()
+    assert [cars.class_names[f] for f in cars.fine] == [f.read_bytes().decode() for f in cars.files]
+    lone = [n for n, c in zip(cars.coarse_names, _classes_of_type(cars), strict=True) if c == 1]
+    assert lone == ["GS", "R", "SRT8", "Type-S", "Z06", "ZR1"]
+
+
+def _classes_of_type(cars: cars196.Cars196) -> list[int]:
+    return [len(set(cars.fine[cars.train & (cars.coarse == i)])) for i in range(len(cars.coarse_names))]
+
+
+def test_real_images_where_they_are():
+    root = os.environ.get("PAPERS_DATA", "")
+    if not root or not (Path(root) / "cars196_half").is_dir():
+        pytest.skip("no cars196_half in $PAPERS_DATA")
+    cars = cars196.load(Path(root), "cars196_half")
+    assert (cars.train.sum(), (~cars.train).sum()) == (4052, 4092)
+
+
+def test_standin_schema_refuses_unknown_fields(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    told = json.loads((root / "STANDIN.json").read_text())
+    (root / "STANDIN.json").write_text(json.dumps({**told, "colour": "red"}))
+    assert "unknown parameter 'colour'" in refused(root)

@@ -1,0 +1,141 @@
+"""The store's files: what counts as a result, and what a broken file does."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from papers_lib.errors import PapersError
+from papers_lib.files import PlaceError, replacing
+from papers_lib.runs import store as store_module
+from papers_lib.runs.store import Store, lock, read_spec
+
+
+def finish(store, spec, value=1):
+    record = {
+        "spec": spec.model_dump(mode="json"),
+        "metrics": {"value": value},
+        "provenance": {"key": spec.key, "seconds": 1.0},
+    }
+    folder = store.prepare(spec)
+    (folder / "result.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_folder_by_paper_and_key(store, toy):
+    spec = toy("square", x=1)
+    assert store.folder(spec) == store.root / "toy" / spec.key[:20]
+    located = store.located(toy("total", needs=[spec]))
+    assert located.needs[0].folder == str(store.folder(spec))
+
+
+def test_root_comes_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("PAPERS_RUNS", str(tmp_path / "there"))
+    assert Store().root == tmp_path / "there"
+
+
+def test_result_reads_as_attributes_and_items(store, toy):
+    spec = toy("square", x=1)
+    assert store.result(spec) is None
+    folder = finish(store, spec)
+    result = store.result(spec)
+    assert result["metrics"] == result.metrics == {"value": 1}
+    assert result.spec.folder == str(folder) and result.spec.key == spec.key
+
+
+def test_states(store, toy):
+    spec = toy("square", x=1)
+    assert store.state(spec) == "todo"
+    folder = store.prepare(spec)
+    assert store.state(spec) == "todo"
+    (folder / "checkpoint.pt").touch()
+    assert store.state(spec) == "partial"
+    with lock(folder).acquire(timeout=0):
+        assert store.state(spec) == "running"
+    (folder / "failed.json").write_text('{"error": "e", "traceback": "t"}')
+    assert store.state(spec) == "failed" and store.failure(spec).error == "e"
+    finish(store, spec)
+    assert store.state(spec) == "done"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"metrics": {}}', b"\xff\xfe", b"\0" * 50])
+def test_corrupt_result_is_moved_aside_and_not_done(store, toy, capsys, content):
+    spec = toy("square", x=1)
+    folder = finish(store, spec)
+    (folder / "result.json").write_bytes(content)
+    assert store.result(spec) is None
+    assert (folder / "result.json.corrupt").read_bytes() == content
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert store.state(spec) == "todo"
+
+
+def test_finished_walks_all_papers_and_skips_the_broken(store, toy, capsys):
+    specs = [toy("square", x=x) for x in range(3)]
+    folders = [finish(store, spec, value) for value, spec in enumerate(specs)]
+    finish(store, specs[0].model_copy(update={"paper": "another"}), 9)
+    (folders[1] / "result.json").write_text("{")
+    store.prepare(toy("square", x=7))
+    found = list(store.finished())
+    assert sorted(r.metrics["value"] for r in found) == [0, 2, 9]
+    assert found[0].spec.paper == "another"
+    assert list(Store(store.root / "absent").finished()) == []
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"paper": 1}'])
+def test_broken_spec_is_one_line_and_prepare_mends_it(store, toy, content):
+    spec = toy("square", x=1)
+    path = store.prepare(spec) / "spec.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(PapersError) as caught:
+        read_spec(path.parent)
+    assert "\n" not in str(caught.value) and str(path.parent) in str(caught.value)
+    assert read_spec(store.prepare(spec)) == spec
+
+
+def test_unreadable_failure_does_not_block(store, toy):
+    spec = toy("square", x=1)
+    (store.prepare(spec) / "failed.json").write_text("{")
+    assert store.failure(spec).bad_input
+
+
+@pytest.mark.parametrize(("code", "said"), [(errno.ENOSPC, "no room"), (errno.EROFS, "writable")])
+def test_full_or_read_only_disk(store, toy, monkeypatch, code, said):
+    def refuse(*_, **__):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr("papers_lib.files.tempfile.mkstemp", refuse)
+    with pytest.raises(PlaceError, match=said) as caught:
+        store.prepare(toy("square", x=1))
+    assert "PAPERS_RUNS" in str(caught.value) and str(store.root) in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def half():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        half()
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_result_that_cannot_be_moved_aside(store, toy, monkeypatch):
+    spec = toy("square", x=1)
+    (finish(store, spec) / "result.json").write_text("{")
+
+    def refuse(self, target):
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PlaceError, match=r"result\.json"):
+        store_module.read_result(store.folder(spec))
