@@ -1,0 +1,1 @@
+"""Readers of the data sets' real on-disk layouts. Nothing here downloads."""
