@@ -191,22 +191,33 @@ def verdict(executed: Any) -> str:
 def _problem(
     executed: Any, answer: dict[str, str], parameters: dict[str, Any], timeout: int, cell_timeout: int
 ) -> str:
-    found = verdict(executed)
     kind = answer["type"]
-    if kind == "Timeout":
-        return f"{found or 'the kernel did not end'}: it took longer than {timeout} s; raise `timeout`"
-    if kind == "CellTimeoutError":
-        return f"{found}: it took longer than {cell_timeout} s; raise `cell_timeout`"
-    if kind == "DeadKernelError":
-        return f"{found}: the kernel died, perhaps out of memory; take a smaller profile or fewer slots"
-    if found:
-        silent = "" if kind else ", though the kernel ended well: take `sys.exit` out"
-        return found + ("" if " raised " in found else silent or f": {_line(answer['text'])}")
+    stops = {
+        "Timeout": f"took longer than {timeout} s, last in {_stopped(executed)}: raise `timeout`",
+        "CellTimeoutError": f"{_stopped(executed)} took longer than {cell_timeout} s: raise `cell_timeout`",
+        "DeadKernelError": f"the kernel died in {_stopped(executed)}, perhaps out of memory: "
+        "take a smaller profile or fewer slots",
+    }
+    if kind in stops:
+        return stops[kind]
+    if found := verdict(executed):
+        silent = f": {_line(answer['text'])}" if kind else ", though the kernel ended well"
+        return found if " raised " in found else found + silent
     if kind:
         return f"papermill failed with {kind}: {_line(answer['text'])}"
     injected = [c for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
     got = _assignments(injected[0].source, "the output") if injected else {}
     return "" if _json(got) == _json(parameters) else f"papermill passed {got}, not {parameters}"
+
+
+def _stopped(executed: Any) -> str:
+    """The last cell that began; a kernel that dies may or may not have told its count."""
+    begun = [
+        (number, cell)
+        for number, cell in enumerate(_code(executed), 1)
+        if cell.metadata.get("papermill", {}).get("start_time")
+    ]
+    return f"code cell {begun[-1][0]} (`{_line(begun[-1][1].source)}`)" if begun else "its start"
 
 
 def _code(notebook: Any) -> list[Any]:
