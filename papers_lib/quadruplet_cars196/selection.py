@@ -308,7 +308,7 @@ def _highest(block: Tensor, names: Tensor, dim: int, flags: Tensor) -> tuple[Ten
     tied = (flags.sum(dim) != 1).nonzero()[:, 0]
     along = names[None, :] if dim == 1 else names[:, None]
     some = flags.index_select(1 - dim, tied) != 0
-    found = flags.mul_(along).sum(dim).long()
+    found = flags.mul_(along.to(flags.dtype)).sum(dim).long()
     found[tied] = torch.where(some, along, names.max()).amin(dim)
     return value.squeeze(dim), found
 

@@ -1,0 +1,1 @@
+"""How good is an embedding: retrieval and clustering, exact and in bounded memory."""

@@ -1,0 +1,103 @@
+"""Does k-means find the classes? NMI and AMI, with the spread over k-means seeds.
+
+The seed of k-means moves NMI by points, so that one value decides nothing; and NMI of random labels
+is far from 0 when there are many clusters (.14 at 8,131 samples and 98 clusters), where AMI's is 0.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """NMI (arithmetic mean of the entropies) and AMI, by k-means seed and together.
+
+    The sd is the sample's, over seeds; with one seed it is 0.
+    """
+
+    seeds: tuple[int, ...]
+    nmi: tuple[float, ...]
+    ami: tuple[float, ...]
+
+    @property
+    def nmi_mean(self) -> float:
+        """Mean NMI over the seeds, a fraction."""
+        return statistics.fmean(self.nmi)
+
+    @property
+    def nmi_sd(self) -> float:
+        """Standard deviation of NMI over the seeds."""
+        return _sd(self.nmi)
+
+    @property
+    def ami_mean(self) -> float:
+        """Mean AMI over the seeds, a fraction."""
+        return statistics.fmean(self.ami)
+
+    @property
+    def ami_sd(self) -> float:
+        """Standard deviation of AMI over the seeds."""
+        return _sd(self.ami)
+
+
+def nmi(
+    features: Tensor, labels: Tensor, seeds: Iterable[int] = range(10), k: int | None = None
+) -> Clustering:
+    """Cluster by k-means (scikit-learn, k-means++, one start a seed, float32) and compare with labels.
+
+    One seed gives the same clusters however many threads there are: scikit-learn adds up its
+    centres in the order in which threads finish, so that it is held to one.
+
+    Args:
+        features: [N, d] float, on any device.
+        labels: [N] integers.
+        seeds: of k-means, one clustering each.
+        k: number of clusters (default: the number of classes).
+
+    Raises:
+        PapersError: lengths that differ, no seed, features that are not finite, or k outside 1…N.
+    """
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+    seeds = tuple(seeds)
+    k = len(labels.unique()) if k is None else k
+    _check(features, labels, seeds, k)
+    x, y = features.detach().float().cpu().numpy(), labels.cpu().numpy()
+    found = [_clusters(x, k, seed) for seed in seeds]
+    return Clustering(
+        seeds,
+        tuple(float(normalized_mutual_info_score(y, clusters)) for clusters in found),
+        tuple(float(adjusted_mutual_info_score(y, clusters)) for clusters in found),
+    )
+
+
+def _clusters(x: object, k: int, seed: int) -> object:
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return KMeans(k, n_init=1, random_state=seed).fit(x).labels_
+
+
+def _check(features: Tensor, labels: Tensor, seeds: tuple[int, ...], k: int) -> None:
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
+        raise PapersError(f"features and labels are {shapes}; they must be [N, d] and [N]")
+    if not seeds:
+        raise PapersError("no k-means seed given; NMI needs one or more")
+    if not 1 <= k <= len(labels):
+        raise PapersError(f"k is {k} with {len(labels)} samples; it must lie between 1 and N")
+    if not bool(torch.isfinite(features).all()):
+        raise PapersError("features hold NaN or infinity; the network diverged or its input is broken")
+
+
+def _sd(values: tuple[float, ...]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,163 @@
+"""Retrieval of the same class among all other samples: Recall@K and MAP@R.
+
+One rule everywhere: a query is every sample, its gallery is all others (itself removed by index, so
+that duplicates stay in); a sample of another class at exactly the distance of a match counts as
+nearer than it, so that a collapsed embedding scores 0 and not 1; a sample alone in its class has
+nothing to find and is left out of the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+from papers_lib.evaluation.nearness import Points, exact, pairs, slices
+
+
+@exact
+def recall_at_k(
+    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1024
+) -> dict[int, float]:
+    """Share of queries with a sample of their class among the K nearest others.
+
+    A query's rank is the number of samples of other classes that are at least as near as its
+    nearest match, and is counted block by block: no list of neighbours is needed.
+
+    Args:
+        features: [N, d] float, on any device; Euclidean distance (normalise for cosine).
+        labels: [N] integers.
+        ks: the K.
+        chunk: working memory is two matrices of chunk × chunk, or of chunk × the largest class.
+
+    Returns:
+        Fractions by K.
+
+    Raises:
+        PapersError: lengths that differ, features that are not finite, or no class with two
+            samples.
+    """
+    gallery = _gallery(features, labels)
+    points, best = gallery.points, torch.full_like(gallery.points.half, -torch.inf)
+    ahead = torch.zeros_like(best)
+    groups = list(_groups(gallery.sizes, chunk))
+    out, flags = points.buffer(chunk * chunk), points.buffer(chunk * chunk)
+    for group in groups:
+        for rows in slices(group.start, group.stop, chunk):
+            for columns in slices(group.start, group.stop, chunk):
+                block = points.nearness(rows, columns, out)
+                same, own = gallery.same(block, rows, columns)
+                best[rows] = torch.maximum(best[rows], own.amax(1))
+                # A group with several classes is one block, so `best` is complete for its rows.
+                ahead[rows] += ((block >= best[rows, None]) & ~same).sum(1)
+    for rows, columns, block in pairs(points, groups, chunk):
+        flag = flags[: block.numel()].view_as(block)
+        ahead[rows] += torch.ge(block, best[rows, None], out=flag).sum(1)
+        ahead[columns] += torch.ge(block, best[columns], out=flag).sum(0)
+    return _recall(ahead[gallery.matched], ks)
+
+
+def map_at_r(features: Tensor, labels: Tensor, chunk: int = 1024) -> float:
+    """Mean average precision at R (Musgrave et al., "A Metric Learning Reality Check", 2020).
+
+    With R the number of a query's matches: (1/R) Σ_{i ≤ R} precision(i) · [the i-th is a match].
+    Arguments, rules and errors as `recall_at_k`.
+    """
+    return scores(features, labels, (), chunk)["MAP@R"]
+
+
+@exact
+def scores(
+    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1024
+) -> dict[str, float]:
+    """Recall@K and MAP@R in one pass: {"R@1": …, "MAP@R": …}, as fractions.
+
+    Arguments, rules and errors as `recall_at_k`.
+    """
+    gallery = _gallery(features, labels)
+    step = max(1, chunk * chunk // len(gallery.points))
+    out = gallery.points.buffer(step * len(gallery.points))
+    ahead = torch.zeros_like(gallery.labels)
+    precision = torch.zeros_like(gallery.points.half)
+    for rows in slices(0, len(ahead), step):
+        ranks = _ranks(gallery, rows, out, max(ks, default=1))
+        count = gallery.size[rows] - 1  # R
+        place = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
+        ahead[rows] = ranks[:, 0] - 1
+        hits = (place / ranks).masked_fill(ranks > count[:, None], 0)
+        precision[rows] = hits.sum(1).to(precision.dtype) / count
+    recalls = _recall(ahead[gallery.matched], ks)
+    return {
+        **{f"R@{k}": value for k, value in recalls.items()},
+        "MAP@R": precision[gallery.matched].double().mean().item(),
+    }
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    """The samples ordered by class, so that a class is a slice; tensors are [N]."""
+
+    points: Points
+    labels: Tensor  # 0, 1, 2, …
+    size: Tensor  # of the sample's class
+    sizes: list[int]  # by class
+
+    @property
+    def matched(self) -> Tensor:
+        return self.size > 1
+
+    def same(self, block: Tensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+        """Where a block's labels agree, and the block with −∞ at all but the matches."""
+        same = self.labels[rows, None] == self.labels[columns]
+        at = torch.arange(rows.start, rows.stop, device=block.device)
+        itself = at[:, None] == torch.arange(columns.start, columns.stop, device=block.device)
+        return same, block.masked_fill(~same | itself, -torch.inf)
+
+
+def _gallery(features: Tensor, labels: Tensor) -> _Gallery:
+    if labels.shape != features.shape[:1]:
+        shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
+        raise PapersError(f"features and labels are {shapes}; they must be [N, d] and [N]")
+    _, labels = torch.unique(labels.to(features.device), return_inverse=True)
+    labels, order = labels.sort(stable=True)
+    sizes = labels.bincount()
+    if len(labels) == 0 or sizes.max() < 2:
+        raise PapersError("no class has two samples, so no query has a match; give more samples")
+    return _Gallery(Points.of(features).take(order), labels, sizes[labels], sizes.tolist())
+
+
+def _groups(sizes: list[int], chunk: int) -> Iterator[slice]:
+    """Slices of whole classes, up to `chunk` samples together or one larger class alone."""
+    start = stop = 0
+    for size in sizes:
+        if stop > start and stop + size - start > chunk:
+            yield slice(start, stop)
+            start = stop
+        stop += size
+    yield slice(start, stop)
+
+
+def _ranks(gallery: _Gallery, rows: slice, out: Tensor, kmax: int) -> Tensor:
+    """[rows, R of the largest class here, at least 1]: rank of the 1st, 2nd, … match of each row.
+
+    Exact up to the larger of R and `kmax`; beyond it, and where a row has fewer matches, larger.
+    """
+    points, labels = gallery.points, gallery.labels
+    block = points.nearness(rows, slice(0, len(points)), out)
+    first, last = (int(labels[at]) for at in (rows.start, rows.stop - 1))
+    before = sum(gallery.sizes[:first])
+    window = slice(before, before + sum(gallery.sizes[first : last + 1]))
+    same, own = gallery.same(block[:, window], rows, window)
+    most = max(1, max(gallery.sizes[first : last + 1]) - 1)
+    own = own.topk(min(most, own.shape[1])).values
+    block[:, window].masked_fill_(same, -torch.inf)
+    others = block.topk(min(max(most, kmax), len(points))).values
+    nearer = torch.searchsorted(-others, -own, right=True)
+    return nearer + torch.arange(1, own.shape[1] + 1, device=own.device)
+
+
+def _recall(ahead: Tensor, ks: Sequence[int]) -> dict[int, float]:
+    return {k: (ahead < k).double().mean().item() for k in ks}
