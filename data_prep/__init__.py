@@ -1,0 +1,1 @@
+"""Bring, check or make a data set: `python -m data_prep list | check | import | make`."""

@@ -1,0 +1,100 @@
+"""What `python -m data_prep` knows of a data set, and the steps that all of them share."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from papers_lib.errors import PapersError
+
+CARDS = Path(__file__).with_name("cards")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found: `problems` make it fail, `notes` do not; `summary` says what is there."""
+
+    summary: str
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set by name. `check` takes its folder, or the folder that holds it.
+
+    `make(folder, size, options)` renders a stand-in into an empty folder, and `made(folder, size,
+    options)` says whether the folder holds just that one; None where there is no stand-in.
+    """
+
+    name: str
+    check: Callable[[Path], Report]
+    make: Callable[[Path, str, dict[str, str]], None] | None = None
+    made: Callable[[Path, str, dict[str, str]], bool] | None = None
+
+    @property
+    def card(self) -> Path:
+        """The data card, Markdown."""
+        return CARDS / f"{self.name}.md"
+
+    @property
+    def summary(self) -> str:
+        """The card's first line of text."""
+        lines = self.card.read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line and not line.startswith("#"))
+
+    def folder(self, root: Path) -> Path:
+        """Where it is written: `root` when that bears its name, else a folder of its name inside."""
+        return root if root.name == self.name else root / self.name
+
+
+@contextmanager
+def arriving(target: Path) -> Iterator[Path]:
+    """An empty folder of `target`'s name, renamed to it when the block ends well, else removed.
+
+    It waits alone inside a hidden folder beside the target, so that whoever looks from outside sees
+    it as it will lie at last.
+
+    Raises:
+        PapersError: the place cannot be written to.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        waiting = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}" / target.name
+        waiting.mkdir(parents=True)
+    except OSError as error:
+        raise PapersError(
+            f"cannot write to {target.parent} ({error.strerror}); choose another ROOT"
+        ) from None
+    try:
+        yield waiting
+        if target.is_dir() and not target.is_symlink():
+            target.rmdir()  # empty, as `occupied` has seen
+        waiting.rename(target)
+    except OSError as error:
+        where = error.filename or target
+        raise PapersError(f"{where}: {error.strerror or error}; nothing was changed") from None
+    finally:
+        shutil.rmtree(waiting.parent, ignore_errors=True)
+
+
+def occupied(target: Path) -> bool:
+    """Whether something lies at `target` already; an empty folder is nothing."""
+    return target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir())))
+
+
+def as_json(data: DataSet, root: Path, report: Report) -> dict[str, Any]:
+    """A report for `--json`."""
+    return {
+        "name": data.name,
+        "root": str(root),
+        "ok": not report.problems,
+        "summary": report.summary,
+        "problems": list(report.problems),
+        "notes": list(report.notes),
+    }
