@@ -81,7 +81,7 @@ def nmi(
 
 def _clusters(x: object, k: int, seed: int) -> object:
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(limits=1, user_api="openmp"):
         return KMeans(k, n_init=1, random_state=seed).fit(x).labels_
