@@ -1,0 +1,213 @@
+"""The losses that Table 1 compares with, on one class-balanced batch each.
+
+Every loss takes embeddings [B, D] of length 1 and labels [B] and gives a scalar, a mean over what it
+sums. Reference numbers are the paper's. Margins are those of the cited papers where a batch of unit
+vectors leaves them a meaning, and the library's defaults else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+
+
+def semi_hard(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
+    """FaceNet [18]: [D_RP² − D_RN² + m]₊ over triplets with D_RP² < D_RN² < D_RP² + m."""
+    from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.losses import TripletMarginLoss
+    from pytorch_metric_learning.miners import TripletMarginMiner
+
+    squared = LpDistance(power=2)
+    miner = TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=squared)
+    triplets = miner(embeddings, labels)
+    loss: Tensor = TripletMarginLoss(margin=margin, distance=squared)(embeddings, labels, triplets)
+    return loss
+
+
+def lifted(embeddings: Tensor, labels: Tensor, margin: float = 1.0) -> Tensor:
+    """Lifted structure [21]: ½ [log Σ exp(m − D_neg) + D_pos]₊² over the positive pairs; the sum
+    runs over the negatives of both ends.
+    """
+    from pytorch_metric_learning.losses import LiftedStructureLoss
+
+    loss: Tensor = LiftedStructureLoss(neg_margin=margin, pos_margin=0)(embeddings, labels)
+    return loss
+
+
+def n_pairs(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """N-pairs [4]: cross-entropy of an anchor's product with its positive against other positives.
+
+    One pair a class. The original leaves embeddings free and penalises their length; here they have
+    length 1, as in pytorch-metric-learning.
+    """
+    from pytorch_metric_learning.losses import NPairsLoss
+
+    loss: Tensor = NPairsLoss()(embeddings, labels)
+    return loss
+
+
+def triplet_global(
+    embeddings: Tensor, labels: Tensor, margin: float = 0.2, t: float = 0.4, lg: float = 1.0
+) -> Tensor:
+    """Kumar et al. [20]: a triplet loss (Eq. 2, all triplets) plus the global loss of two kinds of
+    pairs, var D₊ + var D₋ + λ [μ₊ − μ₋ + t]₊ with D² / 4 in the place of D.
+
+    t is the difference t1 − t2 of the quadruplet paper, and λ its λ_g1.
+    """
+    from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.losses import TripletMarginLoss
+
+    triplet: Tensor = TripletMarginLoss(margin=margin, distance=LpDistance(power=2))(embeddings, labels)
+    same = (labels[:, None] == labels).triu(1)
+    other = (labels[:, None] != labels).triu(1)
+    if not (same.any() and other.any()):
+        return triplet
+    quarter = _distances(embeddings).square() / 4
+    near, far = quarter[same], quarter[other]
+    variances = near.var(correction=0) + far.var(correction=0)
+    return triplet + variances + lg * F.relu(near.mean() - far.mean() + t)
+
+
+# Clustering: facility location -------------------------------------------------------------------
+
+
+def facility_location(embeddings: Tensor, labels: Tensor, gamma: float = 1.0) -> Tensor:
+    """ "Clustering" [22] (Song et al., CVPR 2017): the structured hinge
+
+        (1/B) [ max_S { F(S) + γ Δ(S) } − F̃ ]₊
+
+    F(S) = −Σ_i min_{j ∈ S} D_ij is the facility-location score of a set of medoids S, as many as
+    the batch has classes; Δ(S) = 1 − NMI of the clusters of S with the labels; F̃ is the score of
+    the best medoid of each class. The maximum is sought greedily (`greedy_medoids`); the original's
+    local search afterwards (PAM) is left out. The original is a sum over the batch; this is its mean.
+    """
+    d = _distances(embeddings)
+    with torch.no_grad():
+        medoids = greedy_medoids(d, labels, gamma)
+        margin = gamma * (1 - nmi_of_clusters(d[medoids].argmin(0)[None], labels)[0])
+    hinge = facility_score(d, medoids) + margin - oracle_score(d, labels)
+    return F.relu(hinge) / len(labels)
+
+
+def facility_score(d: Tensor, medoids: Tensor) -> Tensor:
+    """F(S) = −Σ_i min_{j ∈ S} D_ij, from distances [B, B] and the indices S."""
+    return -d[medoids].amin(0).sum()
+
+
+def oracle_score(d: Tensor, labels: Tensor) -> Tensor:
+    """F̃ = Σ_c max_{j ∈ c} −Σ_{i ∈ c} D_ij: every class served by its own best medoid."""
+    same = labels[:, None] == labels
+    costs = (d * same).sum(1)
+    _, names = torch.unique(labels, return_inverse=True)
+    best = costs.new_full((int(names.max()) + 1,), torch.inf)
+    return -best.scatter_reduce(0, names, costs, "amin").sum()
+
+
+def greedy_medoids(d: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """As many medoids as classes, each the one that then makes F(S) + γ Δ(S) highest.
+
+    F is monotone and submodular (up to a constant), so that for γ = 0 the gain over the first medoid
+    set reaches (1 − 1/e) of the best. Ties go to the lowest index.
+    """
+    count = len(labels.unique())
+    nearest, cluster = torch.full_like(d[0], torch.inf), torch.zeros_like(labels)
+    free = torch.ones_like(labels, dtype=torch.bool)
+    chosen: list[Tensor] = []
+    for step in range(count):
+        score = -torch.minimum(d, nearest).sum(1)  # F of S and each candidate, [B]
+        if gamma:
+            clusters = torch.where(d < nearest, step, cluster)  # [candidate, B]
+            score = score + gamma * (1 - nmi_of_clusters(clusters, labels))
+        best = score.masked_fill(~free, -torch.inf).argmax()
+        cluster = torch.where(d[best] < nearest, step, cluster)
+        nearest = torch.minimum(nearest, d[best])
+        free[best] = False
+        chosen.append(best)
+    return torch.stack(chosen)
+
+
+def nmi_of_clusters(clusters: Tensor, labels: Tensor) -> Tensor:
+    """MI / √(H(clusters) H(labels)), as [22] has it, of each row of clusters [R, B] with labels [B].
+
+    Where both are one cluster it is 1; where one of them is, 0.
+    """
+    _, names = torch.unique(labels, return_inverse=True)
+    _, clusters = torch.unique(clusters, return_inverse=True)
+    width, classes = int(clusters.max()) + 1, int(names.max()) + 1
+    cell = clusters * classes + names
+    table = torch.zeros(len(clusters), width * classes, dtype=torch.float64, device=labels.device)
+    table.scatter_add_(1, cell, torch.ones_like(cell, dtype=torch.float64))
+    joint = table.view(-1, width, classes) / clusters.shape[1]
+    h_clusters, h_labels = _entropy(joint.sum(2)), _entropy(joint.sum(1))
+    mutual = h_clusters + h_labels - _entropy(joint.flatten(1))
+    both_one = (h_clusters == 0) & (h_labels == 0)
+    norm = (h_clusters * h_labels).sqrt().clamp(min=1e-12)
+    return torch.where(both_one, 1.0, mutual / norm).clamp(0, 1)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    terms: Tensor = torch.special.entr(p)
+    return terms.sum(1)
+
+
+def _distances(embeddings: Tensor) -> Tensor:
+    # Without the matrix-product shortcut: D_ii is exactly 0 and its gradient too.
+    return torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "semi_hard": semi_hard,
+    "lifted": lifted,
+    "n_pairs": n_pairs,
+    "clustering": facility_location,
+    "triplet_global": triplet_global,
+}
+
+
+# Batches -----------------------------------------------------------------------------------------
+
+
+def class_batches(
+    fine: Tensor,
+    classes: int,
+    per_class: int,
+    steps: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Class-balanced batches: in each, `per_class` random images of `classes` random classes.
+
+    Classes and images are drawn without replacement; a set with fewer classes than asked for, or a
+    class with fewer images, starts again from its beginning.
+
+    Args:
+        fine: [N] labels, on the CPU.
+
+    Returns:
+        [steps, classes · per_class] long, indices into `fine`.
+
+    Raises:
+        PapersError: no labels, or a number below 1.
+    """
+    if len(fine) == 0 or min(classes, per_class) < 1 or steps < 0:
+        raise PapersError(
+            f"{steps} batches of {classes} classes × {per_class} images from {len(fine)} labels: "
+            "each must be 1 or more"
+        )
+    _, names, sizes = torch.unique(fine, return_inverse=True, return_counts=True)
+    starts = sizes.cumsum(0) - sizes
+    batches = torch.empty(steps, classes * per_class, dtype=torch.long)
+    for step in range(steps):
+        # A random order inside each class: sorted by class plus a number in [0, 1).
+        shuffle = torch.rand(len(fine), generator=generator, dtype=torch.float64)
+        order = (names + shuffle).argsort()
+        deck = torch.randperm(len(sizes), generator=generator)
+        turn = torch.arange(classes)
+        drawn = deck[turn % len(sizes)]
+        at = (turn // len(sizes) * per_class)[:, None] + torch.arange(per_class)
+        batches[step] = order[starts[drawn, None] + at % sizes[drawn, None]].flatten()
+    return batches
