@@ -102,7 +102,8 @@ class _Worker:
             encoding="utf-8",
             env=_environment(threads),
         )
-        threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
+        self.reader = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
+        self.reader.start()
 
     def _listen(self, inbox: queue.Queue[tuple[_Worker, str | None]]) -> None:
         assert self.process.stdout is not None
@@ -243,12 +244,14 @@ class _Sweep:
         return worker
 
     def _listen(self) -> None:
-        """Take the next answer; after a silence, look for workers that died without a last word."""
+        """Take the next answer; after a silence, look for dead workers whose children hold the pipe."""
         try:
             self._hear(*self.inbox.get(timeout=POLL / 2))
         except queue.Empty:
             for worker in [w for w in self.workers if w.process.poll() is not None]:
-                self._hear(worker, None)
+                worker.reader.join(timeout=1)  # else its last word is in the inbox
+                if worker.reader.is_alive():
+                    self._hear(worker, None)
 
     def _hear(self, worker: _Worker, line: str | None) -> None:
         if worker not in self.workers:

@@ -125,6 +125,13 @@ def test_a_worker_that_leaves_without_a_word(store, toy):
     assert "ended with code 3" in reason
 
 
+def test_a_killed_worker_whose_child_lives_on_is_noticed(store, toy):
+    spec = toy("die_with_child")
+    [(_, reason)] = execute([spec], store, show=False).failed
+    assert "SIGKILL" in reason
+    os.kill(int((store.folder(spec) / "child").read_text()), signal.SIGKILL)  # it was still there
+
+
 def test_killed_at_random_and_resumed_gives_the_same(store, toy):
     """SIGKILL of a sweep and all its workers, three times; then each sum is right."""
     rng = random.Random(0)

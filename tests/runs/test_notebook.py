@@ -170,12 +170,8 @@ def test_p3_cell_timeout(tmp_path):
 
 
 def test_p4_exit_zero(tmp_path):
-    kept = fails(tmp_path, "import sys", "sys.exit(0)", "late = 1", match=r"raised SystemExit: 0")
+    kept = fails(tmp_path, "import sys\nsys.exit(0)", "late = 1", match=r"cell 3 .* raised SystemExit: 0")
     assert "late = 1" in kept.cells[-1].source
-
-
-def test_an_error_in_a_cell(tmp_path):
-    kept = fails(tmp_path, "1 / 0", match=r"code cell 3 \(`1 / 0`\) raised ZeroDivisionError")
     assert any(o.output_type == "error" for c in kept.cells for o in c.get("outputs", []))
 
 

@@ -87,3 +87,13 @@ def nothing(spec):
 
 def disk_full(spec):
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def die_with_child(spec):
+    """Die while a forked child, as a data loader's, still holds the worker's pipe."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    Path(spec.folder, "child").write_text(str(child))
+    os.kill(os.getpid(), signal.SIGKILL)
