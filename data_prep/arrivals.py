@@ -61,7 +61,7 @@ def _there(data: DataSet, target: Path) -> Report:
         raise PapersError(
             f"{target} is there already and is not a whole {data.name}; move it away, then import again"
         )
-    return Report(f"{report.summary}, there already: nothing imported", notes=report.notes)
+    return Report(f"{report.summary}, there already, nothing imported", notes=report.notes)
 
 
 def _arrived(data: DataSet, source: Path, waiting: Path) -> Report:
