@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -77,6 +78,7 @@ class Book:
         if settings.profile == "smoke" or settings.train:
             rows = rows + self._compute(rows)
         self.runs = [(spec, ledger.find(rows, spec)) for spec in self.specs]
+        self.rows = [row for _, row in self.runs if row]
         self.folder = figures_root() / paper.name / settings.profile
 
     def _compute(self, rows: list[ledger.Row]) -> list[ledger.Row]:
@@ -110,7 +112,7 @@ class Book:
 
     def provenance(self) -> str:
         """What the numbers rest on, and how to make those that are missing."""
-        made = sum(row is not None for _, row in self.runs)
+        made = len(self.rows)
         footer = self.paper.study.provenance(self.runs).text
         if made == len(self.runs):
             return f"All {made} runs are there. {footer}"
@@ -167,6 +169,18 @@ def open_paper(name: str, **parameters: Any) -> Book:
     """
     paper = get(name)
     return Book(paper, validate(paper.settings, parameters))
+
+
+def open_notebook(name: str, scope: Mapping[str, Any]) -> Book:
+    """Open a paper from its notebook: the parameters are taken by name from `scope`, its globals.
+
+    Raises:
+        PapersError: as `open_paper`, or a parameter that the notebook does not define.
+    """
+    fields = get(name).settings.model_fields
+    if absent := [field for field in fields if field not in scope]:
+        raise PapersError(f"the notebook defines no parameter '{absent[0]}'; restore its parameters cell")
+    return open_paper(name, **{field: scope[field] for field in fields})
 
 
 def _named(things: dict[str, Any], name: str, kind: str) -> Any:

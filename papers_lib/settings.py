@@ -77,16 +77,13 @@ def _parse_one(model: type[BaseModel], name: str, text: str) -> Any:
     field = model.model_fields.get(name)
     if field is None or field.annotation is str:
         return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        if typing.get_origin(field.annotation) is tuple:
-            item = typing.get_args(field.annotation)[0]
-            return [t if item is str else _number(t) for t in text.split(",") if t]
-        return {"True": True, "False": False}.get(text, text)
+    if typing.get_origin(field.annotation) is tuple and not text.startswith("["):
+        item = typing.get_args(field.annotation)[0]
+        return [t if item is str else _json(t) for t in text.split(",") if t]
+    return _json({"True": "true", "False": "false"}.get(text, text))
 
 
-def _number(text: str) -> Any:
+def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

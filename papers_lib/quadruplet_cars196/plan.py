@@ -101,7 +101,7 @@ _SMOKE = {
 }  # fmt: skip
 _SMALL = {
     "resize": 56, "crop": 48, "backbone": "tiny24", "embedding_dim": 128, "start": "warm",
-    "precision": "bfloat16", "epochs": 10,
+    "precision": "bfloat16", "epochs": 8,
 }  # fmt: skip
 _MEDIUM = {
     "resize": 144, "crop": 128, "backbone": "resnet18", "embedding_dim": 512, "start": "warm",

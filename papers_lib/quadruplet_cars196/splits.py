@@ -42,10 +42,11 @@ def load(
     if settings.coarse_shuffle:
         coarse = shuffle_types(fine, coarse, train, settings.seed)
     if settings.coarse_head == "present":
-        present, coarse = torch.unique(coarse, return_inverse=True)
+        present = torch.unique(coarse[train])  # types of test images alone are never read
+        coarse = torch.searchsorted(present, coarse).clamp(max=len(present) - 1)
         coarse_classes = len(present)
     all_images = Images(pixels.to(where), Labels(fine, coarse))
-    counts = coarse_classes, int(fine.max()) + 1
+    counts = coarse_classes, int(fine[train].max()) + 1
     return all_images.only(train), all_images.only(~train), counts
 
 

@@ -56,6 +56,7 @@ def run(spec: RunSpec) -> dict[str, Any]:
 def tables(runs: Runs) -> dict[str, Table]:
     """Table 1 beside ours, the controls that the paper lacks, and what selection really did."""
     return {
+        "types": errata_of_paper.types_table(),
         "table_1": table_1(runs),
         "table_1_corrected": errata_of_paper.corrected_table(),
         "controls": controls(runs),

@@ -51,7 +51,8 @@ def train(
         `history`, one entry an epoch; `mined`, what the selections do on the last features.
 
     Raises:
-        PapersError: bad data, weights that do not fit, or a loss that is no longer finite.
+        PapersError: bad data, or weights that do not fit.
+        FloatingPointError: a loss that is no longer finite.
     """
     where = compute.device(device)
     compute.prepare(settings.seed)
@@ -118,18 +119,18 @@ class Loop:
         if self.settings.freeze_bn:
             backbones.freeze_batch_norm(self.net)
         selections: list[Selection] = []
-        sums: dict[str, Tensor] = {}
+        logged: dict[str, list[Tensor]] = {}
         stream = batches.epoch(
             self.settings, self.images.labels, self.bank, self.generator, selections.append
         )
         for step, batch in enumerate(stream, 1):
             for name, value in self.step(batch, selections.append).items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.where)) + value
+                logged.setdefault(name, []).append(value)
             report(step, f"epoch {self.epoch + 1}")
         self.epoch += 1
-        means = {name: round(float(total) / step, 5) for name, total in sums.items()}
+        means = {name: round(float(torch.stack(values).mean()), 5) for name, values in logged.items()}
         if not means["loss"] < float("inf"):  # NaN too
-            raise PapersError(f"the loss is {means['loss']} in epoch {self.epoch}; lower lr")
+            raise FloatingPointError(f"the loss is {means['loss']} in epoch {self.epoch}; lower lr")
         self.history.append(means | fallback_rates(selections))
 
     def step(self, batch: Batch, log: Callable[[Selection], None]) -> dict[str, Tensor]:
@@ -266,6 +267,8 @@ def quadruplet_loss(
         var_unbiased=settings.var_unbiased, global_distance=settings.global_distance,
         eta=settings.eta, reduction=settings.reduction,
     )  # fmt: skip
+    if not len(members):  # in-batch selection found none
+        return {"loss": loss}
     fine_margin = settings.m1 - (settings.m2 if settings.margin_rule == "equation" else 0)
     return {
         "loss": loss,
@@ -314,7 +317,14 @@ def evaluate(net: EmbeddingNet, images: Images, settings: TrainSettings) -> dict
         "AMI": round(clusters.ami_mean, 6),
         "AMI_sd": round(clusters.ami_sd, 6),
         "within_over_all": round(within_over_all(features.cpu(), fine), 6),
+        "chance": round(chance(fine), 6),
     }
+
+
+def chance(labels: Tensor) -> float:
+    """R@1 of a random order: the mean share of a query's class among the others."""
+    counts = labels.bincount().double()
+    return float((counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1)))
 
 
 def within_over_all(features: Tensor, labels: Tensor) -> float:

@@ -1,0 +1,28 @@
+"""Shared: a tiny rendered data set, and places that no test shares with the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_prep import cars196_standin
+
+
+@pytest.fixture(scope="session")
+def tiny_cars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds `cars196/`: 40 rendered models, about four images of 16 px each."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "standin" / "cars196"
+    folder.mkdir(parents=True)
+    cars196_standin.make(folder, "smoke", {"per_model": "4", "pixels": "16"})
+    return root
+
+
+@pytest.fixture
+def places(tmp_path: Path, tiny_cars: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs, figures and data of a test of its own."""
+    monkeypatch.setenv("PAPERS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PAPERS_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("PAPERS_DATA", str(tiny_cars))
+    return tmp_path

@@ -1,0 +1,61 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from papers_lib.errors import PapersError
+from papers_lib.quadruplet_cars196.plan import Settings
+from papers_lib.settings import NotebookSettings, data_root, parse, validate
+
+
+def test_defaults_are_the_shown_profile_and_nothing_else():
+    found = validate(NotebookSettings, {})
+    assert (found.profile, found.dataset, found.seeds, found.train) == ("small", "", (), False)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sedds": [1]}, r"unknown parameter 'sedds': did you mean 'seeds'\?"),
+        ({"zzz": 1}, "unknown parameter 'zzz': known: profile"),
+        ({"profile": "huge"}, "profile: .*'smoke'.*got 'huge'"),
+        ({"slots": "2"}, "slots: .*integer.*got '2'"),
+        ({"slots": True}, "slots: .*integer"),
+        ({"slots": 0}, "slots: .*greater than or equal to 1"),
+        ({"train": 1}, "train: .*boolean"),
+        ({"seeds": [0, 1.5]}, r"seeds.1: .*integer"),
+        ({"seeds": (0, 1)}, "seeds: .*is a tuple, not plain JSON"),
+        ({"data_root": Path("x")}, "data_root: .*not plain JSON"),
+        ({"seeds": [math.nan]}, "NaN and infinity are refused"),
+        ({"slots": math.nan}, "slots: NaN and infinity are refused"),
+        ({"coarse_map": "type23"}, "coarse_map: .*pattern"),
+    ],
+)
+def test_bad_values_are_one_line(values, message):
+    with pytest.raises(PapersError, match=message) as caught:
+        validate(Settings, values)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_is_read_by_the_type_of_its_field():
+    pairs = {"seeds": "0,1", "slots": "2", "train": "True", "dataset": "007", "profile": "small"}
+    assert parse(Settings, pairs) == {
+        "seeds": [0, 1], "slots": 2, "train": True, "dataset": "007", "profile": "small",
+    }  # fmt: skip
+    assert parse(Settings, {"seeds": "[3]", "methods": "random,method_2"}) == {
+        "seeds": [3], "methods": ["random", "method_2"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("slots", "007"), ("slots", "1_000"), ("slots", "nan"), ("seeds", "a,1")]
+)
+def test_text_of_the_wrong_type_stays_text_and_is_refused(name, text):
+    with pytest.raises(PapersError, match=name):
+        validate(Settings, parse(Settings, {name: text}))
+
+
+def test_the_data_root_is_the_argument_then_the_environment(monkeypatch):
+    monkeypatch.setenv("PAPERS_DATA", "/somewhere")
+    assert data_root("given") == Path("given")
+    assert data_root() == Path("/somewhere")
