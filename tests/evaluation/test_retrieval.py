@@ -67,8 +67,8 @@ def test_any_k_and_a_class_larger_than_the_block():
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_pytorch_metric_learning(seed):
     calculator = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator")
-    from pytorch_metric_learning.utils.inference import CustomKNN
     from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.utils.inference import CustomKNN
 
     x, labels = world(seed, count=400, classes=20)
     x = x.float()
@@ -85,8 +85,8 @@ def test_equals_pytorch_metric_learning(seed):
 def test_a_duplicate_is_a_neighbour_and_the_query_itself_is_not():
     x = torch.tensor([[0.0], [0.0], [1.0], [1.1]])
     assert recall_at_k(x, torch.tensor([0, 0, 1, 1]), (1,)) == {1: 1.0}
-    # Each has a twin of another class at distance 0 and its match further away.
-    assert recall_at_k(x, torch.tensor([0, 1, 0, 1]), (1, 2, 3)) == {1: 0, 2: 0.5, 3: 1}
+    # Each has another class nearer than its match; for three of them one more is equally near.
+    assert recall_at_k(x, torch.tensor([0, 1, 0, 1]), (1, 2, 3)) == {1: 0, 2: 0.25, 3: 1}
 
 
 def test_a_collapsed_embedding_scores_zero():

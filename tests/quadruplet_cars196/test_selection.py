@@ -99,7 +99,7 @@ def test_the_fallbacks_were_seen_both_ways():
     """Otherwise the tests above would prove nothing about them."""
     counts = [select(*world(0, spread=s)).fallback_counts for s in (0.0, 6.0)]
     assert counts[0]["positive"] < counts[1]["positive"]
-    assert 0 < counts[1]["positive"]
+    assert counts[1]["positive"] > 0
     tight = world(1, count=80, classes=8, types=2, spread=0.0)
     near_types = tight[2] * 100.0
     found = select(tight[0] * 0.01 + near_types[:, None], *tight[1:])
@@ -244,7 +244,7 @@ def test_a_random_sibling_class_is_drawn_before_the_sample(method, chunk):
     for seed in range(8):
         g = torch.Generator().manual_seed(seed)
         found = select(x, fine, coarse, method, sibling="random", generator=g, chunk=chunk)
-        r, p, m, n = found.quadruplets.unbind(1)
+        r, _, m, n = found.quadruplets.unbind(1)
         assert (coarse[m] == coarse[r]).all() and (fine[m] != fine[r]).all()
         seen |= set(zip(r.tolist(), fine[m].tolist(), strict=True))
         if method == "method_2":
