@@ -104,7 +104,8 @@ class Book:
 
     def claims(self) -> Table:
         """Every claim of the paper with its verdict."""
-        return claims_table(self.paper.study.claims(self.runs))
+        made = self.paper.study.provenance(self.runs)
+        return claims_table(self.paper.study.claims(self.runs), made.badge, made.text)
 
     def errata(self) -> Table:
         """Every erratum of the paper, and how it is shown."""

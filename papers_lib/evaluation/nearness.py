@@ -56,7 +56,7 @@ class Points:
         x = features.detach()
         x = x if x.dtype == torch.float64 else x.float()
         # In parts, since the squares of all points would be a second copy of them.
-        halves = [part.square().sum(1) / 2 for part in torch.split(x, 1024)]
+        halves = [part.square().sum(1) / 2 for part in torch.split(x, 8192)]
         half = torch.cat(halves) if halves else x.new_empty(0)
         if not half.isfinite().all():
             raise PapersError("features hold NaN or infinity; the network diverged or its input is broken")

@@ -20,7 +20,7 @@ from papers_lib.evaluation.nearness import Points, exact, pairs, slices
 
 @exact
 def recall_at_k(
-    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1024
+    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1536
 ) -> dict[int, float]:
     """Share of queries with a sample of their class among the K nearest others.
 
@@ -49,10 +49,13 @@ def recall_at_k(
         for rows in slices(group.start, group.stop, chunk):
             for columns in slices(group.start, group.stop, chunk):
                 block = points.nearness(rows, columns, out)
-                same, own = gallery.same(block, rows, columns)
+                same = gallery.same(rows, columns)
+                own = _matches(block, same, rows.start - columns.start)
                 best[rows] = torch.maximum(best[rows], own.amax(1))
                 # A group with several classes is one block, so `best` is complete for its rows.
-                ahead[rows] += ((block >= best[rows, None]) & ~same).sum(1)
+                flag = flags[: block.numel()].view_as(block)
+                block.masked_fill_(same, torch.nan)  # NaN is never ahead, not even of −∞
+                ahead[rows] += torch.ge(block, best[rows, None], out=flag).sum(1)
     for rows, columns, block in pairs(points, groups, chunk):
         flag = flags[: block.numel()].view_as(block)
         ahead[rows] += torch.ge(block, best[rows, None], out=flag).sum(1)
@@ -60,7 +63,7 @@ def recall_at_k(
     return _recall(ahead[gallery.matched], ks)
 
 
-def map_at_r(features: Tensor, labels: Tensor, chunk: int = 1024) -> float:
+def map_at_r(features: Tensor, labels: Tensor, chunk: int = 2048) -> float:
     """Mean average precision at R (Musgrave et al., "A Metric Learning Reality Check", 2020).
 
     With R the number of a query's matches: (1/R) Σ_{i ≤ R} precision(i) · [the i-th is a match].
@@ -71,7 +74,7 @@ def map_at_r(features: Tensor, labels: Tensor, chunk: int = 1024) -> float:
 
 @exact
 def scores(
-    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1024
+    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 2048
 ) -> dict[str, float]:
     """Recall@K and MAP@R in one pass: {"R@1": …, "MAP@R": …}, as fractions.
 
@@ -109,12 +112,9 @@ class _Gallery:
     def matched(self) -> Tensor:
         return self.size > 1
 
-    def same(self, block: Tensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        """Where a block's labels agree, and the block with −∞ at all but the matches."""
-        same = self.labels[rows, None] == self.labels[columns]
-        at = torch.arange(rows.start, rows.stop, device=block.device)
-        itself = at[:, None] == torch.arange(columns.start, columns.stop, device=block.device)
-        return same, block.masked_fill(~same | itself, -torch.inf)
+    def same(self, rows: slice, columns: slice) -> Tensor:
+        """Where the labels of a block agree, bool."""
+        return self.labels[rows, None] == self.labels[columns]
 
 
 def _gallery(features: Tensor, labels: Tensor) -> _Gallery:
@@ -150,13 +150,20 @@ def _ranks(gallery: _Gallery, rows: slice, out: Tensor, kmax: int) -> Tensor:
     first, last = (int(labels[at]) for at in (rows.start, rows.stop - 1))
     before = sum(gallery.sizes[:first])
     window = slice(before, before + sum(gallery.sizes[first : last + 1]))
-    same, own = gallery.same(block[:, window], rows, window)
+    same = gallery.same(rows, window)
     most = max(1, max(gallery.sizes[first : last + 1]) - 1)
-    own = own.topk(min(most, own.shape[1])).values
+    own = _matches(block[:, window], same, rows.start - window.start).topk(most).values
     block[:, window].masked_fill_(same, -torch.inf)
     others = block.topk(min(max(most, kmax), len(points))).values
     nearer = torch.searchsorted(-others, -own, right=True)
     return nearer + torch.arange(1, own.shape[1] + 1, device=own.device)
+
+
+def _matches(block: Tensor, same: Tensor, offset: int) -> Tensor:
+    """The block with −∞ at all but the matches; row i itself is column i + offset, if there."""
+    own = block.masked_fill(~same, -torch.inf)
+    own.diagonal(offset).fill_(-torch.inf)
+    return own
 
 
 def _recall(ahead: Tensor, ks: Sequence[int]) -> dict[int, float]:

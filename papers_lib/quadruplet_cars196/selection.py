@@ -74,7 +74,7 @@ def select(
     m1_fallback: Fallback = "furthest_inside",
     no_sibling: NoSibling = "skip",
     generator: torch.Generator | None = None,
-    chunk: int = 1024,
+    chunk: int = 2048,
 ) -> Selection:
     """Choose P, M and N for every anchor. Whole set, batch, or a few anchors against the set.
 
@@ -237,6 +237,7 @@ def _by_rows(space: _Space, rows: Tensor, drawn: Tensor | None, method: str, chu
     points, count = space.points, len(space.points)
     step = max(1, chunk * chunk // count)
     everything = slice(0, count)
+    step = min(step, max(1, len(rows)))
     near, toward = points.buffer(step * count), points.buffer(step * count)
     parts: list[tuple[Tensor, ...]] = []
     for some in slices(0, len(rows), step):
@@ -259,7 +260,8 @@ def _by_types(space: _Space, rows: Tensor, drawn: Tensor | None, method: str, ch
     points = space.points
     nearest, negative = _negatives(points, kinds, order, chunk)
     place = order.argsort()
-    near, toward = (points.buffer(max(chunk * chunk, len(order))) for _ in "st")
+    largest = max(kind.stop - kind.start for kind in kinds)
+    near, toward = (points.buffer(min(max(chunk * chunk, largest), largest**2)) for _ in "st")
     parts: list[tuple[Tensor, ...]] = []
     slots = []
     for kind in kinds:

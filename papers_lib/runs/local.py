@@ -304,8 +304,8 @@ class _Sweep:
 
 
 def name(spec: RunSpec) -> str:
-    """A run for people: its label, else its function and seed."""
-    return spec.label or f"{spec.function.rpartition(':')[2]} seed {spec.settings.get('seed')}"
+    """A run for people: its label, else its function, and its seed."""
+    return f"{spec.label or spec.function.rpartition(':')[2]} seed {spec.settings.get('seed')}"
 
 
 def _cores() -> int:
