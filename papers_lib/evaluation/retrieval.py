@@ -63,7 +63,7 @@ def recall_at_k(
     return _recall(ahead[gallery.matched], ks)
 
 
-def map_at_r(features: Tensor, labels: Tensor, chunk: int = 2048) -> float:
+def map_at_r(features: Tensor, labels: Tensor, chunk: int = 1536) -> float:
     """Mean average precision at R (Musgrave et al., "A Metric Learning Reality Check", 2020).
 
     With R the number of a query's matches: (1/R) Σ_{i ≤ R} precision(i) · [the i-th is a match].
@@ -74,7 +74,7 @@ def map_at_r(features: Tensor, labels: Tensor, chunk: int = 2048) -> float:
 
 @exact
 def scores(
-    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 2048
+    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1536
 ) -> dict[str, float]:
     """Recall@K and MAP@R in one pass: {"R@1": …, "MAP@R": …}, as fractions.
 

@@ -74,7 +74,7 @@ def select(
     m1_fallback: Fallback = "furthest_inside",
     no_sibling: NoSibling = "skip",
     generator: torch.Generator | None = None,
-    chunk: int = 2048,
+    chunk: int = 1536,
 ) -> Selection:
     """Choose P, M and N for every anchor. Whole set, batch, or a few anchors against the set.
 
@@ -244,7 +244,7 @@ def _by_rows(space: _Space, rows: Tensor, drawn: Tensor | None, method: str, chu
         r = rows[some]
         s = points.nearness(r, everything, near)
         other = space.coarse != space.coarse[r, None]
-        s_n, n = s.masked_fill(~other, NEVER).max(1)
+        s_n, n = torch.where(other, s, NEVER).max(1)
         t = points.nearness(n, everything, toward) if method == "method_1" else s
         same, sibling = _members(space, r, everything, None if drawn is None else drawn[some])
         parts.append((n, *_positives(s, t, s_n, same, sibling & ~other, method)))
@@ -302,24 +302,32 @@ def _negatives(points: Points, kinds: list[slice], order: Tensor, chunk: int) ->
 def _highest(block: Tensor, names: Tensor, dim: int, flags: Tensor) -> tuple[Tensor, Tensor]:
     """The highest values along `dim`, and the lowest of the names that have them.
 
-    Where one name has it, the sum of (value is the highest) × name is that name, exactly, and four
-    vectorised passes are several times faster than one `max` with indices.
+    With places counted from 1, the sum of the places of the highest value is one of these places if
+    and only if there is one. Three vectorised passes are several times faster than one `max` with
+    indices, and the rows with ties are few.
     """
     value = block.amax(dim, keepdim=True)
     torch.eq(block, value, out=flags)
-    tied = (flags.sum(dim) != 1).nonzero()[:, 0]
-    along = names[None, :] if dim == 1 else names[:, None]
+    places = torch.arange(1, len(names) + 1, device=block.device, dtype=block.dtype)
+    total = places.new_empty(value.numel())
+    # Into `out`, where autocast does not reach.
+    torch.mv(flags if dim == 1 else flags.T, places, out=total)
+    at = total.long().sub_(1).clamp_(max=len(names) - 1)
+    found = names[at]
+    missed = (block.gather(dim, at.unsqueeze(dim)) != value).flatten()
+    tied = (missed | (total > len(names))).nonzero()[:, 0]
     some = flags.index_select(1 - dim, tied) != 0
-    found = flags.mul_(along.to(flags.dtype)).sum(dim).long()
+    along = names[None, :] if dim == 1 else names[:, None]
     found[tied] = torch.where(some, along, names.max()).amin(dim)
     return value.squeeze(dim), found
 
 
 def _members(space: _Space, rows: Tensor, columns: slice, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
     """[rows, columns] bool: may the column be P, may it be M? Types are left to the caller."""
-    fine = space.fine[columns]
-    same = fine == space.fine[rows, None]
-    sibling = ~same if drawn is None else (fine == drawn[:, None]) & ~same
+    fine, own = space.fine[columns], space.fine[rows, None]
+    same, sibling = fine == own, fine != own
+    if drawn is not None:
+        sibling &= fine == drawn[:, None]
     same[torch.arange(len(rows), device=rows.device), rows - columns.start] = False  # R itself
     return same, sibling
 
@@ -334,22 +342,22 @@ def _positives(
         t: [rows, columns] nearness to what the method wants to be near: N in Method 1, else R.
         s_n: [rows] nearness of N to R: the sphere.
     """
-    outside = s < s_n[:, None]
+    outside = torch.where(s < s_n[:, None], t, NEVER)
+    never = torch.zeros_like(s_n, dtype=torch.bool)
     if method == "furthest_positive":
-        p, p_fallback = _furthest(s, same), torch.zeros_like(s_n, dtype=torch.bool)
+        p, p_fallback = _furthest(s, same), never
     else:
-        p, p_fallback = _nearest_outside(s, t, outside, same)
+        p, p_fallback = _nearest_outside(s, outside, same)
     if method == "nearest_sibling":
-        m = s.masked_fill(~sibling, NEVER).argmax(1)
-        m_fallback = torch.zeros_like(p_fallback)
+        m, m_fallback = torch.where(sibling, s, NEVER).argmax(1), never
     else:
-        m, m_fallback = _nearest_outside(s, t, outside, sibling)
+        m, m_fallback = _nearest_outside(s, outside, sibling)
     return p, m, p_fallback, m_fallback
 
 
-def _nearest_outside(s: Tensor, t: Tensor, outside: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-    """The member outside the sphere with the highest `t`; where none is, the furthest inside."""
-    value, column = t.masked_fill(~(outside & members), NEVER).max(1)
+def _nearest_outside(s: Tensor, outside: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    """The member with the highest `outside`; where none is there, the furthest inside."""
+    value, column = torch.where(members, outside, NEVER).max(1)
     fallback = value == NEVER
     stuck = fallback.nonzero()[:, 0]
     column[stuck] = _furthest(s[stuck], members[stuck])
@@ -357,7 +365,7 @@ def _nearest_outside(s: Tensor, t: Tensor, outside: Tensor, members: Tensor) -> 
 
 
 def _furthest(s: Tensor, members: Tensor) -> Tensor:
-    return s.masked_fill(~members, torch.inf).argmin(1)
+    return torch.where(members, s, torch.inf).argmin(1)
 
 
 # Putting together --------------------------------------------------------------------------------
