@@ -109,9 +109,9 @@ _MEDIUM = {
 }  # fmt: skip
 PRESETS: dict[Profile, Preset] = {
     "smoke": Preset("cars196", (0, 1), _SMOKE, _WARM | {"epochs": 4}),
-    "small": Preset("cars196_half", (0, 1, 2), _SMALL, _WARM | {"epochs": 15}),
-    "medium": Preset("cars196_half", (0, 1, 2), _MEDIUM, _WARM | {"epochs": 40}),
-    "paper": Preset("cars196", (0, 1, 2), {"epochs": 30}, _WARM | {"epochs": 60}),
+    "small": Preset("cars196_half", (0, 1, 2), _SMALL, _WARM | {"epochs": 5}),
+    "medium": Preset("cars196_half", (0, 1, 2), _MEDIUM, _WARM | {"epochs": 10}),
+    "paper": Preset("cars196", (0, 1, 2), {"epochs": 30}, _WARM | {"epochs": 15}),
 }
 
 
