@@ -24,11 +24,13 @@ def row(spec: RunSpec) -> Row:
     mined = {"distinct_method_1": 0.8, "distinct_method_2": 1.0 + jitter}
     metrics = {
         "R@1": r1, "R@2": r1 + 0.1, "R@4": r1 + 0.2, "R@8": r1 + 0.3, "MAP@R": 0.1, "NMI": r1,
-        "NMI_sd": 0.001, "within_over_all": 0.5, "chance": 0.01, "history": [epoch] * spec.settings["epochs"], "mined": mined,
+        "NMI_sd": 0.001, "within_over_all": 0.5, "chance": 0.01,
+        "history": [epoch] * spec.settings["epochs"], "mined": mined,
     }  # fmt: skip
     return Row(
         identity=spec.identity, key=spec.identity, paper=spec.paper, profile=spec.profile,
-        function=spec.function, settings=spec.settings, seed=spec.seed, data=spec.data, needs=tuple(n.asked() for n in spec.needs),
+        function=spec.function, settings=spec.settings, seed=spec.seed, data=spec.data,
+        needs=tuple(n.asked() for n in spec.needs),
         metrics=metrics, commit="c" * 40, dirty=False, code="f" * 64, torch="2.15.0", device="cpu",
         seconds=60.0, finished="2026-01-01T00:00:00Z",
     )  # fmt: skip
