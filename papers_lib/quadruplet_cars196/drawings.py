@@ -143,7 +143,7 @@ def _curves(
 ) -> Figure:
     rows = list(by_epoch(runs, arms, values))
     data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", *values])
-    return Figure(name, title, alt, data, _draw_curves, made.badge, made.text, size=(6.8, 3.8))
+    return Figure(name, title, alt, data, _draw_curves, made.badge, made.text, size=(7.6, 3.8))
 
 
 NAMES = {
@@ -163,5 +163,8 @@ def _draw_curves(canvas: Any, data: pd.DataFrame) -> None:
             mean = group.groupby("epoch")[value].mean()
             axes.plot(mean.index, mean, color=f"C{number}", label=ARMS[str(arm)].label)
         axes.set(xlabel="epoch", ylabel=NAMES[value])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if "fallback" in value:
+            axes.set_ylim(bottom=0)
     if len(data):
-        panels[0].legend()
+        canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")

@@ -98,9 +98,15 @@ def _mean(epochs: list[dict[str, float]], name: str) -> float | None:
 
 
 def by_epoch(runs: Runs, arms: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, float | str]]:
-    """Long form of the histories: arm, seed, epoch, and the values named, in %."""
+    """Long form of the histories: arm, seed, epoch, and the values named, in %.
+
+    R@1 at epoch 0 is that of the start, a run of the same seed.
+    """
+    start = percent(runs, "start", "R@1")
     for arm in arms:
         for seed, row in sorted(rows_of(runs, arm).items()):
+            if "R@1" in names and seed in start:
+                yield {"arm": arm, "seed": seed, "epoch": 0, "R@1": start[seed]}
             for number, epoch in enumerate(row.metrics["history"], 1):
                 values = {name: 100 * epoch[name] for name in names if name in epoch}
                 yield {"arm": arm, "seed": seed, "epoch": number, **values}
