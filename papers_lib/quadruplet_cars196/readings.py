@@ -21,6 +21,16 @@ LAST_EPOCH = {
     "D_RM": "D(R, P−)",
     "D_RN": "D(R, N)",
 }
+MINED = {
+    "same_positive": "same P+ in both",
+    "same_sibling": "same P− in both",
+    "skips_a_closer_sibling": "Method 2 skips a closer P−",
+    "method_2_positive_fallback": "P+ by fallback, Method 2",
+    "method_2_sibling_fallback": "P− by fallback, Method 2",
+    "distinct_method_1": "different images, Method 1",
+    "distinct_method_2": "different images, Method 2",
+}
+WITHIN = "within / all variance"
 SHARES = ("positive_fallback", "sibling_fallback", "active_1", "active_2")
 
 
@@ -90,6 +100,18 @@ def last_epoch(runs: Runs, arm: Arm) -> list[Cell]:
     if not last:
         return [arm.label, *[NOT_RUN] * len(LAST_EPOCH)]
     return [arm.label, *(_mean(last, name) for name in LAST_EPOCH)]
+
+
+def final(runs: Runs, arm: Arm) -> list[Cell]:
+    """Means over seeds of `mined`, shares in %, and of the spread of the unseen classes."""
+    rows = list(rows_of(runs, arm.name).values())
+    if not rows:
+        return [arm.label, *[NOT_RUN] * (len(MINED) + 1)]
+    chosen: list[Cell] = []
+    for name in MINED:
+        values = list(mined(runs, arm.name, name).values())
+        chosen.append(sum(values) / len(values) * (1 if name.startswith("distinct") else 100))
+    return [arm.label, *chosen, sum(float(row.metrics["within_over_all"]) for row in rows) / len(rows)]
 
 
 def _mean(epochs: list[dict[str, float]], name: str) -> float | None:

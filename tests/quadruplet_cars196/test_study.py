@@ -11,6 +11,7 @@ from papers_lib.exhibits.ledger import Row
 from papers_lib.quadruplet_cars196 import study
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.quadruplet_cars196.plan import ARMS, CONTROLS, PRESETS, TABLE_1, Settings, plan
+from papers_lib.quadruplet_cars196.readings import MINED
 from papers_lib.runs.spec import RunSpec
 
 EFFECT = {"method_2": 0.05, "method_1": 0.02, "nearest_sibling": 0.08}
@@ -21,7 +22,7 @@ def row(spec: RunSpec) -> Row:
     jitter = 0.001 * ((len(spec.label) * 7 + spec.seed * 3) % 5)
     r1 = 0.3 + EFFECT.get(spec.label, 0.0) + 0.02 * spec.seed + jitter
     epoch = {"loss": 1.0, "R@1": r1, "positive_fallback": 0.1, "sibling_fallback": 0.0, "active_1": 0.5}
-    mined = {"distinct_method_1": 0.8, "distinct_method_2": 1.0 + jitter}
+    mined = dict.fromkeys(MINED, 0.25) | {"distinct_method_1": 0.8, "distinct_method_2": 1.0 + jitter}
     metrics = {
         "R@1": r1, "R@2": r1 + 0.1, "R@4": r1 + 0.2, "R@8": r1 + 0.3, "MAP@R": 0.1, "NMI": r1,
         "NMI_sd": 0.001, "within_over_all": 0.5, "chance": 0.01,
@@ -138,7 +139,19 @@ def test_planted_effects_are_found_and_no_others(runs):
     assert verdicts["C10"] == "fails"  # by printed numbers alone
     assert verdicts["C12"] == "holds"
     assert verdicts["C13"] == "undecided"  # planted equal
-    assert len(verdicts) == 20
+    assert (verdicts["C1c"], verdicts["C1d"]) == ("holds", "holds")
+    assert len(verdicts) == 22
+
+
+def test_the_state_of_the_art_is_every_cited_work_in_both_metrics(runs):
+    finding = next(claim for claim in study.claims(runs) if claim.name == "C10").finding
+    assert "Proxy-NCA [2] (73.20): Method 1 -8.35, Method 2 -7.14" in finding.text
+    assert "Smart Mining [1] (59.50): Method 1 -2.18, Method 2 -2.50" in finding.text
+
+
+def test_what_the_methods_choose_on_the_final_features_is_shown(runs):
+    lines = {line[0]: line for line in study.final_features(runs).rows}
+    assert lines["Method 2"][1:] == pytest.approx([25, 25, 25, 25, 25, 0.8, lines["Method 2"][7], 0.5])
 
 
 def test_controls_are_differences_to_random_of_the_same_seeds(runs):
@@ -169,7 +182,7 @@ def test_exhibits_are_the_same_bytes_twice(runs, tmp_path):
         for exhibit in (*study.tables(runs).values(), *study.figures(runs).values()):
             exhibit.save(tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert len(names) == 5 * 2 + 4 * 3
+    assert len(names) == 6 * 2 + 4 * 3
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
