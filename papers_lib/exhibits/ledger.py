@@ -98,11 +98,6 @@ def find(rows: Iterable[Row], spec: RunSpec) -> Row | None:
     return max(fits, key=lambda row: (row.finished, row.key), default=None)
 
 
-def stale(rows: Iterable[Row], code_by_function: Mapping[str, str]) -> list[Row]:
-    """The rows made by other code than `code_by_function` gives for their function today."""
-    return [row for row in rows if row.code != code_by_function.get(row.function, row.code)]
-
-
 def from_result(result: Result) -> Row:
     """The ledger's row of a stored result. The data's place on that machine is left out."""
     spec, made = result.spec, result.provenance

@@ -141,12 +141,6 @@ def test_find_compares_the_data_of_needed_runs():
     assert ledger.find(rows, needing("f2")) is None
 
 
-def test_stale_rows_are_those_of_other_code():
-    rows = [row(0), row(1, code="new")]
-    assert ledger.stale(rows, {spec().function: "new"}) == [rows[0]]
-    assert ledger.stale(rows, {}) == []
-
-
 def test_from_result_leaves_the_place_of_the_data_out():
     made = {
         "key": "k",

@@ -1,0 +1,87 @@
+"""`why`: what is said of rows that no longer answer what is asked."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from papers_lib.exhibits import cost, staleness
+from papers_lib.exhibits.ledger import Row
+from papers_lib.runs import fingerprint
+from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.runs.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+
+def spec(fingerprint: str = "", **settings) -> RunSpec:
+    return RunSpec(
+        paper="quadruplet_cars196", function="papers_lib.quadruplet_cars196.study:run", profile="small",
+        settings={"seed": 0, "method": "method_2", "epochs": 8} | settings,
+        data=Data(name="cars196_half", fingerprint=fingerprint), label="method_2",
+    )  # fmt: skip
+
+
+def row(of: RunSpec, **changes) -> Row:
+    values = {
+        "identity": of.identity, "key": of.identity, "paper": of.paper, "profile": of.profile,
+        "function": of.function, "settings": of.settings, "seed": of.seed, "data": of.data, "metrics": {},
+        "commit": "HEAD", "dirty": False, "code": of.code, "torch": "2", "device": "cpu", "seconds": 90.0,
+        "finished": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    return Row(**(values | changes))
+
+
+def test_a_row_of_todays_code_is_current_and_a_missing_one_not_run():
+    reasons = staleness.why([spec(), spec(seed=1)], [row(spec())])
+    assert [reason.state for reason in reasons] == ["current", "not run"]
+
+
+def test_other_code_names_the_files_that_changed(monkeypatch):
+    training = ROOT / "papers_lib/quadruplet_cars196/training.py"
+    monkeypatch.setattr(
+        fingerprint.subprocess, "run",
+        lambda args, **_: subprocess.CompletedProcess(
+            args, 0, stdout=b"x = 1" if args[-1].endswith("/training.py") else _now(args[-1])
+        ),
+    )  # fmt: skip
+    reason = staleness.why([spec()], [row(spec(), code="other", commit="abc")])[0]
+    assert reason.state == "older code"
+    assert reason.text == f"made at abc; since then: {training.relative_to(ROOT).as_posix()}"
+
+
+def _now(shown: str) -> bytes:
+    return (ROOT / shown.partition(":")[2]).read_bytes()
+
+
+def test_an_unknown_commit_is_said_to_be_unknown():
+    reason = staleness.why([spec()], [row(spec(), code="other", commit="0" * 40)])[0]
+    assert "commit is not here" in reason.text
+
+
+def test_other_data_shows_both_fingerprints():
+    reason = staleness.why([spec("a" * 64)], [row(spec("b" * 64))])[0]
+    assert (reason.state, "aaaaaaaaaaaa here, bbbbbbbbbbbb" in reason.text) == ("other data", True)
+
+
+def test_a_row_that_nothing_asks_for_says_which_setting_differs():
+    reasons = staleness.why([spec()], [row(spec(epochs=9))])
+    assert reasons[1].state == "not asked"
+    assert reasons[1].text == "epochs 9 in the row, 8 asked"
+
+
+@pytest.mark.parametrize(
+    ("method", "seconds", "unknown"), [("method_2", 90, 0), ("random", 30, 0), ("ce", 60, 0)]
+)
+def test_cost_is_the_median_of_the_same_method_else_of_the_profile(method, seconds, unknown, tmp_path):
+    rows = [row(spec()), row(spec(method="random"), seconds=30.0)]
+    found = cost.estimate([spec(method=method, seed=7)], rows, Store(tmp_path))
+    assert (found["to_do"], found["seconds"], found["unknown"]) == (1, seconds, unknown)
+
+
+def test_cost_of_a_kind_never_measured_is_said_to_be_unknown(tmp_path):
+    found = cost.estimate([spec()], [], Store(tmp_path))
+    assert (found["seconds"], found["unknown"]) == (0, 1)
+    assert "1 runs of a kind never measured" in cost.sentence(found)
