@@ -22,7 +22,7 @@ from papers_lib.evaluation.nearness import Points, exact, pairs, slices
 def recall_at_k(
     features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1536
 ) -> dict[int, float]:
-    """Share of queries with a sample of their class among the K nearest others.
+    """Share of queries with a sample of their class among the K nearest others, by K.
 
     A query's rank is the number of samples of other classes that are at least as near as its
     nearest match, and is counted block by block: no list of neighbours is needed.
@@ -32,9 +32,6 @@ def recall_at_k(
         labels: [N] integers.
         ks: the K.
         chunk: working memory is two matrices of chunk × chunk, or of chunk × the largest class.
-
-    Returns:
-        Fractions by K.
 
     Raises:
         PapersError: lengths that differ, features that are not finite, or no class with two

@@ -79,16 +79,15 @@ def select(
     """Choose P, M and N for every anchor. Whole set, batch, or a few anchors against the set.
 
     Args:
-        features: [N, d] embeddings, normalised by the caller; half and bfloat16 are computed in
-            float32. On any device; the result lies there too.
+        features: [N, d], normalised by the caller, on any device; half precision is computed in
+            float32.
         fine, coarse: [N] integer labels; each fine class lies in one coarse type.
         method: see the module's head.
         anchors: rows to use as R, in this order (default: all rows).
-        sibling: `"union"` searches all sibling classes for M; `"random"` first draws one of them
-            for each anchor, the literal reading of 3.3.2.
-        m1_fallback: the paper gives Method 1 no fallback; `"drop"` leaves such anchors out.
+        sibling: search all sibling classes for M, or draw one first (3.3.2 read literally).
+        m1_fallback: as Method 2's, since the paper gives Method 1 none; or leave such anchors out.
         no_sibling: an anchor whose type has one class is skipped, or kept with `valid` False.
-        generator: CPU generator for `"random"` draws (default: torch's global one).
+        generator: on the CPU, for random draws (default: torch's global one).
         chunk: working memory is a few matrices of chunk × chunk; the result does not depend on it.
 
     Raises:
