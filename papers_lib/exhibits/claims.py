@@ -54,10 +54,10 @@ class Erratum:
 def claims_table(claims: Sequence[Claim], badge: str = "", footer: str = "") -> Table:
     """The claims with their verdicts."""
     rows: list[list[Cell]] = [
-        [c.name, c.statement, c.finding.verdict, c.finding.text, c.exhibit, c.controls or None]
+        [c.name, c.sentence, c.statement, c.finding.verdict, c.finding.text, c.exhibit, c.controls or None]
         for c in claims
     ]
-    columns = ["claim", "statement", "verdict", "finding", "shown in", "controls"]
+    columns = ["claim", "the paper", "statement", "verdict", "finding", "shown in", "controls"]
     return Table("claims", "Claims of the paper", columns, rows, badge, footer)
 
 

@@ -65,30 +65,39 @@ def mean_over_epochs(runs: Runs, arm: str, metric: str = "R@1") -> dict[int, flo
 
 def start(runs: Runs) -> str:
     """In words: what the runs of this profile start from."""
-    spec = next(spec for spec, _ in runs)
-    with_need = next((spec.needs[0] for spec, _ in runs if spec.needs), None)
-    if with_need is not None:
-        warm = with_need.settings
+    epochs = {need.label: need.settings["epochs"] for spec, _ in runs for need in spec.needs}
+    if epochs:
+        long = f" ({epochs['long warm']} where the row says long)" if "long warm" in epochs else ""
         return (
-            f"warm: a backbone trained for {warm['epochs']} epochs by cross-entropy on the fine labels of "
-            "the training classes, which stands for ImageNet weights; embedding and heads are new"
+            f"warm: a backbone trained for {epochs.get('warm', epochs.get('long warm'))} epochs{long} by "
+            "cross-entropy on the fine labels of the training classes, which stands for ImageNet weights; "
+            "embedding and heads are new"
         )
     names = {"imagenet": "torchvision's ImageNet weights", "file": "weights from a file"}
-    return names.get(str(spec.settings["start"]), "random weights")
+    return names.get(str(runs[0][0].settings["start"]), "random weights")
+
+
+def random_of_the_same_start(arm: Arm) -> str:
+    """The arm of random quadruplets that `arm` is to be held against."""
+    scratch = "random_scratch" if arm.changes.get("start") == "scratch" else "random"
+    return "random_long" if arm.long_start else scratch
 
 
 def control_row(runs: Runs, arm: Arm) -> list[Cell]:
     """A line of the controls: means in %, and the paired difference to random quadruplets."""
-    ours, random = percent(runs, arm.name, "R@1"), percent(runs, "random", "R@1")
+    ours = percent(runs, arm.name, "R@1")
+    other = random_of_the_same_start(arm)
+    random = percent(runs, other, "R@1")
     if not ours:
-        return [arm.label, NOT_RUN, *[None] * 5, 0, "not tested"]
+        return [arm.label, NOT_RUN, *[None] * 6, 0, "not tested"]
     means: list[Cell] = [
         t_interval(list(percent(runs, arm.name, metric).values())).mean
-        for metric in ("R@1", "R@8", "MAP@R", "NMI")
+        for metric in ("R@1", "R@8", "MAP@R", "NMI", "AMI")
     ]
-    shared = ours.keys() & random.keys()
-    if arm.name == "random" or not shared:
-        return [arm.label, *means, None, None, len(ours), None if arm.name == "random" else "not tested"]
+    if arm.name == other:
+        return [arm.label, *means, None, None, len(ours), None]
+    if not ours.keys() & random.keys():
+        return [arm.label, *means, None, None, len(ours), "not tested"]
     gap = paired(ours, random)
     return [arm.label, *means, gap.mean, gap, gap.n, greater(ours, random).verdict]
 

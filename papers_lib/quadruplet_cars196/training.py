@@ -26,6 +26,7 @@ from papers_lib.quadruplet_cars196.selection import Selection
 from papers_lib.quadruplet_cars196.splits import Images, crops, hold_out, load
 
 Report = Callable[[int, int, str], None]
+EVERY_REFERENCE = {"no_sibling": "skip", "m1_fallback": "furthest_inside"}  # so that methods compare
 
 
 def train(
@@ -47,8 +48,9 @@ def train(
         report: called with step, steps in all, and a note.
 
     Returns:
-        Plain JSON: "R@1" … "R@8", "MAP@R", "NMI", "AMI" with their k-means spread, all fractions;
-        `history`, one entry an epoch; `mined`, what the selections do on the last features.
+        Plain JSON: "R@1" … "R@8", "MAP@R", "NMI", "AMI" with their k-means spread, `within_over_all`
+        and `chance` (R@1 of a random order), all fractions; `history`, one entry an epoch; `mined`,
+        what the selections do on the last features.
 
     Raises:
         PapersError: bad data, or weights that do not fit.
@@ -127,6 +129,8 @@ class Loop:
             for name, value in self.step(batch, selections.append).items():
                 logged.setdefault(name, []).append(value)
             report(step, f"epoch {self.epoch + 1}")
+        if not logged:
+            raise PapersError("no reference has a quadruplet left; use m1_fallback=furthest_inside")
         self.epoch += 1
         means = {name: round(float(torch.stack(values).mean()), 5) for name, values in logged.items()}
         if not means["loss"] < float("inf"):  # NaN too
@@ -164,7 +168,7 @@ class Loop:
         features, labels = self.bank(), self.images.labels
         one, two, near = (
             batches.choose(
-                self.settings.model_copy(update={"method": method, "no_sibling": "skip"}),
+                self.settings.model_copy(update={"method": method} | EVERY_REFERENCE),
                 features, labels, None, torch.Generator().manual_seed(0),
             )
             for method in ("method_1", "method_2", "nearest_sibling")

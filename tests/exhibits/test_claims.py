@@ -33,7 +33,8 @@ def test_they_are_frozen():
 
 def test_the_tables_show_verdict_and_kind():
     claims = claims_table([CLAIM], badge="stand-in data", footer="3 runs")
-    assert claims.rows[0][:3] == ["C1", "R@1 of Method 2 > R@1 of Random", "holds"]
+    assert claims.rows[0][0] == "C1"
+    assert claims.rows[0][2:4] == ["R@1 of Method 2 > R@1 of Random", "holds"]
     assert "stand-in data" in repr(claims) and repr(claims).endswith("3 runs")
     by_reading = dataclasses.replace(ERRATUM, computed=False, holds=False)
     errata = errata_table([ERRATUM, by_reading])

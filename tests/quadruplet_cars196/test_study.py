@@ -25,7 +25,7 @@ def row(spec: RunSpec) -> Row:
     mined = dict.fromkeys(MINED, 0.25) | {"distinct_method_1": 0.8, "distinct_method_2": 1.0 + jitter}
     metrics = {
         "R@1": r1, "R@2": r1 + 0.1, "R@4": r1 + 0.2, "R@8": r1 + 0.3, "MAP@R": 0.1, "NMI": r1,
-        "NMI_sd": 0.001, "within_over_all": 0.5, "chance": 0.01,
+        "NMI_sd": 0.001, "AMI": r1 / 2, "within_over_all": 0.5, "chance": 0.01,
         "history": [epoch] * spec.settings["epochs"], "mined": mined,
     }  # fmt: skip
     return Row(
@@ -62,7 +62,10 @@ def test_a_spec_leaves_no_setting_to_a_default(specs):
 
 def test_all_arms_of_a_seed_start_from_one_warm_run(specs):
     warm = {need.identity for spec in specs if spec.seed == 0 for need in spec.needs}
-    assert len(warm) == 1
+    assert len(warm) == 2  # and one long one
+    assert {spec.label for spec in specs for need in spec.needs if need.label == "long warm"} == {
+        arm.name for arm in ARMS.values() if arm.long_start
+    }
     assert all(spec.needs == () for spec in specs if spec.settings["start"] == "scratch")
 
 
@@ -81,6 +84,11 @@ def test_the_paper_preset_has_the_printed_settings(places):
         "lr": 0.0003, "momentum": 0.9, "embedding_dim": 1024, "backbone": "resnet101", "start": "imagenet",
     }  # fmt: skip
     assert {name: chosen[name] for name in printed} == printed
+
+
+def test_a_long_start_is_planned_only_where_the_start_is_warm(places):
+    labels = {spec.label for spec in plan(Settings(profile="paper"))}
+    assert labels == {arm.name for arm in ARMS.values() if not arm.long_start}
 
 
 def test_unknown_methods_are_one_line(places):
@@ -158,9 +166,9 @@ def test_controls_are_differences_to_random_of_the_same_seeds(runs):
     lines = {line[0]: line for line in study.controls(runs).rows}
     gaps = [row(a).metrics["R@1"] - row(b).metrics["R@1"] for a, _ in runs for b, _ in runs
             if (a.label, b.label) == ("method_2", "random") and a.seed == b.seed]  # fmt: skip
-    assert lines["Method 2"][5] == pytest.approx(100 * sum(gaps) / 3)
+    assert lines["Method 2"][6] == pytest.approx(100 * sum(gaps) / 3)
     assert lines["Method 2"][-1] == "holds"
-    assert lines["Random quadruplets"][5:] == [None, None, 3, None]
+    assert lines["Random quadruplets"][6:] == [None, None, 3, None]
 
 
 def test_coverage_counts_what_has_runs(runs, specs):

@@ -193,6 +193,18 @@ def test_a_diverging_loss_is_one_line_and_no_result(data, tmp_path):
         training.train(settings(lr=1e12, epochs=3, normalise=False), data, tmp_path, device="cpu")
 
 
+def test_dropped_references_leave_the_diagnostics_alone(data, tmp_path):
+    chosen = settings(method="method_1", m1_fallback="drop", epochs=2)
+    metrics = training.train(chosen, data, tmp_path, device="cpu")
+    assert 0 <= metrics["mined"]["same_positive"] <= 1
+
+
+def test_an_epoch_without_any_quadruplet_is_one_line(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.batches, "epoch", lambda *args: iter(()))
+    with pytest.raises(PapersError, match="no reference has a quadruplet left"):
+        training.train(settings(), data, tmp_path, device="cpu")
+
+
 def test_variance_ratio_and_chance_against_loops():
     features = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2])
