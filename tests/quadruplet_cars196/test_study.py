@@ -14,7 +14,7 @@ from papers_lib.quadruplet_cars196.plan import ARMS, CONTROLS, PRESETS, TABLE_1,
 from papers_lib.quadruplet_cars196.readings import MINED
 from papers_lib.runs.spec import RunSpec
 
-EFFECT = {"method_2": 0.05, "method_1": 0.02, "nearest_sibling": 0.08}
+EFFECT = {"method_2": 0.05, "method_2_long": -0.05, "method_1": 0.02, "nearest_sibling": 0.08}
 
 
 def row(spec: RunSpec) -> Row:
@@ -143,12 +143,13 @@ def test_rows_that_are_missing_read_not_run(specs):
 def test_planted_effects_are_found_and_no_others(runs):
     verdicts = {claim.name: claim.finding.verdict for claim in study.claims(runs)}
     assert (verdicts["C1a"], verdicts["C1b"], verdicts["C2"]) == ("holds", "holds", "holds")
+    assert verdicts["C1e"] == "fails"  # from the longer start Method 2 was planted below random
     assert verdicts["C5"] == "fails"  # the nearest sibling was planted above Method 2
     assert verdicts["C10"] == "fails"  # by printed numbers alone
     assert verdicts["C12"] == "holds"
     assert verdicts["C13"] == "undecided"  # planted equal
     assert (verdicts["C1c"], verdicts["C1d"]) == ("holds", "holds")
-    assert len(verdicts) == 22
+    assert len(verdicts) == 23
 
 
 def test_the_state_of_the_art_is_every_cited_work_in_both_metrics(runs):
