@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from data_prep.sets import DataSet, Report, arriving, as_json, occupied
 from papers_lib.errors import PapersError
@@ -23,21 +26,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except PapersError as error:
         print(error, file=sys.stderr)
+    except KeyboardInterrupt:  # what was arriving is gone, what was there is as it was
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of a pipe had enough
+        _drop_stdout()
+        return 128 + signal.SIGPIPE
     except OSError as error:
+        _drop_stdout()
         print(
-            f"{error.filename or 'the disk'}: {error.strerror or error}; see to it, then repeat",
+            f"{error.filename or 'the output'}: {error.strerror or error}; see to it, then repeat",
             file=sys.stderr,
         )
     return 2
 
 
+def _drop_stdout() -> None:
+    """What is still buffered has nowhere to go; without this Python says so once more at its exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        self.exit(2, f"{message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+    parser = _Parser(prog="python -m data_prep", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object")
     listing = commands.add_parser("list", parents=[common], help="the data sets, a line each")
     listing.set_defaults(run=_list)

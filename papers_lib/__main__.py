@@ -2,6 +2,7 @@
 
 import sys
 
-from papers_lib.cli import main
+from papers_lib.cli import main, stop_politely
 
+stop_politely()
 sys.exit(main())

@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from papers_lib.errors import PapersError
 
@@ -22,44 +24,86 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except PapersError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except BrokenPipeError:  # the reader of a pipe had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _drop_stdout()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _drop_stdout()
+        where = error.filename or "the output"
+        print(f"error: cannot use {where} ({error.strerror or error}): mend it, repeat", file=sys.stderr)
+        return 2
     return code
 
 
+def stop_politely() -> None:
+    """Let SIGTERM and a closed terminal stop this process as Ctrl-C does: no worker outlives it."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup stays nohup
+            signal.signal(number, stop)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered has nowhere to go; without this Python says so once more at its exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 is needed, got {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("papers_lib", description="Four papers, their numbers beside ours.")
+    parser = _Parser("papers_lib", description="Four papers, their numbers beside ours.")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     _verb(verbs, "list", _list, "the papers and what the ledger holds of each")
     run = _verb(verbs, "run", _run, "execute a paper's notebook, strictly", paper=True)
     run.add_argument("--output", type=Path, help="where the executed notebook goes")
     run.add_argument("--update", action="store_true", help="write it back as the committed notebook")
-    run.add_argument("--timeout", type=int, default=7200, help="seconds for the whole notebook")
+    run.add_argument("--timeout", type=_at_least_one, default=7200, help="seconds for the whole notebook")
     sweep = _verb(verbs, "sweep", _sweep, "compute runs without a notebook", paper=True)
     sweep.add_argument("--executor", choices=("local", "ray"), help="where runs are computed")
-    sweep.add_argument("--slots", type=int, help="runs at once")
+    sweep.add_argument("--slots", type=_at_least_one, help="runs at once")
     sweep.add_argument("--seeds", help="as 0,1,2")
-    sweep.add_argument("--limit", type=int, help="at most so many runs")
+    sweep.add_argument("--limit", type=_at_least_one, help="at most so many runs")
     sweep.add_argument("--dry-run", action="store_true", help="say what it would compute, and the cost")
     sweep.add_argument("--print-commands", action="store_true", help="one shell command a run")
     sweep.add_argument("--retry-failed", action="store_true", help="try runs again that failed before")
     sweep.add_argument("--again", action="store_true", help="runs too that the ledger holds")
-    _verb(verbs, "collect", _collect, "append finished runs to the ledger", paper=True)
+    _verb(verbs, "collect", _collect, "append finished runs to the ledger", paper=True, parameters=False)
     _verb(verbs, "claims", _claims, "every claim with its verdict", paper=False)
-    _verb(verbs, "errata", _errata, "every erratum and how it is shown", paper=False)
-    _verb(verbs, "coverage", _coverage, "how many printed cells have a number of ours", paper=False)
+    _verb(verbs, "errata", _errata, "every erratum and how it is shown", paper=False, parameters=False)
+    _verb(
+        verbs, "coverage", _coverage, "how many printed cells have a number of ours",
+        paper=False, parameters=False,
+    )  # fmt: skip
     _verb(verbs, "why", _why, "what makes a row stale or missing", paper=True)
     return parser
 
 
 def _verb(
-    verbs: Any, name: str, command: Any, text: str, paper: bool | None = None
+    verbs: Any, name: str, command: Any, text: str, paper: bool | None = None, parameters: bool = True
 ) -> argparse.ArgumentParser:
     """A command; `paper` says whether it needs a paper, may have one (False) or takes none (None)."""
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
@@ -67,6 +111,7 @@ def _verb(
     parser.add_argument("--json", action="store_true", help="print JSON")
     if paper is not None:
         parser.add_argument("paper", nargs=None if paper else "?", help="a name that `list` prints")
+    if paper is not None and parameters:
         parser.add_argument(
             "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
             help="a parameter of the paper's notebook",
@@ -96,6 +141,8 @@ def _run(options: argparse.Namespace) -> int:
     profile = settings.profile
     output = options.output or runs_root() / "notebooks" / f"{paper.name}-{profile}.ipynb"
     given = _parameters(options)
+    for name in {"data_root", "weights"} & {name for name, value in given.items() if value}:
+        given[name] = str(Path(given[name]).expanduser().absolute())  # the notebook runs in its own folder
     notebook.execute(paper.notebook, output, given, paper.settings, timeout=options.timeout)
     notebook.strip(output)
     if options.update:
@@ -121,6 +168,8 @@ def _sweep(options: argparse.Namespace) -> int:
     specs = [spec for spec in planned if options.again or ledger.find(rows, spec) is None]
     held = len(planned) - len(specs)
     specs = specs[: options.limit]
+    if not options.dry_run:
+        papers.require_data(paper, settings, specs)
     if options.print_commands:
         commands = [local.command(spec, store) for spec in local.ordered(specs, store)]
         return _print(options, commands, commands)
@@ -132,7 +181,7 @@ def _sweep(options: argparse.Namespace) -> int:
     executor, slots = options.executor or settings.executor, options.slots or settings.slots
     summary = executors.execute(executor, specs, store, slots, options.retry_failed, not options.json)
     failed = [{"run": spec.label, "seed": spec.seed, "reason": reason} for spec, reason in summary.failed]
-    lines = [f"failed: {one['run']} seed {one['seed']}: {one['reason']}" for one in failed]
+    lines = _by_reason(failed)
     lines.append(
         f"{summary.done} computed, {summary.cached} in the store, {held} in the ledger, {len(failed)} failed"
     )
@@ -140,6 +189,15 @@ def _sweep(options: argparse.Namespace) -> int:
         options, {"done": summary.done, "cached": summary.cached, "in_ledger": held, "failed": failed}, lines
     )
     return 1 if failed else 0
+
+
+def _by_reason(failed: Sequence[dict[str, Any]]) -> list[str]:
+    """One line a reason; a run that only lacks another one is left to that one's line."""
+    runs: dict[str, list[str]] = {}
+    for one in failed:
+        if not one["reason"].startswith("needs "):
+            runs.setdefault(one["reason"], []).append(f"{one['run']} seed {one['seed']}")
+    return [f"failed: {', '.join(names)}: {reason}" for reason, names in runs.items()]
 
 
 def _collect(options: argparse.Namespace) -> int:
@@ -208,9 +266,13 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     from papers_lib.settings import parse
 
     paper = papers.get(options.paper)
-    pairs = dict(options.parameters)
-    if getattr(options, "seeds", None):
-        pairs["seeds"] = options.seeds
+    given = [*options.parameters]
+    if getattr(options, "seeds", None) is not None:
+        given.append(["seeds", options.seeds])
+    pairs = dict(given)
+    if len(pairs) < len(given):
+        twice = next(name for name, n in Counter(name for name, _ in given).items() if n > 1)
+        raise PapersError(f"the parameter '{twice}' is given more than once: keep one")
     pairs.setdefault("profile", papers.shown_profile(paper))
     return parse(paper.settings, pairs)
 

@@ -85,6 +85,7 @@ class Book:
         """Compute what is missing; above `smoke` add it to the ledger."""
         smoke = self.settings.profile == "smoke"
         missing = [spec for spec in self.specs if smoke or ledger.find(rows, spec) is None]
+        require_data(self.paper, self.settings, missing)
         made = compute(missing, self.settings)
         if not smoke:
             ledger.append(self.paper.name, made)
@@ -145,6 +146,16 @@ def coverage(paper: Paper) -> list[Exhibit]:
     return count(paper.name, published.load(paper.name), cells)
 
 
+def require_data(paper: Paper, settings: NotebookSettings, specs: list[RunSpec]) -> None:
+    """Refuse `specs`, which are to be computed, if their data is not there.
+
+    Raises:
+        PapersError: the folder in which it was looked for, and how to bring it.
+    """
+    if not all(spec.data.root for spec in specs):
+        paper.study.plan(settings.model_copy(update={"train": True}))
+
+
 def compute(specs: list[RunSpec], settings: NotebookSettings, show: bool = False) -> list[ledger.Row]:
     """Run `specs` through the store and return their rows.
 
@@ -155,7 +166,7 @@ def compute(specs: list[RunSpec], settings: NotebookSettings, show: bool = False
     summary = executors.execute(settings.executor, specs, store, settings.slots, True, show)
     if summary.failed:
         spec, reason = summary.failed[0]
-        raise PapersError(f"{len(summary.failed)} of {len(specs)} runs failed; {spec.label}: {reason}")
+        raise PapersError(f"{len(summary.failed)} runs failed; {spec.label} seed {spec.seed}: {reason}")
     return [ledger.from_result(found) for spec in specs if (found := store.result(spec))]
 
 

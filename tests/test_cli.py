@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from papers_lib import cli
+from papers_lib import cli, papers
 from papers_lib.exhibits import ledger
 from papers_lib.runs.store import Store
 
+ROOT = Path(__file__).parents[1]
 PAPER = "quadruplet_cars196"
 ONE = ["-p", "profile", "smoke", "-p", "methods", "start", "-p", "seeds", "0"]
 
@@ -39,7 +43,16 @@ def test_list_names_the_papers(capsys):
         (["sweep", PAPER, "-p", "data_root", "nowhere", "--dry-run"], "nowhere"),
         (["sweep", PAPER, *ONE, "--executor", "ray"], "executor 'ray' is not built yet"),
         (["run", PAPER, "-p", "slots", "0"], "slots: "),
-        (["sweep", PAPER, "-p", "weights", "no.pt"], "no weights at no.pt"),
+        (["sweep", PAPER, "-p", "weights", "no.pt"], "no.pt; give the path"),
+        (["sweep", PAPER, "-p", "seeds", "-1"], "seeds.0: input should be greater than or equal to 0"),
+        (["sweep", PAPER, "-p", "seeds", "0,0"], "seeds: 0 stands twice"),
+        (["sweep", PAPER, "-p", "methods", "ce,ce"], "methods: ce stands twice"),
+        (["sweep", PAPER, "-p", "seeds", "0", "--seeds", "1"], "'seeds' is given more than once"),
+        (["sweep", PAPER, "-p", "dataset", "cars916"], "dataset: unknown 'cars916'; known are"),
+        (["sweep", PAPER, "-p", "backbone", "vgg"], "backbone: unknown 'vgg'; known are"),
+        (["sweep", PAPER, "-p", "profile", "small"], "no cars196_half in "),
+        (["run", PAPER, "--output", "."], "is a folder: name another file"),
+        (["run", PAPER, "--output", str(papers.get(PAPER).notebook)], "is the notebook itself"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, places):
@@ -47,6 +60,62 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, place
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--limit", "0"], ["--limit", "-1"], ["--slots", "0"], ["--seeds"], ["-p", "seeds"]]
+)
+def test_a_wrong_option_is_one_line_too(arguments, capsys, places):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["sweep", PAPER, *arguments])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_collect_refuses_parameters_that_it_would_ignore(capsys, places):
+    with pytest.raises(SystemExit):
+        cli.main(["collect", PAPER, "-p", "profile", "small"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_said_once_and_starts_nothing(capsys, places):
+    assert cli.main(["sweep", PAPER, *ONE, "-p", "device", "cuda"]) == 2
+    assert "torch sees no GPU" in capsys.readouterr().err
+    assert not (places / "runs").exists()
+
+
+def test_failures_of_one_cause_are_one_line():
+    failed = [
+        {"run": "warm", "seed": 0, "reason": "a.jpg is empty"},
+        {"run": "ce", "seed": 0, "reason": "needs warm seed 0, which failed: a.jpg is empty"},
+        {"run": "warm", "seed": 1, "reason": "a.jpg is empty"},
+    ]
+    assert cli._by_reason(failed) == ["failed: warm seed 0, warm seed 1: a.jpg is empty"]
+
+
+@pytest.mark.parametrize("module", ["papers_lib", "data_prep"])
+def test_a_closed_pipe_and_a_full_disk_are_no_traceback(module, places):
+    command = [sys.executable, "-m", module, "list"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+            )
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_sigterm_stops_a_sweep_as_ctrl_c_does():
+    code = (
+        "import os, signal; from papers_lib import cli; cli.stop_politely()\n"
+        "cli._list = lambda options: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "raise SystemExit(cli.main(['list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 143
 
 
 def test_a_sweep_from_dry_run_to_the_store(capsys, places):

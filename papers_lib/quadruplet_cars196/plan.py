@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
 from papers_lib.datasets import cars196
+from papers_lib.datasets.cars196_layouts import COUNTS
 from papers_lib.errors import PapersError
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.runs.spec import Data, RunSpec
@@ -20,6 +21,7 @@ RUN = f"papers_lib.{PAPER}.study:run"
 class Settings(NotebookSettings):
     """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
 
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = ()
     methods: tuple[str, ...] = ()
     backbone: str = ""
     weights: str = ""
@@ -126,12 +128,12 @@ def plan(settings: Settings) -> list[RunSpec]:
     """All runs that the notebook's tables and figures need, the most telling first.
 
     Raises:
-        PapersError: an unknown method, or data that is there but wrong.
+        PapersError: an unknown name, one that stands twice, data that is there but wrong or, with
+            `settings.train`, not there.
     """
     preset = PRESETS[settings.profile]
     names = settings.methods or tuple(ARMS)
-    if unknown := [name for name in names if name not in ARMS]:
-        raise PapersError(f"methods: unknown '{unknown[0]}'; known are {', '.join(ARMS)}")
+    _refuse(settings, preset)
     order = sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     data = find_data(settings, preset)
     seeds = settings.seeds or preset.seeds
@@ -141,17 +143,33 @@ def plan(settings: Settings) -> list[RunSpec]:
     return [spec for spec in specs if spec.needs or not ARMS[spec.label].long_start]
 
 
+def _refuse(settings: Settings, preset: Preset) -> None:
+    for name in ("methods", "seeds"):
+        values = getattr(settings, name)
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise PapersError(f"{name}: {twice[0]} stands twice; name each once")
+    if unknown := [name for name in settings.methods if name not in ARMS]:
+        raise PapersError(f"methods: unknown '{unknown[0]}'; known are {', '.join(ARMS)}")
+    if (settings.dataset or preset.dataset) not in COUNTS:
+        raise PapersError(f"dataset: unknown '{settings.dataset}'; known are {', '.join(COUNTS)}")
+    if settings.backbone:
+        from papers_lib.networks.backbones import NAMES  # imports torch
+
+        if settings.backbone not in NAMES:
+            raise PapersError(f"backbone: unknown '{settings.backbone}'; known are {', '.join(NAMES)}")
+
+
 def find_data(settings: Settings, preset: Preset) -> Data:
     """The data set as it lies on disk; by its name alone where it is not there.
 
     The stand-in that `smoke` learns from lies apart, in `standin/`, so that it is never taken for
     the real one of the same name.
     """
-    root = data_root(settings.data_root)
+    root = data_root(settings.data_root).absolute()
     if settings.profile == "smoke" and not settings.data_root:
         root = root / "standin"
     name = settings.dataset or preset.dataset
-    if not settings.data_root and not (root / name).exists():
+    if not settings.data_root and not settings.train and not (root / name).exists():
         return Data(name=name, stand_in=settings.profile == "smoke")
     cars = cars196.load(root, name)
     return Data(name=name, root=str(root), fingerprint=cars.fingerprint, stand_in=cars.stand_in)
@@ -164,7 +182,7 @@ def _spec(settings: Settings, preset: Preset, data: Data, arm: Arm, seed: int) -
     if settings.backbone:
         chosen["backbone"] = settings.backbone
     if settings.weights:
-        chosen |= {"start": "file", "weights": _sha256(Path(settings.weights))}
+        chosen |= {"start": "file", "weights": _sha256(_weights(settings))}
     full = _complete(preset.common | chosen | arm.changes | {"seed": seed})
     needs: tuple[RunSpec, ...] = ()
     if full["start"] == "warm":
@@ -184,13 +202,17 @@ def _run(
     return RunSpec(
         paper=PAPER, function=RUN, profile=settings.profile, settings=full, data=data, needs=needs,
         label=label, device=settings.device,
-        places={"weights": settings.weights} if full["start"] == "file" else {},
+        places={"weights": str(_weights(settings))} if full["start"] == "file" else {},
     )  # fmt: skip
 
 
 def _complete(changes: dict[str, Any]) -> dict[str, Any]:
     """All settings of a run as plain JSON, none left to a default."""
     return TrainSettings.model_validate(changes).model_dump(mode="json")
+
+
+def _weights(settings: Settings) -> Path:
+    return Path(settings.weights).expanduser().absolute()
 
 
 def _sha256(path: Path) -> str:

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from papers_lib.runs import parent
+
 
 def main(job: dict[str, Any]) -> dict[str, str]:
     """Execute the job's notebook; returns the error's type and text, both empty on success."""
@@ -59,6 +61,7 @@ def _follow(progress: Path, cells: int) -> None:
 
 
 if __name__ == "__main__":
+    parent.follow()
     path = Path(sys.argv[1])
     answer = main(json.loads(path.read_text(encoding="utf-8")))
     path.with_name("answer.json").write_text(json.dumps(answer), encoding="utf-8")

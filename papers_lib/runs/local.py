@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from papers_lib.files import PlaceError
-from papers_lib.runs import progress
+from papers_lib.runs import parent, progress
 from papers_lib.runs.display import Display, Status, display, duration
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Failure, Result, Store
@@ -57,6 +57,7 @@ def execute(
 
     Raises:
         PlaceError: the store cannot be written. Runs that were under way are finished first.
+        PapersError: a GPU was asked for, and there is none.
         KeyboardInterrupt: after the workers are stopped. The same call resumes.
     """
     view = display(show)
@@ -172,6 +173,7 @@ class _Sweep:
     def loop(self, specs: Sequence[RunSpec]) -> Summary:
         """Compute `specs`."""
         self.pending = {spec.key: spec for spec in ordered(specs, self.store)}
+        _require_gpu([spec for spec in self.pending.values() if self.store.result(spec) is None])
         self.status.total = len(self.pending)
         while self.running or (self.pending and self.place is None):
             if self.place is None:
@@ -308,6 +310,14 @@ def name(spec: RunSpec) -> str:
     return f"{spec.label or spec.function.rpartition(':')[2]} seed {spec.settings.get('seed')}"
 
 
+def _require_gpu(specs: Sequence[RunSpec]) -> None:
+    """Say once, and before anything starts, what each run would say for itself."""
+    if any(spec.device == "cuda" for spec in specs):
+        from papers_lib import compute
+
+        compute.device("cuda")
+
+
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -319,4 +329,4 @@ def _environment(threads: int) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
     # Threads that spin while they wait slow each other down by far where processes share the cores.
     waiting = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)
-    return {**waiting, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+    return {**waiting, **parent.named(), "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}

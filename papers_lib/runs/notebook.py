@@ -24,9 +24,11 @@ import nbformat
 
 from papers_lib.errors import PapersError
 from papers_lib.files import place_error, replacing
+from papers_lib.runs import parent
 from papers_lib.settings import NotebookSettings, repository, validate
 
 FORBIDDEN_TAGS = ("raises-exception", "skip-execution", "injected-parameters")
+PLACES = ("PAPERS_RUNS", "PAPERS_DATA", "PAPERS_FIGURES")  # a notebook runs in its own folder
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -52,6 +54,9 @@ def execute(
     notebook, output = Path(notebook).absolute(), Path(output).absolute()
     source = read(notebook)
     check(source, parameters, model, notebook.name)
+    if output.is_dir() or output.resolve() == notebook.resolve():
+        raise PapersError(f"--output {output} is {'a folder' if output.is_dir() else 'the notebook itself'}: "
+                          "name another file")  # fmt: skip
     _probe(output.parent)
     with _workplace(notebook, source, dict(parameters), cell_timeout) as place:
         try:
@@ -318,9 +323,12 @@ def _answer(place: Path, code: int | None) -> dict[str, str]:
 def _environment(place: Path) -> dict[str, str]:
     """This environment's kernel and `papers_lib`; no start-up files or kernels of the user's own."""
     dropped = ("JPY_SESSION_NAME", "MPLBACKEND", "JUPYTER_PATH", "JUPYTER_RUNTIME_DIR")
+    places = {name: os.environ[name] for name in PLACES if os.environ.get(name)}
     path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
     return {
         **{name: value for name, value in os.environ.items() if name not in dropped},
+        **{name: str(Path(place).expanduser().absolute()) for name, place in places.items()},
+        **parent.named(),
         "PYTHONPATH": path,
         "JUPYTER_DATA_DIR": str(place / "jupyter"),
         "IPYTHONDIR": str(place / "ipython"),

@@ -25,7 +25,7 @@ from filelock import Timeout
 
 from papers_lib.errors import PapersError
 from papers_lib.files import FULL, PlaceError, place_error
-from papers_lib.runs import provenance
+from papers_lib.runs import parent, provenance
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import MEND, Failure, Store, as_json, lock, read_result, read_spec, write
 
@@ -168,6 +168,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    parent.follow()
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:  # nothing recorded: the run resumes

@@ -164,6 +164,16 @@ def test_a_killed_run_resumes_from_its_checkpoint(store, toy):
     assert len(computed) <= 61, "at most the interrupted step was computed twice"
 
 
+@pytest.mark.parametrize("profile", ["smoke", "small"])
+def test_no_worker_outlives_a_killed_sweep(store, toy, profile):
+    process = sweep(store, "steps", 1, profile, steps=2000)
+    spec = toy("steps", profile, x=0, steps=2000)
+    wait_for(lambda: store.state(spec) == "running")
+    os.kill(process.pid, signal.SIGKILL)  # the sweep alone
+    process.wait()
+    wait_for(lambda: store.state(spec) == "partial")
+
+
 def test_two_sweeps_on_one_store_compute_each_run_once(store, toy):
     both = [sweep(store, "count", 6, profile) for profile in ("smoke", "smoke")]
     lines = [p.communicate(timeout=60)[0].splitlines()[-1].split() for p in both]

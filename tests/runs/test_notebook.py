@@ -302,3 +302,12 @@ def test_the_job_is_plain_json(tmp_path):
     with strict._workplace(path, strict.read(path), {"name": "1_000"}, 5) as place:
         assert json.loads((place / "job.json").read_text())["parameters"] == {"name": "1_000"}
     assert not place.exists()
+
+
+def test_relative_places_mean_the_folder_of_the_caller(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAPERS_RUNS", "runs of Zoë")
+    monkeypatch.delenv("PAPERS_FIGURES", raising=False)
+    environment = strict._environment(tmp_path)
+    assert environment["PAPERS_RUNS"] == str(tmp_path / "runs of Zoë")
+    assert "PAPERS_FIGURES" not in environment
