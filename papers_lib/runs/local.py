@@ -81,7 +81,7 @@ def ordered(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
     """`specs` and the unfinished runs that they need, each once, needs first."""
     found: dict[str, RunSpec] = {}
     for spec in specs:
-        needs = () if store.result(spec) else spec.needs
+        needs = [] if store.result(spec) else [need for need in spec.needs if not store.result(need)]
         for one in (*ordered(needs, store), spec):
             found.setdefault(one.key, one)
     return list(found.values())
