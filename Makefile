@@ -17,7 +17,7 @@ STANDIN := $(DATA)/standin/cars196/STANDIN.json
 
 .PHONY: reproduce test lint types unit smoke nbval lab bench data clean
 
-reproduce: $(READY) $(if $(filter smoke,$(PROFILE)),data)
+reproduce: $(READY) data
 	@for paper in $(PAPER); do $(PY) -m papers_lib run $$paper -p profile $(PROFILE) -p slots $(SLOTS) || exit; done
 	@for paper in $(PAPER); do echo; echo "figures/$$paper/$(PROFILE):"; ls figures/$$paper/$(PROFILE); done
 	@echo; $(PY) -m papers_lib coverage
