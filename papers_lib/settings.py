@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import typing
 from collections.abc import Mapping
@@ -60,8 +61,8 @@ def validate(model: type[M], values: Mapping[str, Any]) -> M:
         return model.model_validate_json(json.dumps(dict(values), allow_nan=False), strict=True)
     except ValueError as error:
         if not isinstance(error, ValidationError):  # json.dumps: NaN or infinity
-            bad = [k for k, v in values.items() if isinstance(v, float) and v - v != 0]
-            raise PapersError(f"{', '.join(bad) or 'a value'}: NaN and infinity are refused") from None
+            bad = ", ".join(name for name, value in values.items() if not _is_finite(value))
+            raise PapersError(f"{bad}: NaN and infinity are refused") from None
         raise PapersError(_one_line(model, error)) from None
 
 
@@ -96,6 +97,12 @@ def _is_json(value: Any) -> bool:
     if type(value) is list:
         return all(map(_is_json, value))
     return value is None or type(value) in (bool, int, float, str)
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:

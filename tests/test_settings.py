@@ -26,7 +26,7 @@ def test_defaults_are_the_shown_profile_and_nothing_else():
         ({"seeds": [0, 1.5]}, r"seeds.1: .*integer"),
         ({"seeds": (0, 1)}, "seeds: .*is a tuple, not plain JSON"),
         ({"data_root": Path("x")}, "data_root: .*not plain JSON"),
-        ({"seeds": [math.nan]}, "NaN and infinity are refused"),
+        ({"seeds": [math.nan]}, "seeds: NaN and infinity are refused"),
         ({"slots": math.nan}, "slots: NaN and infinity are refused"),
         ({"coarse_map": "type23"}, "coarse_map: .*pattern"),
     ],

@@ -209,8 +209,11 @@ class Loop:
         }
 
     def resume(self, state: dict[str, Any] | None) -> None:
-        """Take up what `state` holds."""
+        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
         if state is None:
+            return
+        if state.keys() != self.state().keys():
+            print("warning: the checkpoint is not of this loop; the run starts afresh")
             return
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])

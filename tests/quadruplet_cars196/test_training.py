@@ -61,6 +61,13 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(data, tmp_path):
     assert resumed == whole
 
 
+def test_a_checkpoint_of_something_else_is_passed_over(data, tmp_path):
+    whole = training.train(settings(), data, tmp_path / "whole", device="cpu")
+    (tmp_path / "other").mkdir()
+    torch.save({"epoch": 5}, tmp_path / "other" / "checkpoint.pt")
+    assert training.train(settings(), data, tmp_path / "other", device="cpu") == whole
+
+
 def test_one_step_is_the_gradient_of_the_loss_that_the_settings_name(data, tmp_path):
     """A step of SGD on the summed loss moves the weights by −lr · gradient, oracle by hand."""
     chosen = settings(method="ce", ce_on="reference", augment=False, momentum=0.0, lr=0.01)
