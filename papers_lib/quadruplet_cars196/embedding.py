@@ -47,10 +47,11 @@ class EmbeddingNet(nn.Module):
 @torch.no_grad()
 def embed(net: EmbeddingNet, images: Tensor, crop: int, chunk: int = 256) -> Tensor:
     """Embeddings [N, d] of resident uint8 images [N, S, S, 3]: evaluation mode, centre crop."""
-    was_training = net.training
+    modes = [(part, part.training) for part in net.modules()]  # frozen parts are to stay frozen
     net.eval()
     parts = [net(centre_crop(images[i : i + chunk], crop)).embedding for i in range(0, len(images), chunk)]
-    net.train(was_training)
+    for part, mode in modes:
+        part.training = mode
     return torch.cat(parts)
 
 

@@ -132,6 +132,17 @@ def test_the_bank_is_refreshed_as_often_as_asked(data):
         assert len(calls) == (expected or math.ceil(steps / every))
 
 
+def test_frozen_batch_norm_stays_frozen_when_the_bank_is_embedded(data):
+    """Statistics move in an epoch of Method 2, and do not with `freeze_bn`."""
+    for freeze in (False, True):
+        chosen = settings(freeze_bn=freeze)
+        train, _, classes = load(*data, chosen, torch.device("cpu"))
+        net = training.build(chosen, classes, None, torch.device("cpu"))
+        before = net.backbone.stem[1].running_mean.clone()
+        training.Loop(chosen, net, train, torch.device("cpu")).run_epoch(lambda step, note: None)
+        assert torch.equal(net.backbone.stem[1].running_mean, before) == freeze
+
+
 def test_random_crops_are_slices_of_the_images():
     images = torch.randint(0, 256, (3, 6, 6, 3), dtype=torch.uint8)
     crops = embedding.random_crop(images, torch.tensor([2, 0]), 4, torch.Generator().manual_seed(1))
