@@ -1,0 +1,189 @@
+"""The proxy memory and the loss of camera-aware proxies.
+
+Equation 1 of Cao et al., "Exploring Sampler Strategies in Unsupervised Person Re-identification
+Training", and the two-term loss of Wang et al., "Camera-aware Proxies for Unsupervised Person
+Re-Identification" (CAP, AAAI 2021), from which its training is taken. A proxy is a cluster as one
+camera sees it; the memory M holds one unit vector a proxy. No gradient ever reaches the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+
+LossWeighting = Literal["per_camera", "sum", "mean"]
+
+
+def camera_aware_loss(
+    features: Tensor,
+    targets: Tensor,
+    memory: Tensor,
+    proxy_clusters: Tensor,
+    proxy_cameras: Tensor,
+    tau: float = 0.07,
+    *,
+    intra_loss: bool = True,
+    inter_weight: float = 0.5,
+    num_hard_negatives: int | None = 50,
+    loss_weighting: LossWeighting = "per_camera",
+) -> Tensor:
+    """CAP's loss of a batch, a scalar; with z = M f / τ, per sample
+
+        intra = − log softmax(z over the proxies of the sample's camera) at its own proxy
+        inter = logsumexp(z over P₊ ∪ P₋) − mean(z over P₊)
+
+    and intra + inter_weight · inter together. P₊ are the proxies of the sample's cluster, in all
+    cameras; P₋ the most similar proxies of other clusters. `per_camera` takes the mean of each camera
+    in the batch and sums these means, so that the loss grows with the number of cameras, and a lone
+    sample of a rare camera weighs most. Equation 1 of Cao et al. is
+    `intra_loss=False, inter_weight=1.0, loss_weighting="sum"`.
+
+    Every proxy enters a denominator once. (The public code of CAP counts positives twice where other
+    clusters have fewer than `num_hard_negatives` proxies.)
+
+    Args:
+        features: [B, d] unit vectors; half precision is cast to that of the memory.
+        targets: [B] the samples' proxies, 0 to P − 1.
+        memory: [P, d] unit vectors, as `proxy_means` makes them.
+        proxy_clusters, proxy_cameras: [P] cluster and camera of each proxy.
+        tau: temperature τ.
+        inter_weight: weight of the inter-camera part; 0 leaves it out.
+        num_hard_negatives: how many proxies P₋ has at most; None takes all other clusters' proxies.
+
+    Raises:
+        PapersError: shapes that do not fit, no samples or proxies, targets outside the memory, NaN in
+            the features, or an unknown weighting.
+    """
+    _check(features, targets, memory)
+    if proxy_clusters.shape != memory.shape[:1] or proxy_cameras.shape != memory.shape[:1]:
+        raise PapersError(
+            f"{len(memory)} proxies, but {tuple(proxy_clusters.shape)} clusters and "
+            f"{tuple(proxy_cameras.shape)} cameras; give one of each per proxy"
+        )
+    logits = similarities(features, memory) / tau
+    cameras = proxy_cameras[targets]
+    total = logits.new_zeros(len(logits))
+    if intra_loss:
+        same_camera = cameras[:, None] == proxy_cameras
+        own = logits.gather(1, targets[:, None]).squeeze(1)
+        total = total + _logsumexp(logits, same_camera) - own
+    if inter_weight:
+        positive = proxy_clusters[targets][:, None] == proxy_clusters
+        total = total + inter_weight * _inter(logits, positive, num_hard_negatives)
+    return _weigh(total, cameras, loss_weighting)
+
+
+def proxy_means(features: Tensor, proxies: Tensor) -> Tensor:
+    """The memory at the start of an epoch: the mean feature of each proxy, of length 1.
+
+    Args:
+        features: [N, d]; half precision is cast to float32.
+        proxies: [N] proxy of each sample, 0 to P − 1 without gaps; −1, an outlier, enters no mean.
+
+    Returns:
+        [P, d].
+
+    Raises:
+        PapersError: no proxies, or a number between that no sample has.
+    """
+    features = features.detach().to(torch.promote_types(features.dtype, torch.float32))
+    kept = proxies >= 0
+    if len(proxies) != len(features) or not kept.any():
+        raise PapersError(
+            f"{len(features)} features and {int(kept.sum())} samples in proxies; "
+            "there must be a label for each feature and at least one proxy"
+        )
+    labels = proxies[kept]
+    counts = labels.bincount()
+    if not counts.all():
+        raise PapersError(f"proxy {int((counts == 0).nonzero()[0])} has no sample; number them without gaps")
+    sums = features.new_zeros(len(counts), features.shape[1]).index_add_(0, labels, features[kept])
+    return F.normalize(sums / counts[:, None])
+
+
+@torch.no_grad()
+def update_memory(memory: Tensor, features: Tensor, targets: Tensor, momentum: float = 0.2) -> None:
+    """M[y] ← L2(m M[y] + (1 − m) f) for each sample (f, y) in batch order, in place (CAP).
+
+    Several samples of a proxy write one after the other, each write brought to length 1. Writes to
+    different proxies do not meet: all first samples of a proxy are written at once, then all second
+    ones, so that the number of rounds is the most samples that any proxy has in the batch.
+
+    Args:
+        memory: [P, d], changed; features: [B, d]; targets: [B]; momentum: m, the share that stays.
+
+    Raises:
+        PapersError: as `camera_aware_loss`.
+    """
+    _check(features, targets, memory)
+    features = features.detach().to(memory.dtype)
+    order = targets.argsort(stable=True)
+    sorted_targets = targets[order]
+    places = torch.arange(len(targets), device=targets.device)
+    turn = places - torch.searchsorted(sorted_targets, sorted_targets)
+    by_turn = order[turn.argsort(stable=True)]
+    for rows in by_turn.split(turn.bincount().tolist()):
+        y = targets[rows]
+        memory[y] = F.normalize(momentum * memory[y] + (1 - momentum) * features[rows])
+
+
+def similarities(features: Tensor, memory: Tensor) -> Tensor:
+    """M f for each sample, [B, P], in the memory's precision, also under autocast; M is a constant."""
+    with torch.autocast(features.device.type, enabled=False):
+        return features.to(memory.dtype) @ memory.detach().T
+
+
+def _inter(logits: Tensor, positive: Tensor, num_hard_negatives: int | None) -> Tensor:
+    """logsumexp over P₊ ∪ P₋ minus the mean over P₊, per sample."""
+    counted = torch.ones_like(positive)
+    if num_hard_negatives is not None:
+        others = logits.detach().masked_fill(positive, -torch.inf)
+        hardest = others.topk(min(num_hard_negatives, others.shape[1])).indices
+        # Where negatives run out, topk goes on with positives; a union counts them once.
+        counted = positive.scatter(1, hardest, True)
+    mean = (logits * positive).sum(1) / positive.sum(1)
+    return _logsumexp(logits, counted) - mean
+
+
+def _logsumexp(logits: Tensor, counted: Tensor) -> Tensor:
+    """log Σ exp over the proxies that count, per sample."""
+    return logits.masked_fill(~counted, -torch.inf).logsumexp(1)
+
+
+def _weigh(losses: Tensor, cameras: Tensor, loss_weighting: LossWeighting) -> Tensor:
+    """The samples' losses as one: summed, averaged, or the sum over cameras of each camera's mean."""
+    if loss_weighting == "sum":
+        return losses.sum()
+    if loss_weighting == "mean":
+        return losses.mean()
+    if loss_weighting == "per_camera":
+        return (losses / (cameras[:, None] == cameras).sum(1)).sum()
+    raise PapersError(f"loss_weighting is '{loss_weighting}'; it must be one of per_camera, sum, mean")
+
+
+def _check(features: Tensor, targets: Tensor, memory: Tensor) -> None:
+    """Raise on what would go wrong later, with one wait for the device."""
+    if memory.ndim != 2 or len(memory) == 0:
+        raise PapersError(f"the memory is {tuple(memory.shape)}; it needs [P, d] with at least one proxy")
+    if features.ndim != 2 or features.shape[1] != memory.shape[1] or targets.shape != features.shape[:1]:
+        raise PapersError(
+            f"features {tuple(features.shape)}, targets {tuple(targets.shape)} and memory "
+            f"{tuple(memory.shape)} do not fit; they must be [B, d], [B] and [P, d]"
+        )
+    if len(features) == 0:
+        raise PapersError("the batch is empty; leave it out")
+    low, high, finite = torch.stack((targets.min(), targets.max(), features.isfinite().all())).tolist()
+    if low < 0 or high >= len(memory):
+        raise PapersError(
+            f"targets run from {low} to {high}, the memory's proxies from 0 to {len(memory) - 1}; "
+            "leave outliers (-1) out of the batch"
+        )
+    if not finite:
+        raise PapersError(
+            "the features hold NaN or infinite values; lower the learning rate or check the images"
+        )
