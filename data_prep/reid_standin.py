@@ -1,0 +1,277 @@
+"""Stand-ins for the person re-identification sets: rendered pedestrians in the real layouts.
+
+Folders, file names and lists are those of Market-1501, DukeMTMC-reID and MSMT17, with their junk,
+distractors, validation list and numbering; `STANDIN.json` beside them says that they are rendered.
+Every data set, and every seed of it, has its own people and its own cameras. MSMT17 V2 is V1 with
+blurred faces, as the real one is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from data_prep.pedestrians import Camera, Look, backdrop, jpeg, person, render
+from data_prep.progress import shown
+from papers_lib.errors import PapersError
+from papers_lib.settings import Frozen, parse, validate
+
+GENERATOR = "pedestrians 1"  # raised with every change that alters a picture
+STANDIN = "STANDIN.json"
+
+TRAIN, QUERY, GALLERY = "train", "query", "gallery"
+JUNK, DISTRACTOR = -1, 0  # Market-1501's names of pictures that bear no identity
+
+
+class Recipe(Frozen):
+    """What is rendered.
+
+    A training identity has `per_id` pictures ± the share `spread`, one of the test `per_test_id` of
+    them, before `seen` to `seen` + 2 cameras of `cameras`. One picture of each test identity and
+    camera is a query. For `gap` to `lum` see `data_prep.pedestrians.Look`.
+    """
+
+    seed: int = Field(0, ge=0)
+    cameras: int = Field(6, ge=2, le=99)
+    seen: int = Field(3, ge=2)
+    train_ids: int = Field(40, ge=1)
+    test_ids: int = Field(20, ge=1)
+    per_id: int = Field(10, ge=4)
+    per_test_id: int = Field(10, ge=4)
+    spread: float = Field(0.25, ge=0, lt=1)
+    distractors: int = Field(20, ge=0)
+    junk: int = Field(20, ge=0)
+    pixels: int = Field(32, ge=16, le=512, multiple_of=2)
+    gap: float = Field(0.3, ge=0, le=1)
+    occ: float = Field(0.05, ge=0, le=0.5)
+    clutter: float = Field(1.0, ge=0, le=20)
+    jit: float = Field(0.7, ge=0, le=3)
+    lum: float = Field(0.05, ge=0, le=1)
+
+
+MARKET: dict[str, Any] = {"cameras": 6, "seen": 3}
+DUKE: dict[str, Any] = {"cameras": 8, "seen": 3, "junk": 0, "gap": 0.35, "occ": 0.12}
+MSMT: dict[str, Any] = {"cameras": 15, "seen": 5, "junk": 0, "distractors": 0, "gap": 0.5, "occ": 0.08}
+WARMUP: dict[str, Any] = {"cameras": 6, "seen": 3, "gap": 0.4, "occ": 0.08}
+LARGE: dict[str, Any] = {"pixels": 64, "test_ids": 60, "per_id": 16, "per_test_id": 16}
+TINY: dict[str, Any] = {"pixels": 32, "test_ids": 20, "per_id": 10, "per_test_id": 10}
+OTHERS = {"distractors": 100, "junk": 60}
+
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "market1501": {
+        "smoke": MARKET | TINY,
+        "small": MARKET | LARGE | OTHERS | {"train_ids": 120},
+    },
+    "dukemtmc": {
+        "smoke": DUKE | TINY,
+        "small": DUKE | LARGE | {"train_ids": 110, "per_id": 17, "distractors": 100},
+    },
+    "msmt17_v1": {
+        "smoke": MSMT | TINY | {"per_id": 12, "per_test_id": 12, "seen": 4},
+        "small": MSMT | LARGE | {"train_ids": 140},
+    },
+    "pedestrians_warmup": {
+        "smoke": WARMUP | TINY | {"train_ids": 60},
+        "small": WARMUP | LARGE | {"train_ids": 400, "test_ids": 20, "per_id": 9},
+    },
+    "pedestrians_many": {
+        "smoke": MARKET | TINY | {"train_ids": 8, "per_id": 40, "spread": 0.1},
+        "small": MARKET | LARGE | OTHERS | {"train_ids": 16, "per_id": 140, "spread": 0.05, "seen": 4},
+    },
+}
+SIZES["msmt17_v2"] = SIZES["msmt17_v1"]
+KINDS = tuple(SIZES)
+WORLDS = {name: i for i, name in enumerate(KINDS)} | {"msmt17_v2": KINDS.index("msmt17_v1")}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to be rendered; `who` is -1 (junk), 0 (distractor) or a number from 1."""
+
+    part: str
+    who: int
+    camera: int
+    number: int
+
+
+def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
+    """Render `name` into an empty `folder`: the recipe of a size, with settings changed by `options`.
+
+    Raises:
+        PapersError: an unknown size or setting, or a value out of range.
+    """
+    write(folder, name, _recipe(name, size, options))
+
+
+def made(name: str, folder: Path, size: str, options: dict[str, str]) -> bool:
+    """Whether `folder` holds the stand-in that `make` would render now, by its `STANDIN.json`."""
+    recipe = _recipe(name, size, options)
+    try:
+        told = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    asked = {"generator": GENERATOR, "name": name, "recipe": recipe.model_dump()}
+    return isinstance(told, dict) and {key: told.get(key) for key in asked} == asked
+
+
+def _recipe(name: str, size: str, options: dict[str, str]) -> Recipe:
+    sizes = SIZES[name]
+    if size not in sizes:
+        raise PapersError(f"unknown size {size!r}; known: {', '.join(sizes)}")
+    recipe = validate(Recipe, sizes[size] | parse(Recipe, options))
+    if recipe.seen > recipe.cameras:
+        raise PapersError(f"seen {recipe.seen} is more than cameras {recipe.cameras}; lower seen")
+    for setting in ("per_id", "per_test_id"):
+        per_id = getattr(recipe, setting)
+        if per_id * (1 - recipe.spread) < 2 * recipe.seen:
+            raise PapersError(
+                f"{setting} {per_id} leaves no two pictures for each of {recipe.seen} cameras; raise it"
+            )
+    return recipe
+
+
+def write(folder: Path, name: str, recipe: Recipe) -> None:
+    """Write the pictures, the lists and `STANDIN.json` of `recipe` to `folder`.
+
+    The same recipe gives the same bytes with the same Pillow.
+    """
+    shots = _shots(name, recipe)
+    paths = _layout(name, folder, shots, recipe)
+    for directory in {path.parent for path in paths}:
+        directory.mkdir(parents=True, exist_ok=True)
+    _render(name, recipe, shots, paths)
+    counts = Counter(shot.part for shot in shots) | Counter({"train_ids": recipe.train_ids})
+    counts |= Counter({"test_ids": recipe.test_ids, "distractors": recipe.distractors, "junk": recipe.junk})
+    told = {
+        "generator": GENERATOR,
+        "name": name,
+        "seed": recipe.seed,
+        "recipe": recipe.model_dump(),
+        "counts": dict(sorted(counts.items())),
+    }
+    (folder / STANDIN).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _shots(name: str, recipe: Recipe) -> list[Shot]:
+    """Every picture: training identities are 1..T, those of the test T+1..., then distractors, junk."""
+    rng = np.random.default_rng([recipe.seed, WORLDS[name], 0])
+    shots: list[Shot] = []
+    for who in range(1, recipe.train_ids + recipe.test_ids + 1):
+        for camera, count in zip(*_seen(who, recipe, rng), strict=True):
+            first = TRAIN if who <= recipe.train_ids else QUERY
+            later = TRAIN if who <= recipe.train_ids else GALLERY
+            shots += [Shot(first if i == 0 else later, who, int(camera), i) for i in range(count)]
+    for who, count in ((DISTRACTOR, recipe.distractors), (JUNK, recipe.junk)):
+        cameras = rng.integers(recipe.cameras, size=count)
+        shots += [Shot(GALLERY, who, int(camera), i) for i, camera in enumerate(cameras)]
+    return shots
+
+
+def _seen(who: int, recipe: Recipe, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The cameras that see an identity, and the pictures of each, two at least.
+
+    One of them goes round with the identity, so that every camera sees somebody.
+    """
+    per_id = recipe.per_id if who <= recipe.train_ids else recipe.per_test_id
+    most = min(recipe.seen + 2, recipe.cameras, int(per_id * (1 - recipe.spread)) // 2)
+    number = int(rng.integers(recipe.seen, most + 1))
+    others = rng.permutation(np.setdiff1d(np.arange(recipe.cameras), who % recipe.cameras))
+    cameras = np.sort(np.append(others[: number - 1], who % recipe.cameras))
+    images = round(per_id * (1 + recipe.spread * rng.uniform(-1, 1)))
+    shares = rng.dirichlet(np.full(number, 4.0))
+    return cameras, 2 + rng.multinomial(max(0, images - 2 * number), shares)
+
+
+def _render(name: str, recipe: Recipe, shots: list[Shot], paths: list[Path]) -> None:
+    world = WORLDS[name]
+    look = Look(recipe.gap, recipe.occ, recipe.clutter, recipe.jit, recipe.lum)
+    cameras = [
+        Camera(recipe.pixels, look, np.random.default_rng([recipe.seed, world, 1, c]))
+        for c in range(recipe.cameras)
+    ]
+    for shot, path in shown(list(zip(shots, paths, strict=True)), len(shots), "rendering"):
+        path.write_bytes(jpeg(_picture(shot, cameras[shot.camera], [recipe.seed, world], name)))
+
+
+def _picture(shot: Shot, camera: Camera, world: list[int], name: str) -> Image.Image:
+    if shot.who == JUNK:
+        return backdrop(camera, np.random.default_rng([*world, 2, shot.number]))
+    if shot.who == DISTRACTOR:
+        rng = np.random.default_rng([*world, 3, shot.number])
+        return render(person(rng), camera, camera.passage(rng), rng)
+    who = person(np.random.default_rng([*world, 4, shot.who]))
+    passage = camera.passage(np.random.default_rng([*world, 5, shot.who, shot.camera]))
+    rng = np.random.default_rng([*world, 6, shot.who, shot.camera, shot.number])
+    return render(who, camera, passage, rng, masked=name == "msmt17_v2")
+
+
+def _numbers(recipe: Recipe, name: str) -> NDArray[np.int64]:
+    """The number in the file name of each identity, from 1, training and test mixed; 0 stays 0."""
+    rng = np.random.default_rng([recipe.seed, WORLDS[name], 7])
+    count = recipe.train_ids + recipe.test_ids
+    return np.append(0, 1 + rng.permutation(count))
+
+
+def _market(name: str, folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
+    """`0002_c1s1_000451_03.jpg`: identity, camera and sequence, frame, box (0 in a query)."""
+    places = {TRAIN: "bounding_box_train", QUERY: "query", GALLERY: "bounding_box_test"}
+    numbers = _numbers(recipe, name)
+    paths = []
+    for i, shot in enumerate(shots):
+        who = f"{numbers[shot.who]:04d}" if shot.who >= 0 else "-1"
+        box = 0 if shot.part == QUERY else 1 + shot.number % 9
+        file = f"{who}_c{shot.camera + 1}s{1 + shot.who % 6}_{25 * i + 26:06d}_{box:02d}.jpg"
+        paths.append(folder / places[shot.part] / file)
+    return paths
+
+
+def _duke(folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
+    """`0001_c2_f0046182.jpg`: identity, camera, frame; a distractor is an identity without query."""
+    places = {TRAIN: "bounding_box_train", QUERY: "query", GALLERY: "bounding_box_test"}
+    numbers = _numbers(recipe, "dukemtmc")
+    paths = []
+    for i, shot in enumerate(shots):
+        who = numbers[shot.who] if shot.who > 0 else len(numbers) + shot.number
+        paths.append(folder / places[shot.part] / f"{who:04d}_c{shot.camera + 1}_f{44_000 + 60 * i:07d}.jpg")
+    return paths
+
+
+def _msmt(name: str, folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
+    """`train/0000/0000_045_12_0303morning_0006_2.jpg`, and four lists of `path pid` lines.
+
+    Identities start at 0 in training and again in the test. `list_val` has the last picture of every
+    other training identity, `list_train` the rest.
+    """
+    prefix, suffix = ("mask_", "_v2") if name == "msmt17_v2" else ("", "")
+    lists: dict[str, list[str]] = {"train": [], "val": [], "query": [], "gallery": []}
+    paths, seen = [], Counter[int]()
+    last = {shot.who: i for i, shot in enumerate(shots)}
+    for i, shot in enumerate(shots):
+        train = shot.part == TRAIN
+        pid = shot.who - 1 if train else shot.who - 1 - recipe.train_ids
+        time = ("0303morning", "0113noon", "0302afternoon")[(shot.who + shot.camera) % 3]
+        end = "_ex" if i % 50 == 0 else ""
+        where = f"{seen[shot.who]:03d}_{shot.camera + 1:02d}_{time}_{i % 10_000:04d}_0{end}"
+        file = f"{pid:04d}/{pid:04d}_{where}.jpg"
+        seen[shot.who] += 1
+        paths.append(folder / f"{prefix}{'train' if train else 'test'}{suffix}" / file)
+        kind = "val" if train and last[shot.who] == i and pid % 2 else shot.part
+        lists[kind].append(f"{file} {pid}\n")
+    for kind, lines in lists.items():
+        (folder / f"list_{kind}.txt").write_text("".join(lines), encoding="utf-8")
+    return paths
+
+
+def _layout(name: str, folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
+    """Where each picture goes."""
+    if name.startswith("msmt17"):
+        return _msmt(name, folder, shots, recipe)
+    return _duke(folder, shots, recipe) if name == "dukemtmc" else _market(name, folder, shots, recipe)
