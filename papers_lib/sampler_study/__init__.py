@@ -1,0 +1,1 @@
+"""Exploring sampler strategies in unsupervised person re-identification training (Cao et al.)."""

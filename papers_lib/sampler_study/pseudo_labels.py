@@ -1,0 +1,251 @@
+"""Pseudo-labels: DBSCAN on the k-reciprocal Jaccard distance, exact and sparse (never N×N).
+
+The distance is the re-ranking distance of Zhong et al. ("Re-ranking Person Re-identification with
+k-reciprocal Encoding", CVPR 2017) as clustering methods for person re-identification use it. With
+N(i, k) the k nearest of image i, i itself the first of them:
+
+    R(i, k) = {j ∈ N(i, k) : i ∈ N(j, k)}
+    R*(i)   = R(i, k1) and every R(c, k1/2), c ∈ R(i, k1), with |R(i, k1) ∩ R(c, k1/2)| > 2/3 |R(c, k1/2)|
+    V_i(j)  = exp(−|x_i − x_j|²) for j ∈ R*(i), divided by its sum over j
+    V_i     ← mean of V_j over the k2 nearest j of i                        (query expansion)
+    d(i, j) = 1 − t / (2 − t),  t = Σ_n min(V_i(n), V_j(n))
+
+Rows of V have some tens of entries, so they are kept as sparse rows, and distances are computed
+only for pairs that can be near enough: Σ min(a, b) ≤ Σ √(a·b), and the right side is a sparse product.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+from papers_lib.evaluation.nearness import Points, slices
+from papers_lib.sampler_study.neighbours import nearest, squared_distances
+
+PRODUCTS = 4_000_000  # of a part of the graph: bounds its working memory
+PAIRS = 65_536  # compared exactly at once
+ROUNDING = 1e-5  # of the float32 bound, generously
+
+
+def cluster(
+    features: Tensor,
+    k1: int = 20,
+    k2: int = 6,
+    eps: float = 0.5,
+    min_samples: int = 4,
+    eps_tol: float = 1e-6,
+    k1_includes_self: bool = True,
+) -> Tensor:
+    """Pseudo-labels [N] int64 by DBSCAN on the Jaccard distance; −1 for outliers.
+
+    Args:
+        features: [N, d] float, normalised by the caller; the neighbours are searched on its device
+            in float32, the rest runs on the CPU.
+        k1, k2: neighbours for the k-reciprocal sets and for the query expansion.
+        eps, min_samples: of DBSCAN; an image counts itself.
+        eps_tol: added to eps. Two images that share 4 of k2 = 6 neighbours lie at exactly 1/2, so
+            that without it rounding decides at eps = 0.5.
+        k1_includes_self: the image itself is one of the k1 (as in the code of SpCL, CAP and
+            Cluster Contrast), or comes on top of them (as in the re-ranking code).
+
+    Returns:
+        Labels on the device of the features, numbered as scikit-learn does: by the first core
+        image of a cluster. All of them may be −1.
+
+    Raises:
+        PapersError: as `jaccard_graph`, eps outside (0, 1], or min_samples < 1.
+    """
+    if not 0 < eps <= 1:
+        raise PapersError(f"eps={eps}; a Jaccard distance lies in (0, 1]")
+    _check(eps + eps_tol, min_samples)
+    graph = jaccard_graph(features, k1, k2, eps + eps_tol, k1_includes_self)
+    return dbscan(graph, eps + eps_tol, min_samples).to(features.device)
+
+
+def proxies(labels: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Camera-aware proxies: each cluster split by camera, numbered by (cluster, camera).
+
+    Args:
+        labels: [N] integers, −1 for outliers.
+        cameras: [N] integers.
+
+    Returns:
+        Proxy labels [N] int64 (−1 for outliers), and the cluster [P] and the camera [P] of each proxy.
+
+    Raises:
+        PapersError: lengths that differ.
+    """
+    if labels.ndim != 1 or labels.shape != cameras.shape:
+        shapes = f"{tuple(labels.shape)} and {tuple(cameras.shape)}"
+        raise PapersError(f"labels and cameras are {shapes}; give one of each for every image")
+    inlier = labels >= 0
+    pairs = torch.stack((labels[inlier], cameras.to(labels.device)[inlier]), 1).long()
+    found, own = torch.unique(pairs, dim=0, return_inverse=True)
+    proxy = torch.full(labels.shape, -1, dtype=torch.int64, device=labels.device)
+    proxy[inlier] = own
+    return proxy, found[:, 0], found[:, 1]
+
+
+def jaccard_graph(
+    features: Tensor, k1: int = 20, k2: int = 6, limit: float = 0.5, k1_includes_self: bool = True
+) -> csr_array:
+    """Jaccard distances [N, N] of the pairs with distance ≤ `limit`, symmetric, as sparse rows.
+
+    Distances of 0, such as those on the diagonal, are stored entries. Pairs that share no neighbour
+    have distance 1 and are never stored. Arguments as `cluster`.
+
+    Raises:
+        PapersError: features that are not [N, d] or not finite, k1 or k2 < 1, or fewer images than
+            neighbours asked for, or a limit ≤ 0.
+    """
+    width = k1 + (not k1_includes_self)
+    if min(k1, k2) < 1:
+        raise PapersError(f"k1={k1} and k2={k2}; both must be at least 1")
+    _check(limit, 1)
+    points = Points.of(features.float())
+    if len(points) < max(width, k2):
+        raise PapersError(f"{len(points)} images for k1={k1}, k2={k2}; give more images or lower k1 and k2")
+    indices, squared = nearest(points, max(width, k2))
+    ranks = indices.cpu().numpy().astype(np.int32)
+    members = _expanded(ranks[:, :width], round(k1 / 2) + 1)
+    weights = _weights(points, members, indices, squared)
+    return _graph(_query_expanded(weights, ranks[:, :k2]), limit)
+
+
+def dbscan(graph: csr_array, eps: float, min_samples: int = 4) -> Tensor:
+    """DBSCAN on a symmetric sparse graph of distances whose stored entries include the diagonal.
+
+    Labels [N] int64, equal to scikit-learn's: −1 for outliers, clusters numbered by their first core
+    image, and a border image belongs to the first of the clusters that reach it.
+
+    Args:
+        graph: from `jaccard_graph`, with a limit of at least eps.
+        eps, min_samples: as `cluster`, without tolerance.
+
+    Raises:
+        PapersError: eps ≤ 0 or min_samples < 1.
+    """
+    _check(eps, min_samples)
+    near = graph.tocoo()
+    kept = near.data <= eps
+    i, j = near.row[kept], near.col[kept]
+    count = graph.shape[0]
+    core = np.bincount(i, minlength=count) >= min_samples
+    inner = core[i] & core[j]
+    linked = coo_array((np.ones(inner.sum(), bool), (i[inner], j[inner])), shape=graph.shape)
+    _, component = connected_components(linked, directed=False)
+    cores = core.nonzero()[0]
+    _, first, own = np.unique(component[cores], return_index=True, return_inverse=True)
+    labels = np.full(count, count, np.int64)
+    labels[cores] = np.argsort(np.argsort(first))[own]
+    reached = core[i] & ~core[j]
+    border = labels.copy()
+    np.minimum.at(border, j[reached], labels[i[reached]])
+    border[border == count] = -1
+    return torch.from_numpy(border)
+
+
+def _check(eps: float, min_samples: int) -> None:
+    if not eps > 0:
+        raise PapersError(f"eps={eps}; a Jaccard distance lies in (0, 1]")
+    if min_samples < 1:
+        raise PapersError(f"min_samples={min_samples}; an image counts itself, so give 1 or more")
+
+
+def _sets(ranks: NDArray[np.int32]) -> csr_array:
+    """R(i, k) as rows of ones, from the k nearest [N, k]."""
+    count, k = ranks.shape
+    starts = np.arange(0, count * k + 1, k)
+    forward = csr_array((np.ones(count * k, np.int32), ranks.ravel(), starts), shape=(count, count))
+    return forward.multiply(forward.T.tocsr()).tocsr()
+
+
+def _expanded(ranks: NDArray[np.int32], half: int) -> csr_array:
+    """R*(i) as rows with sorted columns, from the k nearest [N, k]; the values have no meaning."""
+    near, halves = _sets(ranks), _sets(ranks[:, :half])
+    size = halves.sum(1)
+    common = (near @ halves.T).multiply(near).tocsr()  # |R(i, k1) ∩ R(c, k1/2)| for c ∈ R(i, k1)
+    common.data = (3 * common.data > 2 * size[common.indices]).astype(np.int32)
+    common.eliminate_zeros()
+    members = (near + common @ halves).tocsr()
+    members.sort_indices()
+    return members
+
+
+def _weights(points: Points, members: csr_array, indices: Tensor, squared: Tensor) -> csr_array:
+    """V before query expansion. Distances come from the search where it has them."""
+    count = len(points)
+    i = np.repeat(np.arange(count), np.diff(members.indptr))
+    wanted = torch.from_numpy(i * count + members.indices).to(indices.device)
+    known, order = (torch.arange(count, device=indices.device)[:, None] * count + indices).ravel().sort()
+    at = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
+    distances = squared.ravel()[order[at]]
+    missing = wanted[known[at] != wanted]
+    distances[known[at] != wanted] = squared_distances(points, missing // count, missing % count)
+    values = np.exp(-distances.cpu().numpy().astype(np.float64))
+    values /= np.add.reduceat(values, members.indptr[:-1])[i]
+    return csr_array((values, members.indices, members.indptr), shape=members.shape)
+
+
+def _query_expanded(weights: csr_array, ranks: NDArray[np.int32]) -> csr_array:
+    """The mean of the rows of the k2 nearest, with sorted columns."""
+    count, k2 = ranks.shape
+    starts = np.arange(0, count * k2 + 1, k2)
+    mean = csr_array((np.full(count * k2, 1 / k2), ranks.ravel(), starts), shape=(count, count))
+    expanded = (mean @ weights).tocsr()
+    expanded.sort_indices()
+    return expanded
+
+
+def _graph(weights: csr_array, limit: float) -> csr_array:
+    """Distances ≤ limit from V, both directions and the diagonal."""
+    found = [(i, j, d) for i, j in _candidates(weights, limit) for i, j, d in _near(weights, i, j, limit)]
+    i, j, d = (np.concatenate(part) for part in zip(*found, strict=True)) if found else _NONE
+    own = np.arange(weights.shape[0], dtype=np.int32)
+    rows, columns = np.concatenate((i, j, own)), np.concatenate((j, i, own))
+    values = np.concatenate((d, d, np.zeros(len(own))))
+    graph = coo_array((values, (rows, columns)), shape=weights.shape).tocsr()
+    graph.sort_indices()
+    return graph
+
+
+_NONE = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
+
+
+def _candidates(weights: csr_array, limit: float) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    """Pairs i < j whose bound Σ √(V_i V_j) lets them be within the limit."""
+    least = 2 * (1 - limit) / (2 - limit) - ROUNDING  # d ≤ limit ⟺ t ≥ 2 (1 − limit) / (2 − limit)
+    roots = weights.astype(np.float32)
+    np.sqrt(roots.data, out=roots.data)
+    for rows in _parts(roots):
+        bound = (roots[rows] @ roots[rows.start :].T).tocoo()
+        kept = (bound.data >= least) & (bound.col > bound.row)
+        yield bound.row[kept] + rows.start, bound.col[kept] + rows.start
+
+
+def _parts(rows: csr_array) -> Iterator[slice]:
+    """Consecutive rows with about as many products each."""
+    shared = np.bincount(rows.indices, minlength=rows.shape[1])
+    products = np.cumsum(np.add.reduceat(shared[rows.indices], rows.indptr[:-1]))
+    cuts = np.searchsorted(products, np.arange(PRODUCTS, products[-1], PRODUCTS))
+    edges = np.unique([0, *cuts, rows.shape[0]])
+    return (slice(a, b) for a, b in itertools.pairwise(edges.tolist()))
+
+
+def _near(
+    weights: csr_array, i: NDArray[np.int32], j: NDArray[np.int32], limit: float
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]]:
+    """The pairs of (i, j) within the limit, and their distances."""
+    for part in slices(0, len(i), PAIRS):
+        t = weights[i[part]].minimum(weights[j[part]]).sum(1)
+        d = np.maximum(1 - t / (2 - t), 0)
+        kept = d <= limit
+        yield i[part][kept], j[part][kept], d[kept]
