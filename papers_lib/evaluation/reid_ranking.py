@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,9 +30,11 @@ from papers_lib.errors import PapersError
 from papers_lib.evaluation.nearness import exact, slices
 
 Array = Tensor | NDArray[Any]
+Ints = NDArray[np.int64]
+Rule = Literal["rectangle", "trapezoid"]
+NoMatch = Literal["skip", "zero"]
 JUNK = -1
-BUFFER = 64 * 2**20  # bytes of working memory: a block of similarities and what belongs to it
-PER_MATCH = 64  # bytes that a place for a match takes in a block: index, value, rank, precision…
+BUFFER = 64 * 2**20  # bytes of a block of similarities, with the features of its queries
 
 
 @exact
@@ -43,9 +45,9 @@ def cmc_map(
     gallery_ids: Array,
     query_cameras: Array,
     gallery_cameras: Array,
-    ap: Literal["rectangle", "trapezoid"] = "rectangle",
+    ap: Rule = "rectangle",
     ks: Sequence[int] = (1, 5, 10),
-    no_match: Literal["skip", "zero"] = "skip",
+    no_match: NoMatch = "skip",
     per_query: bool = False,
 ) -> dict[str, Any]:
     """mAP and CMC as fractions: {"mAP": …, "R1": …, "R5": …, "R10": …, "queries": …, "no_match": …}.
@@ -70,142 +72,120 @@ def cmc_map(
         PapersError: shapes that do not fit, an unknown rule, features that are not finite, or no
             query with a match.
     """
-    if ap not in ("rectangle", "trapezoid") or no_match not in ("skip", "zero"):
+    if ap not in get_args(Rule) or no_match not in get_args(NoMatch):
         raise PapersError(f"ap={ap!r}, no_match={no_match!r}; give rectangle or trapezoid, skip or zero")
-    sides = (
-        _side("query", query, query_ids, query_cameras),
-        _side("gallery", gallery, gallery_ids, gallery_cameras),
-    )
-    (x, ids, cameras), (y, other_ids, other_cameras) = sides
+    x, ids, cameras = _side("query", query, query_ids, query_cameras)
+    y, other_ids, other_cameras = _side("gallery", gallery, gallery_ids, gallery_cameras)
     if x.shape[1] != y.shape[1]:
-        raise PapersError(
-            f"queries have {x.shape[1]} dimensions and the gallery {y.shape[1]}; give one network's"
-        )
-    task = Task.of(ids, other_ids, cameras, other_cameras, y.device)
+        raise PapersError(f"queries have {x.shape[1]} dimensions, the gallery {y.shape[1]}; embed both alike")
+    task = Task.of(ids, other_ids, cameras, other_cameras)
     if not task.matched.any():
         raise PapersError(
             "no query has a match by another camera; check ids and cameras (without cameras: 0 and 1)"
         )
-    precision = torch.zeros(len(x), dtype=torch.float64, device=y.device)
-    first = torch.full_like(task.size, torch.iinfo(torch.int64).max)
-    for rows, block in _similarities(x, y, task):
-        ranks = task.ranks(rows, block)
-        precision[rows], first[rows] = average_precision(ranks, task.count[rows], ap), ranks[:, 0]
+    precision, first = np.zeros(len(x)), np.full(len(x), np.inf)
+    for q, row in _similarities(x, y, task):
+        ranks = task.ranks(q, row)
+        precision[q], first[q] = average_precision(ranks, ap), ranks[0]
     counted = task.matched if no_match == "skip" else task.valid
-    result = {"mAP": precision[counted].mean().item()}
-    result |= {f"R{k}": (first[counted] <= k).double().mean().item() for k in ks}
+    result = {"mAP": float(precision[counted].mean())}
+    result |= {f"R{k}": float((first[counted] <= k).mean()) for k in ks}
     counts = {"queries": int(counted.sum()), "no_match": int((task.valid & ~task.matched).sum())}
     return result | counts | ({"AP": precision[counted].tolist()} if per_query else {})
 
 
 @dataclass(frozen=True)
 class Task:
-    """Who is whose match. The gallery's images ordered by person, then camera, lie in `order`, so that
-    a query's person is a slice of it, and the person by the query's own camera a slice of that.
+    """Who is whose match.
+
+    In `order` the gallery's images lie by person, then camera. A query's person is the slice from
+    `start` to `stop`, and the person by the query's own camera the slice `own` within that one.
     """
 
-    order: Tensor  # [G] indices into the gallery
-    junk: Tensor  # indices of the gallery's junk
-    valid: Tensor  # [Q] bool, not junk
-    start: Tensor  # [Q] where the query's person begins in `order`
-    size: Tensor  # [Q] images of the person
-    own: Tensor  # [Q, 2] the part of these by the query's camera, from start
-    count: Tensor  # [Q] matches: of the person, by other cameras
+    order: Ints  # [G] indices into the gallery
+    junk: Ints  # indices of the gallery's junk
+    valid: NDArray[np.bool_]  # [Q] not junk
+    start: Ints  # [Q]
+    stop: Ints  # [Q]
+    own: Ints  # [Q, 2], from start
+    matched: NDArray[np.bool_]  # [Q] not junk, and with a match
 
     @staticmethod
-    def of(
-        query_ids: Tensor,
-        gallery_ids: Tensor,
-        query_cameras: Tensor,
-        gallery_cameras: Tensor,
-        device: torch.device,
-    ) -> Task:
-        """The task for these ids and cameras, each [Q] or [G] integers."""
-        valid, junk = query_ids != JUNK, (gallery_ids == JUNK).nonzero().flatten()
-        people = torch.cat([query_ids, gallery_ids]).unique(return_inverse=True)[1]
-        names, cameras = torch.cat([query_cameras, gallery_cameras]).unique(return_inverse=True)
-        query, gallery = (people * len(names) + cameras).split([len(query_ids), len(gallery_ids)])
-        keys, order = gallery.sort(stable=True)
+    def of(query_ids: Ints, gallery_ids: Ints, query_cameras: Ints, gallery_cameras: Ints) -> Task:
+        """The task for these ids and cameras, [Q] or [G]."""
+        people = np.unique(np.concatenate([query_ids, gallery_ids]), return_inverse=True)[1]
+        names, cameras = np.unique(np.concatenate([query_cameras, gallery_cameras]), return_inverse=True)
+        query, gallery = np.split(people * len(names) + cameras, [len(query_ids)])
+        order = np.argsort(gallery, kind="stable")
         person = query - cameras[: len(query)]  # the key of the person's first camera
-        start, stop = torch.searchsorted(keys, person), torch.searchsorted(keys, person + len(names))
-        own = torch.stack([torch.searchsorted(keys, query + one) for one in (0, 1)], 1) - start[:, None]
-        count = torch.where(valid, stop - start - own[:, 1] + own[:, 0], 0)
-        parts = (order, junk, valid, start, stop - start, own, count)
-        return Task(*(part.to(device) for part in parts))
+        keys = np.stack([person, person + len(names), query, query + 1])
+        start, stop, first, last = np.searchsorted(gallery[order], keys)
+        valid = query_ids != JUNK
+        matched = valid & (stop - start > last - first)
+        own = np.stack([first - start, last - start], 1)
+        return Task(order, np.flatnonzero(gallery_ids == JUNK), valid, start, stop, own, matched)
 
-    @property
-    def matched(self) -> Tensor:
-        """[Q] bool: the query has a match."""
-        return self.count > 0
+    def ranks(self, q: int, row: NDArray[np.floating]) -> Ints:
+        """The ranks of the matches of a query, from 1, ascending.
 
-    def ranks(self, rows: Tensor, block: Tensor) -> Tensor:
-        """[B, P] the ranks of the matches of each row, from 1, ascending; overwrites the block.
+        Only what is at least as similar as the last match is sorted.
 
         Args:
-            rows: [B] queries that have a match.
-            block: [B, G] their similarities, any that order the gallery.
-
-        P is the most images of one person among the rows; beyond a row's count ranks mean nothing.
+            q: a query that has a match.
+            row: [G] its similarities, −∞ for junk; overwritten.
         """
-        size, own = self.size[rows, None], self.own[rows]
-        place = torch.arange(int(size.max()), device=block.device)
-        at = self.order[self.start[rows, None] + torch.minimum(place, size - 1)]
-        hidden = (place >= size) | ((place >= own[:, :1]) & (place < own[:, 1:]))
-        values = block.gather(1, at).masked_fill_(hidden, -torch.inf).sort(1, descending=True).values
-        block.scatter_(1, at, -torch.inf).index_fill_(1, self.junk, -torch.inf)
-        return block.shape[1] - torch.searchsorted(_sorted(block), values) + place + 1
+        person = self.order[self.start[q] : self.stop[q]]
+        matches, (first, last) = row[person], self.own[q]
+        if first < last:
+            matches = np.concatenate((matches[:first], matches[last:]))
+        matches.sort()
+        row[person] = -np.inf
+        others = row.take(np.flatnonzero(row >= matches[0]))
+        others.sort()
+        ahead = len(others) - others.searchsorted(matches)
+        return ahead[::-1] + np.arange(1, len(matches) + 1)
 
 
-def average_precision(ranks: Tensor, count: Tensor, rule: str) -> Tensor:
-    """[B] float64 average precision from the ranks [B, P] of each row's first count [B] matches."""
-    place = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
-    precision = place.double() / ranks
+def average_precision(ranks: Ints, rule: Rule) -> float:
+    """Average precision from the ranks of all matches, from 1, ascending."""
+    place = np.arange(1, len(ranks) + 1)
+    precision = place / ranks
     if rule == "trapezoid":
-        before = ((place - 1).double() / (ranks - 1)).masked_fill_(ranks == 1, 1)
+        before = (place - 1) / np.maximum(ranks - 1, 1)
+        before[0] = before[0] if ranks[0] > 1 else 1
         precision = (precision + before) / 2
-    return precision.masked_fill_(place > count[:, None], 0).sum(1) / count
+    return float(precision.sum() / len(ranks))
 
 
-def _sorted(block: Tensor) -> Tensor:
-    """Rows ascending; on a CPU in place, by NumPy, whose sort of values alone is vectorised."""
-    if block.is_cuda:
-        return block.sort(1).values
-    block.numpy().sort(axis=1)
-    return block
-
-
-def _similarities(query: Tensor, gallery: Tensor, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of (queries [B], similarities [B, G]) of all queries with a match, in one buffer.
+def _similarities(query: Tensor, gallery: Tensor, task: Task) -> Iterator[tuple[int, NDArray[np.floating]]]:
+    """Each query that has a match, with its similarities [G]: a row of a block, free to overwrite.
 
     Cosine up to the length of the query, which does not change its ranking.
     """
     scale = 1 / torch.linalg.vector_norm(gallery, dim=1).clamp_min_(1e-12)
-    active = task.matched.nonzero().flatten()
-    row = sum(gallery.shape) * gallery.element_size() + int(task.size.max()) * PER_MATCH
-    step = max(1, BUFFER // row)
+    active = np.flatnonzero(task.matched)
+    step = max(1, BUFFER // (sum(gallery.shape) * gallery.element_size()))
     out = gallery.new_empty(min(step, len(active)) * len(gallery))
     for part in slices(0, len(active), step):
-        rows = active[part]
-        block = out[: len(rows) * len(gallery)].view(len(rows), len(gallery))
-        torch.mm(query[rows.to(query.device)].to(gallery), gallery.T, out=block)
-        yield rows, block.mul_(scale)
+        few = query[torch.from_numpy(active[part]).to(query.device)].to(gallery)
+        block = out[: len(few) * len(gallery)].view(len(few), len(gallery))
+        rows = torch.mm(few, gallery.T, out=block).mul_(scale).cpu().numpy()
+        rows[:, task.junk] = -np.inf
+        yield from zip(active[part].tolist(), rows, strict=True)
 
 
-def _side(name: str, features: Array, ids: Array, cameras: Array) -> tuple[Tensor, Tensor, Tensor]:
-    """Features in float32 or float64, ids and cameras int64 on the CPU; checked."""
+def _side(name: str, features: Array, ids: Array, cameras: Array) -> tuple[Tensor, Ints, Ints]:
+    """Features in float32 or float64, ids and cameras as arrays; checked."""
     x = torch.as_tensor(features).detach()
-    whole = [
-        torch.as_tensor(np.array(each)) if isinstance(each, np.ndarray) else each.cpu()
-        for each in (ids, cameras)
-    ]
-    if x.ndim != 2 or any(each.shape != x.shape[:1] for each in whole):
-        shapes = ", ".join(str(tuple(each.shape)) for each in (x, *whole))
+    people, seen = (np.asarray(a.cpu() if isinstance(a, Tensor) else a) for a in (ids, cameras))
+    if x.ndim != 2 or not len(x) == len(people) == len(seen) or (people.ndim, seen.ndim) != (1, 1):
+        shapes = f"{tuple(x.shape)}, {people.shape} and {seen.shape}"
         raise PapersError(f"{name} features, ids, cameras are {shapes}; they must be [N, d], [N], [N]")
-    if any(each.is_floating_point() for each in whole):
-        raise PapersError(f"{name} ids and cameras must be integers; convert them")
+    if not (people.dtype.kind in "iu" and seen.dtype.kind in "iu"):
+        raise PapersError(f"{name} ids and cameras are {people.dtype} and {seen.dtype}; give integers")
     x = x if x.dtype == torch.float64 else x.float()
     if not torch.linalg.vector_norm(x, dim=1).isfinite().all():
         raise PapersError(
             f"{name} features hold NaN or infinity; the network diverged or its input is broken"
         )
-    return x, whole[0].long(), whole[1].long()
+    return x, people.astype(np.int64), seen.astype(np.int64)
