@@ -59,7 +59,7 @@ def camera_aware_loss(
         PapersError: shapes that do not fit, no samples or proxies, targets outside the memory, NaN in
             the features, or an unknown weighting.
     """
-    _check(features, targets, memory)
+    check_batch(features, targets, memory)
     if proxy_clusters.shape != memory.shape[:1] or proxy_cameras.shape != memory.shape[:1]:
         raise PapersError(
             f"{len(memory)} proxies, but {tuple(proxy_clusters.shape)} clusters and "
@@ -120,7 +120,7 @@ def update_memory(memory: Tensor, features: Tensor, targets: Tensor, momentum: f
     Raises:
         PapersError: as `camera_aware_loss`.
     """
-    _check(features, targets, memory)
+    check_batch(features, targets, memory)
     features = features.detach().to(memory.dtype)
     order = targets.argsort(stable=True)
     sorted_targets = targets[order]
@@ -166,10 +166,10 @@ def _weigh(losses: Tensor, cameras: Tensor, loss_weighting: LossWeighting) -> Te
     raise PapersError(f"loss_weighting is '{loss_weighting}'; it must be one of per_camera, sum, mean")
 
 
-def _check(features: Tensor, targets: Tensor, memory: Tensor) -> None:
-    """Raise on what would go wrong later, with one wait for the device."""
+def check_batch(features: Tensor, targets: Tensor, memory: Tensor) -> None:
+    """Raise a PapersError on what would go wrong later, with one wait for the device."""
     if memory.ndim != 2 or len(memory) == 0:
-        raise PapersError(f"the memory is {tuple(memory.shape)}; it needs [P, d] with at least one proxy")
+        raise PapersError(f"the memory is {tuple(memory.shape)}; it must be [P, d] with at least one proxy")
     if features.ndim != 2 or features.shape[1] != memory.shape[1] or targets.shape != features.shape[:1]:
         raise PapersError(
             f"features {tuple(features.shape)}, targets {tuple(targets.shape)} and memory "
@@ -180,7 +180,7 @@ def _check(features: Tensor, targets: Tensor, memory: Tensor) -> None:
     low, high, finite = torch.stack((targets.min(), targets.max(), features.isfinite().all())).tolist()
     if low < 0 or high >= len(memory):
         raise PapersError(
-            f"targets run from {low} to {high}, the memory's proxies from 0 to {len(memory) - 1}; "
+            f"targets run from {low} to {high}, the memory's rows from 0 to {len(memory) - 1}; "
             "leave outliers (-1) out of the batch"
         )
     if not finite:

@@ -209,7 +209,7 @@ def put(at, value):
     ("change", "words"),
     [
         (bad_target(-1), "leave outliers"),
-        (bad_target(27), "27, the memory's proxies from 0 to 26"),
+        (bad_target(27), "27, the memory's rows from 0 to 26"),
         (nan, "NaN"),
         (put(2, lambda m: m[:0]), "at least one proxy"),
         (put(2, lambda m: m[:, :3]), "do not fit"),
