@@ -1,0 +1,62 @@
+"""Crops of people to one resident tensor: squashed to a rectangle, bicubic, channels last.
+
+Bicubic with anti-aliasing as in the public re-ID code (`Resize((256, 128), interpolation=3)`); crops are
+small, so the JPEG decoder is not asked to halve them first. At 128 × 64 the 32,621 training images of
+MSMT17 take 0.8 GB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from papers_lib.datasets.images import _rgb
+from papers_lib.errors import PapersError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def load_images(files: Sequence[Path], height: int, width: int, threads: int = 2) -> Tensor:
+    """Decode images to RGB, uint8 [N, height, width, 3].
+
+    Grey, palette and CMYK images are converted; a transparent one is laid on white.
+
+    Args:
+        files: N image files.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        threads: decoders at once (Pillow works outside Python's lock).
+
+    Raises:
+        PapersError: an image is missing, empty, truncated or none at all; the message names it.
+    """
+    import torch
+
+    pixels = torch.empty(len(files), height, width, 3, dtype=torch.uint8)
+    target = pixels.numpy()
+
+    def fill(i: int) -> None:
+        target[i] = decode(files[i], height, width)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(fill, range(len(files))):
+            pass
+    return pixels
+
+
+def decode(file: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """One image [height, width, 3] of `load_images`."""
+    try:
+        with Image.open(file) as image:
+            crop = _rgb(image).resize((width, height), Image.Resampling.BICUBIC)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).partition(" '")[0] or type(error).__name__
+        raise PapersError(f"{file} is not a whole image ({reason}); restore it") from None
+    return np.asarray(crop)

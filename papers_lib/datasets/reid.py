@@ -1,0 +1,89 @@
+"""Person re-identification data as image paths, identities and cameras: train, query, gallery.
+
+Market-1501 (Zheng et al., ICCV 2015), DukeMTMC-reID (Zheng et al., ICCV 2017, on Ristani et al., 2016;
+withdrawn), MSMT17 (Wei et al., CVPR 2018), and what `data_prep` renders or makes in their layouts.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from papers_lib.datasets.reid_layouts import LAYOUTS, WITHDRAWN, Row, Survey, survey
+from papers_lib.errors import PapersError
+
+NAMES = tuple(LAYOUTS)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The images of train, query or gallery, sorted by file.
+
+    `files` has N paths, `ids` [N] int64 the identities as the names say (those of train and of query and
+    gallery are not the same people, whatever their numbers), `cameras` [N] int64 0 .. C-1.
+    """
+
+    files: tuple[Path, ...]
+    ids: NDArray[np.int64]
+    cameras: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ReID:
+    """A label table in memory; no image is read.
+
+    The gallery is without junk (identity -1) and with distractors (0000 in the Market layout). `cameras`
+    is C. `fingerprint` is the one of `Survey.fingerprint`, with its limits.
+    """
+
+    name: str
+    root: Path
+    train: Side
+    query: Side
+    gallery: Side
+    cameras: int
+    stand_in: bool
+    fingerprint: str
+
+
+def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> ReID:
+    """Read names and lists of `name` under `root`.
+
+    Args:
+        root: the data set's own folder, or the one that holds it as `<name>/` or as its official folder,
+            such as `Market-1501-v15.09.15/`.
+        name: one of `NAMES`.
+        acknowledge_withdrawn: read a real copy of DukeMTMC-reID all the same; a notice goes to stderr.
+
+    Raises:
+        PapersError: nothing there, half a data set, names that do not parse or collide, cameras with a gap
+            or one only, an image that a list names and nobody has, a query without gallery, a wrong count,
+            a withdrawn set. The message names the first fault and how to see all.
+    """
+    found = survey(Path(root), name, acknowledge_withdrawn)
+    if found.problems:
+        raise PapersError(_first(found, Path(root)))
+    if WITHDRAWN in found.notes:
+        print(WITHDRAWN, file=sys.stderr)
+    train, query, gallery = (_side(found.base, rows) for rows in found.sides.values())
+    return ReID(name, found.base, train, query, gallery, found.cameras, found.stand_in, found.fingerprint)
+
+
+def _first(found: Survey, root: Path) -> str:
+    more = len(found.problems) - 1
+    see = f"python -m data_prep check {found.name} {root}"
+    if WITHDRAWN in found.notes:
+        see += " --acknowledge-withdrawn"
+    return f"{found.problems[0]} ({f'and {more} more faults; ' if more else ''}see: {see})"
+
+
+def _side(base: Path, rows: list[Row]) -> Side:
+    return Side(
+        files=tuple(base / row.file for row in rows),
+        ids=np.array([row.id for row in rows], dtype=np.int64),
+        cameras=np.array([row.camera - 1 for row in rows], dtype=np.int64),
+    )

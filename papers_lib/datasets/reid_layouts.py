@@ -1,0 +1,473 @@
+"""How person re-identification data lies on disk: three layouts, their counts, and all that can be wrong.
+
+* Market: `bounding_box_train/`, `query/`, `bounding_box_test/` with `0002_c1s1_000451_03.jpg`, which is
+  identity, camera and sequence, frame, box. Identity -1 is junk and dropped; 0000 is a distractor and kept.
+* Duke: the same three folders with `0001_c2_f0046182.jpg`.
+* MSMT: V1 `train/`, `test/`; V2, with blurred faces, `mask_train_v2/`, `mask_test_v2/`; in both a folder an
+  identity, `0000/0000_045_12_0303morning_0006_2.jpg` with the camera in the third field, and
+  `list_train.txt`, `list_val.txt`, `list_query.txt`, `list_gallery.txt` of "path identity". Training is
+  list_train and list_val together; training and test identities both start from 0 and have nothing to do
+  with one another.
+
+`survey` lists folders and reads lists; it opens no image. Everything is sorted by name, so that no order
+depends on the file system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from papers_lib.errors import PapersError
+
+STANDIN = "STANDIN.json"
+SIDES = ("train", "query", "gallery")
+WITHDRAWN = (
+    "dukemtmc was withdrawn by its authors in 2019: the people in it were recorded and published outside of "
+    "the approved protocol; no new result should be produced with it"
+)
+"""The notice that whoever reads a real copy of DukeMTMC-reID gets to see."""
+
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_FLAT = ("bounding_box_train", "query", "bounding_box_test")
+_LISTS = {"train": ("list_train", "list_val"), "query": ("list_query",), "gallery": ("list_gallery",)}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images and identities of each side of the published set; `junk` images are not among them."""
+
+    train: tuple[int, int]
+    query: tuple[int, int]
+    gallery: tuple[int, int]
+    cameras: int
+    junk: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set lies: its official folder, the folders inside, and the form of a file name.
+
+    `pattern` has the groups `id` and `camera`. `folders` are those of the three sides. `counts` is None
+    where the data is always rendered or made.
+    """
+
+    kind: Literal["market", "duke", "msmt"]
+    official: str
+    folders: tuple[str, str, str]
+    pattern: re.Pattern[str]
+    example: str
+    counts: Counts | None = None
+
+
+_MARKET = re.compile(r"(?P<id>-1|\d+)_c(?P<camera>\d+)s\d+_")
+_DUKE = re.compile(r"(?P<id>\d+)_c(?P<camera>\d+)_f\d+")
+_MSMT = re.compile(r"(?P<id>\d+)_\d+_(?P<camera>\d+)_")
+_MARKET_NAME, _DUKE_NAME = "0002_c1s1_000451_03.jpg", "0001_c2_f0046182.jpg"
+_MSMT_NAME = "0000/0000_045_12_0303morning_0006_2.jpg"
+_MSMT_COUNTS = Counts((32621, 1041), (11659, 3060), (82161, 3060), 15)
+_V1, _V2 = ("train", "test", "test"), ("mask_train_v2", "mask_test_v2", "mask_test_v2")
+_MADE = Layout("market", "", _FLAT, _MARKET, _MARKET_NAME)
+
+LAYOUTS: Mapping[str, Layout] = {
+    "market1501": Layout(
+        "market", "Market-1501-v15.09.15", _FLAT, _MARKET, _MARKET_NAME,
+        Counts((12936, 751), (3368, 750), (15913, 751), 6, junk=3819),
+    ),
+    "dukemtmc": Layout(
+        "duke", "DukeMTMC-reID", _FLAT, _DUKE, _DUKE_NAME,
+        Counts((16522, 702), (2228, 702), (17661, 1110), 8),
+    ),
+    "msmt17_v1": Layout("msmt", "MSMT17_V1", _V1, _MSMT, _MSMT_NAME, _MSMT_COUNTS),
+    "msmt17_v2": Layout("msmt", "MSMT17_V2", _V2, _MSMT, _MSMT_NAME, _MSMT_COUNTS),
+    "pedestrians_warmup": _MADE,
+    "pedestrians_many": _MADE,
+    "reid_from_images": _MADE,
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One image: its file, relative to the data set's folder, with what its name says."""
+
+    file: str
+    id: int
+    camera: int  # from 1
+
+
+@dataclass
+class Survey:
+    """What folders, names and lists say, and what is wrong.
+
+    `sides` has the rows of train, query and gallery, sorted by file; `sizes` the bytes of every image on
+    disk, junk included. `problems` and `notes` are lines for a reader; notes spoil nothing.
+    """
+
+    name: str
+    base: Path
+    told: Mapping[str, Any] | None  # what `STANDIN.json` says; None for real data
+    sides: dict[str, list[Row]] = field(default_factory=lambda: {side: [] for side in SIDES})
+    sizes: dict[str, int] = field(default_factory=dict)
+    junk: int = 0
+    ignored: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def layout(self) -> Layout:
+        """Where it lies and how its names are built."""
+        return LAYOUTS[self.name]
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether it is rendered, or made from other images."""
+        return self.told is not None
+
+    @property
+    def cameras(self) -> int:
+        """C; cameras are 1 .. C where there is no problem."""
+        return max((row.camera for rows in self.sides.values() for row in rows), default=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of each side's file names and their sizes in bytes, which hold ids and cameras too.
+
+        Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by another
+        one of the same name and the same number of bytes.
+        """
+        rows = [[[row.file, self.sizes.get(row.file)] for row in self.sides[side]] for side in SIDES]
+        text = json.dumps([self.name, rows], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey:
+    """Read the names and lists of `name` under `root` and hold them against each other and the counts.
+
+    Args:
+        root: the data set's own folder, or the one that holds it as `<name>/` or as its official folder.
+        name: one of `LAYOUTS`.
+        acknowledge_withdrawn: read a real copy of a withdrawn data set.
+
+    Raises:
+        PapersError: an unknown name, nothing to survey, a broken `STANDIN.json`, or a real copy of a
+            withdrawn data set that was not acknowledged.
+    """
+    if name not in LAYOUTS:
+        raise PapersError(f"unknown data set {name!r}; known: {', '.join(LAYOUTS)}")
+    base = _find(Path(root), name)
+    found = Survey(name, base, _stand_in(base, name))
+    if name == "dukemtmc" and not found.stand_in:
+        if not acknowledge_withdrawn:
+            raise PapersError(
+                f"{WITHDRAWN}, so that a copy is read only with acknowledge_withdrawn=True "
+                "(command line: --acknowledge-withdrawn)"
+            )
+        found.notes.append(WITHDRAWN)
+    (_lists if found.layout.kind == "msmt" else _folders)(found)
+    if all(found.sides.values()):  # a missing part is told already
+        found.problems += [*_cameras(found), *_queries(found), *_wrong_counts(found)]
+    _leftovers(found)
+    return found
+
+
+# Where it is
+
+
+def _find(root: Path, name: str) -> Path:
+    layout = LAYOUTS[name]
+    places = [root / name / layout.official, root / name, root / layout.official, root]
+    base = next((b for b in places if any((b / f).is_dir() for f in layout.folders)), None)
+    if base is None:
+        raise PapersError(f"{_nothing(root, name, places)}; {mend(root, name)}")
+    return base
+
+
+def _nothing(root: Path, name: str, places: Iterable[Path]) -> str:
+    if not root.is_dir():
+        return f"no {name}: the folder {root} does not exist"
+    if not any(root.iterdir()):
+        return f"no {name}: the folder {root} is empty"
+    other = {"msmt17_v1": "msmt17_v2", "msmt17_v2": "msmt17_v1"}.get(name, "")
+    if other:
+        marks, inside = LAYOUTS[other].folders, (*places, root / other, root / LAYOUTS[other].official)
+        there = next((b / f for b in inside for f in marks if (b / f).is_dir()), None)
+        if there:
+            return f"no {name} in {root}: {there} belongs to {other}, whose results differ; use that name"
+    wanted = dict.fromkeys(LAYOUTS[name].folders)
+    return f"no {name} in {root}: none of {', '.join(f'{f}/' for f in wanted)} is there"
+
+
+def mend(root: Path, name: str) -> str:
+    """The commands that bring a data set to `root`. DukeMTMC-reID is only rendered."""
+    if name == "reid_from_images":
+        return f"make it: python -m data_prep make {name} {root} -p images FOLDER"
+    make = f"python -m data_prep make {name} {root}"
+    if LAYOUTS[name].counts is None or name == "dukemtmc":
+        return f"render it: {make}"
+    return f"bring it: python -m data_prep import {name} SOURCE {root} or render a stand-in: {make}"
+
+
+def _stand_in(base: Path, name: str) -> Mapping[str, Any] | None:
+    """What `STANDIN.json` says, in the data set's folder or beside its official one."""
+    outer = (base.parent,) if base.name == LAYOUTS[name].official else ()
+    path = next((b / STANDIN for b in (base, *outer) if (b / STANDIN).is_file()), None)
+    if path is None and LAYOUTS[name].counts is None:
+        raise PapersError(f"{base} has no {STANDIN}, and {name} is never a real data set; make it again")
+    return None if path is None else _told(path, name)
+
+
+def _told(path: Path, name: str) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        wrong = "" if isinstance(told["counts"], dict) else "no counts"
+        of = str(told["name"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        wrong, of = str(error), ""
+    if wrong:
+        raise PapersError(f"{path} is broken ({wrong}); render the stand-in again")
+    if of != name:
+        raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
+    return dict(told)
+
+
+# Market and Duke: all is in the names
+
+
+def _folders(found: Survey) -> None:
+    for side, folder in zip(SIDES, found.layout.folders, strict=True):
+        if not (found.base / folder).is_dir():
+            found.problems.append(_half(found, f"{folder}/"))
+            continue
+        files = sorted(_images(found, folder))
+        if not files:
+            found.problems.append(f"{found.base / folder} holds no image; restore its images")
+        found.problems += [*_same_stem(found, files)]
+        found.sides[side] = _kept(found, side, _parsed(found, folder, files))
+
+
+def _half(found: Survey, missing: str) -> str:
+    return f"half a data set: {missing} missing in {found.base}; add it from the copy that you have"
+
+
+def _images(found: Survey, folder: str) -> Iterator[str]:
+    """The images that lie in `folder`, with their sizes taken down; the rest is ignored, and noted."""
+    with os.scandir(found.base / folder) as entries:
+        for entry in entries:
+            file = f"{folder}/{entry.name}"
+            if entry.name.lower().endswith(_SUFFIXES) and entry.name[:2] != "._" and entry.is_file():
+                found.sizes[file] = entry.stat().st_size
+                yield file
+            else:
+                found.ignored.append(file)
+
+
+def _same_stem(found: Survey, files: Iterable[str]) -> Iterator[str]:
+    """Two images of one name in a side: public code that keys features by name mixes them up."""
+    stems: dict[str, str] = {}
+    for file in files:
+        first = stems.setdefault(file.rpartition("/")[2].rpartition(".")[0], file)
+        if first != file:
+            yield f"{found.base / file} has the same name as {first}; remove or rename one of them"
+
+
+def _parsed(found: Survey, folder: str, files: list[str]) -> list[Row]:
+    match, rows, bad = found.layout.pattern.match, [], []
+    for file in files:
+        named = match(file.rpartition("/")[2])
+        if named is None:
+            bad.append(file)
+        else:
+            rows.append(Row(file, int(named["id"]), int(named["camera"])))
+    if bad and not rows:
+        found.problems.append(
+            f"{found.base / folder}: none of {len(bad)} names is of {found.name}, as in {bad[0]}; they look "
+            f"like {found.layout.example} there, so bring the right data set"
+        )
+    else:
+        found.problems += [_unparsed(found, file) for file in bad]
+    return rows
+
+
+def _unparsed(found: Survey, file: str) -> str:
+    wanted = f"rename it as in {found.layout.example}, or remove it"
+    name = file.rpartition("/")[2]
+    if re.match(r"(-1|\d+)_", name):
+        return f"{found.base / file} has no camera in its name; {wanted}"
+    return f"{found.base / file} has a name that tells no identity and camera; {wanted}"
+
+
+def _kept(found: Survey, side: str, rows: list[Row]) -> list[Row]:
+    if found.layout.kind != "market":
+        return rows
+    kept = [row for row in rows if row.id != -1]
+    if side == "gallery":
+        found.junk += len(rows) - len(kept)
+        return kept
+    found.problems += [
+        f"{found.base / row.file} is a distractor or junk (identity {row.id}), which only the gallery may "
+        "have; remove it"
+        for row in rows
+        if row.id < 1
+    ]
+    return kept
+
+
+# MSMT17: lists say which image is where
+
+
+def _lists(found: Survey) -> None:
+    train, test, _ = found.layout.folders
+    for folder in (train, test):
+        if not (found.base / folder).is_dir():
+            found.problems.append(_half(found, f"{folder}/"))
+        elif not _nested(found, folder):
+            found.problems.append(f"{found.base / folder} holds no image; restore its images")
+    listed: dict[str, str] = {}
+    for side, names in _LISTS.items():
+        rows: list[Row] = []
+        for name in names:
+            rows += _listed(found, train if side == "train" else test, f"{name}.txt", listed)
+        found.sides[side] = sorted(rows)
+    found.problems += [*_same_stem(found, sorted(f for f in listed if f.startswith(f"{train}/")))]
+    found.problems += [*_same_stem(found, sorted(f for f in listed if f.startswith(f"{test}/")))]
+    unlisted = sorted(found.sizes.keys() - listed)
+    if unlisted and all(found.sides.values()):
+        found.notes.append(f"{len(unlisted)} images stand in no list and are left out, as {unlisted[0]}")
+
+
+def _nested(found: Survey, folder: str) -> int:
+    """Images in the folders of `folder`, one an identity."""
+    with os.scandir(found.base / folder) as entries:
+        inner = [(entry.name, entry.is_dir()) for entry in entries]
+    found.ignored += [f"{folder}/{name}" for name, is_dir in inner if not is_dir or name == "__MACOSX"]
+    names = (name for name, is_dir in inner if is_dir and name != "__MACOSX")
+    return sum(1 for name in names for _ in _images(found, f"{folder}/{name}"))
+
+
+def _listed(found: Survey, folder: str, name: str, listed: dict[str, str]) -> list[Row]:
+    """The rows of one list. `listed` has each file so far with its list, and gets those of this one."""
+    path = found.base / name
+    if not path.is_file():
+        found.problems.append(_half(found, name))
+        return []
+    rows = []
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        row = _row(found, folder, line) if line.strip() else None
+        if isinstance(row, str):
+            found.problems.append(f"{path}, line {number}: {row}")
+        elif row is not None and row.file in listed:
+            found.problems.append(
+                f"{path}, line {number}: {row.file} is listed again, first in {listed[row.file]}; "
+                "take whole lists"
+            )
+        elif row is not None:
+            listed[row.file] = name
+            rows.append(row)
+    if not rows:
+        found.problems.append(f"{path} lists no image of {folder}/; take the official list")
+    return rows
+
+
+def _row(found: Survey, folder: str, line: str) -> Row | str:
+    """A line of a list, or what is wrong with it."""
+    file, _, identity = line.strip().rpartition(" ")
+    if not file or not identity.isdecimal():
+        return f"{line.strip()!r} is not a path and an identity; take the official list"
+    file = f"{folder}/{file}"
+    if file not in found.sizes:
+        return f"{file} is missing; restore the image"
+    named = found.layout.pattern.match(file.rpartition("/")[2])
+    if named is None:
+        return _unparsed(found, file)
+    if not int(named["id"]) == int(identity) == _number(file.split("/")[-2]):
+        return f"{file} is listed as identity {identity}; name, folder and list must agree: take whole lists"
+    return Row(file, int(named["id"]), int(named["camera"]))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else -1
+
+
+# Holding the sides against each other and the counts
+
+
+def _cameras(found: Survey) -> Iterator[str]:
+    there = {row.camera for rows in found.sides.values() for row in rows}
+    if len(there) == 1:
+        yield (
+            f"{found.base} has one camera, and a query is only matched across cameras; "
+            "bring images of a second one"
+        )
+    missing = sorted(set(range(1, max(there) + 1)) - there)
+    if missing or 0 in there:
+        wrong = f"{', '.join(map(str, missing))} missing" if missing else "0 among them"
+        yield (
+            f"{found.base}: cameras are {', '.join(map(str, sorted(there)))}, with {wrong}; number them "
+            "from 1 without a gap in the file names"
+        )
+
+
+def _queries(found: Survey) -> Iterator[str]:
+    """Identities of the query that the gallery lacks; those it has from their own camera only are noted."""
+    seen: dict[int, set[int]] = {}
+    for row in found.sides["gallery"]:
+        seen.setdefault(row.id, set()).add(row.camera)
+    for identity, images in sorted(Counter(row.id for row in found.sides["query"]).items()):
+        if identity not in seen:
+            yield (
+                f"identity {identity} has {images} images in the query and none in the gallery of "
+                f"{found.base}; restore them"
+            )
+    unmatched = [r for r in found.sides["query"] if r.id in seen and not seen[r.id] - {r.camera}]
+    if unmatched:
+        found.notes.append(
+            f"{len(unmatched)} queries have no match in another camera, as {unmatched[0].file}; "
+            "evaluation follows its no_match rule there"
+        )
+
+
+def _wrong_counts(found: Survey) -> Iterator[str]:
+    for what, there, expected in _told_counts(found) if found.told else _published_counts(found):
+        if there != expected:
+            yield f"{found.name} has {there} {what}, {expected} expected; restore the copy in {found.base}"
+
+
+def _told_counts(found: Survey) -> Iterator[tuple[str, int, int]]:
+    """Files of each side against what `STANDIN.json` says was written; the gallery's are with junk."""
+    counts = found.told["counts"] if found.told else {}
+    for side in SIDES:
+        number = len(found.sides[side]) + found.junk * (side == "gallery")
+        yield f"{side} images", number, counts.get(side, 0)
+
+
+def _published_counts(found: Survey) -> Iterator[tuple[str, int, int]]:
+    counts = found.layout.counts
+    if counts is None:
+        return
+    for side in SIDES:
+        images, identities = getattr(counts, side)
+        yield f"{side} images", len(found.sides[side]), images
+        yield f"{side} identities", len({row.id for row in found.sides[side]}), identities
+    yield "junk images", found.junk, counts.junk
+    yield "cameras", found.cameras, counts.cameras
+
+
+def _leftovers(found: Survey) -> None:
+    """Note what is ignored: what an archive made on a Mac leaves behind, and files that are no image."""
+    outer = (found.base.parent,) if found.base.name == found.layout.official else ()
+    macs = [str(b / "__MACOSX") for b in (found.base, *outer) if (b / "__MACOSX").exists()]
+    for path in found.ignored:
+        if path.rpartition("/")[2].startswith(("._", "__MACOSX")):
+            macs.append(str(found.base / path))
+    rest = sorted(str(found.base / path) for path in found.ignored)
+    rest = [path for path in rest if path not in macs]
+    for what, paths in (("leftovers of a Mac's archive", sorted(macs)), ("entries that are no image", rest)):
+        if paths:
+            found.notes.append(f"{len(paths)} {what} are ignored and can be removed, as {paths[0]}")
