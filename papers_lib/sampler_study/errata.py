@@ -248,8 +248,8 @@ def _other_settings(value: pd.Series) -> Erratum:
     return Erratum(
         "E14", "Section IV-B", "other settings follow CAP [6]",
         f"the temperature does not, nor do the {stated} iterations, where CAP takes inliers / {batch:.0f}",
-        f"paper and CAP: {', '.join(f'{name} {a:g} and {b:g}' for name, (a, b) in pairs.items())}; iterations "
-        f"of CAP if all were inliers: {', '.join(f'{name} {n}' for name, n in most.items())}",
+        f"paper and CAP: {', '.join(f'{name} {a:g} and {b:g}' for name, (a, b) in pairs.items())}; "
+        f"iterations of CAP if all were inliers: {', '.join(f'{name} {n}' for name, n in most.items())}",
         True, bool(pairs["temperature"][0] != pairs["temperature"][1] and most["MSMT17"] > stated),
     )  # fmt: skip
 
