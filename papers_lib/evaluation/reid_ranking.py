@@ -35,6 +35,7 @@ Rule = Literal["rectangle", "trapezoid"]
 NoMatch = Literal["skip", "zero"]
 JUNK = -1
 BUFFER = 64 * 2**20  # bytes of a block of similarities, with the features of its queries
+COUNT = 150  # from so many others a match on, a pass for each match takes less time than a sort
 
 
 @exact
@@ -128,7 +129,7 @@ class Task:
     def ranks(self, q: int, row: NDArray[np.floating]) -> Ints:
         """The ranks of the matches of a query, from 1, ascending.
 
-        Only what is at least as similar as the last match is sorted.
+        Only what is at least as similar as the last match is sorted or counted.
 
         Args:
             q: a query that has a match.
@@ -140,10 +141,16 @@ class Task:
             matches = np.concatenate((matches[:first], matches[last:]))
         matches.sort()
         row[person] = -np.inf
-        others = row.take(np.flatnonzero(row >= matches[0]))
-        others.sort()
-        ahead = len(others) - others.searchsorted(matches)
+        ahead = _ahead(matches, row.take(np.flatnonzero(row >= matches[0])))
         return ahead[::-1] + np.arange(1, len(matches) + 1)
+
+
+def _ahead(matches: NDArray[np.floating], others: NDArray[np.floating]) -> Ints:
+    """[n] how many others are at least as large as each of the ascending matches; overwrites others."""
+    if len(others) > COUNT * len(matches):
+        return np.array([np.count_nonzero(others >= match) for match in matches])
+    others.sort()
+    return len(others) - others.searchsorted(matches)
 
 
 def average_precision(ranks: Ints, rule: Rule) -> float:

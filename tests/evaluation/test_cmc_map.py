@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
+from papers_lib.errors import PapersError
+from papers_lib.evaluation import reid_ranking
 from papers_lib.evaluation.retrieval import cmc_map
 
 
@@ -65,6 +68,118 @@ def test_equals_the_loop(seed, ap, no_match, ties):
     data = world(seed, ties=ties)
     want = slow(*data, ap=ap, no_match=no_match)
     found = cmc_map(*data, ap=ap, no_match=no_match, per_query=True)
-    assert found.pop("AP") == pytest.approx(want.pop("AP"))
+    assert found.pop("AP") == pytest.approx(want.pop("AP"), abs=1e-12)
     assert found == pytest.approx(want)
     assert want["no_match"] > 1 and 0 < want["mAP"] < 1
+
+
+@pytest.mark.parametrize("many", [0, 2, 10**6])
+@pytest.mark.parametrize("ties", [False, True])
+def test_counting_and_sorting_agree(monkeypatch, many, ties):
+    monkeypatch.setattr(reid_ranking, "COUNT", many)
+    data = world(3, ties=ties)
+    assert cmc_map(*data, per_query=True)["AP"] == pytest.approx(slow(*data)["AP"])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 17])
+def test_similarities_are_held_in_small_blocks_only(monkeypatch, rows):
+    data = world(4)
+    want, sizes, mm = cmc_map(*data), [], torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *a, out: sizes.append(out.nbytes) or mm(*a, out=out))
+    monkeypatch.setattr(reid_ranking, "BUFFER", rows * 8 * (150 + 6))
+    assert cmc_map(*data) == pytest.approx(want, abs=1e-12)
+    assert len(sizes) == -(-want["queries"] // rows) and max(sizes) <= rows * 8 * 150
+
+
+def test_equals_scikit_learn():
+    data = world(5)
+    found = cmc_map(*data, per_query=True)["AP"]
+    seen = [tuple(zip(*images, strict=True)) for images in seen_by(*data)]
+    assert found == pytest.approx([average_precision_score(m, s) for s, m in seen if any(m)])
+
+
+@pytest.mark.parametrize(("ap", "want"), [("rectangle", 5 / 6), ("trapezoid", 19 / 24)])
+def test_by_hand(ap, want):
+    # Nearest first: junk, own camera, match, distractor, match, another person.
+    angles = torch.arange(1, 7) / 10
+    gallery = torch.stack([angles.cos(), angles.sin()], 1)
+    ids, cameras = torch.tensor([-1, 5, 5, 0, 5, 7]), torch.tensor([1, 0, 1, 1, 2, 1])
+    query, who = torch.tensor([[3.0, 0.0]]), (torch.tensor([5]), ids, torch.tensor([0]), cameras)
+    found = cmc_map(query, gallery, *who, ap=ap, ks=(1, 2))
+    assert found == pytest.approx({"mAP": want, "R1": 1, "R2": 1, "queries": 1, "no_match": 0})
+
+
+def test_lengths_of_features_do_not_matter():
+    query, gallery, *who = world(6)
+    g = torch.Generator().manual_seed(0)
+    longer = [x * (0.1 + 9 * torch.rand(len(x), 1, generator=g)) for x in (query, gallery)]
+    assert cmc_map(*longer, *who) == pytest.approx(cmc_map(query, gallery, *who))
+
+
+def test_the_order_of_the_gallery_does_not_matter():
+    query, gallery, ids, other_ids, cameras, other_cameras = world(7, ties=True)
+    order = torch.randperm(len(gallery), generator=torch.Generator().manual_seed(1))
+    moved = query, gallery[order], ids, other_ids[order], cameras, other_cameras[order]
+    assert cmc_map(*moved) == cmc_map(query, gallery, ids, other_ids, cameras, other_cameras)
+
+
+def test_a_match_ranks_after_all_that_are_equally_similar():
+    x, ids = torch.eye(4)[:1].expand(20, 4), torch.arange(20) % 5
+    found = cmc_map(x[:5], x, ids[:5], ids, ids[:5] * 0, ids * 0 + 1, ks=(1, 16, 17))
+    assert (found["R1"], found["R16"], found["R17"]) == (0, 0, 1)
+    assert found["mAP"] == pytest.approx(sum(i / (16 + i) for i in range(1, 5)) / 4)
+
+
+def test_ids_are_names_only():
+    query, gallery, ids, other_ids, cameras, other_cameras = world(8)
+    ids, other_ids = (torch.where(x > 0, x * 2**40, x) for x in (ids, other_ids))
+    renamed = query, gallery, ids, other_ids, cameras * 1000 - 7, other_cameras * 1000 - 7
+    assert cmc_map(*renamed) == cmc_map(*world(8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_lower_precision(dtype):
+    query, gallery, *who = world(9)
+    query, gallery = query.to(dtype).requires_grad_(), gallery.to(dtype)
+    want = cmc_map(query.double(), gallery.double(), *who)
+    assert cmc_map(query, gallery, *who) == pytest.approx(want, abs=1e-5)
+
+
+def test_arrays_do_as_tensors_do():
+    data = world(10)
+    before = [x.clone() for x in data]
+    assert cmc_map(*(x.numpy() for x in data)) == cmc_map(*data)
+    assert all(torch.equal(a, b) for a, b in zip(data, before, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu():
+    data = world(11)
+    on_gpu = [x.cuda() for x in data]
+    assert cmc_map(*on_gpu) == pytest.approx(cmc_map(*data), abs=1e-5)
+
+
+def test_broken_input_is_one_line():
+    query, gallery, ids, other_ids, cameras, other_cameras = world(12)
+    nan = gallery.clone()
+    nan[3, 1] = torch.nan
+    who = ids, other_ids, cameras, other_cameras
+    for data, options, says in (
+        ((query, nan, *who), {}, "gallery features hold NaN"),
+        ((nan[:40], gallery, *who), {}, "query features hold NaN"),
+        ((query[:, :5], gallery, *who), {}, "5 dimensions"),
+        ((query, gallery[:, 0], *who), {}, r"\[N, d\]"),
+        ((query, gallery, ids[1:], *who[1:]), {}, r"\[N, d\]"),
+        ((query, gallery, ids[:, None], *who[1:]), {}, r"\[N, d\]"),
+        ((query, gallery, ids, other_ids, cameras, other_cameras[:-1]), {}, r"\[N, d\]"),
+        ((query, gallery, ids * 1.0, *who[1:]), {}, "integers"),
+        ((query, gallery, ids, other_ids, cameras * 0, other_cameras * 0), {}, "no query has a match"),
+        ((query, gallery, ids * 0 - 1, *who[1:]), {}, "no query has a match"),
+        ((query[:0], gallery, ids[:0], other_ids, cameras[:0], other_cameras), {}, "no query has a match"),
+        ((query, gallery[:0], ids, other_ids[:0], cameras, other_cameras[:0]), {}, "no query has a match"),
+        ((query, gallery, *who), {"ap": "step"}, "trapezoid"),
+        ((query, gallery, *who), {"no_match": "drop"}, "skip or zero"),
+    ):
+        with pytest.raises(PapersError, match=says) as error:
+            cmc_map(*data, **options)
+        assert "\n" not in str(error.value)
