@@ -7,16 +7,20 @@ halves the work.
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from papers_lib.evaluation.nearness import Points, exact, slices
 
+MANY = 2  # times k candidates for each row: topk is faster then
 LOW = 0xFFFFFFFF  # the half of a key that holds the index
 
 
 @exact
-def nearest(points: Points, k: int, chunk: int = 1536) -> tuple[Tensor, Tensor]:
+def nearest(points: Points, k: int, chunk: int = 1024) -> tuple[Tensor, Tensor]:
     """The k nearest of each point, itself first: indices [N, k] int64, squared distances [N, k].
 
     Args:
@@ -24,17 +28,18 @@ def nearest(points: Points, k: int, chunk: int = 1536) -> tuple[Tensor, Tensor]:
         k: at most N.
         chunk: working memory is a few matrices of chunk × chunk.
     """
-    keys = torch.full((len(points), k), torch.iinfo(torch.int64).min, device=points.x.device)
+    nothing = _pack(points.half.new_tensor(-torch.inf), LOW)
+    keys = nothing.repeat(len(points), k)
     out = points.buffer(chunk * chunk)
     cuts = list(slices(0, len(points), chunk))
-    for at, rows in enumerate(cuts):
-        for columns in cuts[at:]:
-            block = points.nearness(rows, columns, out)
-            if rows == columns:
-                block.fill_diagonal_(torch.inf)
-            else:
-                _merge(keys[columns], block.T.contiguous(), rows.start)
-            _merge(keys[rows], block, columns.start)
+    # First every part against itself: where images of a class lie together, few others pass later.
+    for rows in cuts:
+        block = points.nearness(rows, rows, out).fill_diagonal_(torch.inf)
+        _merge(keys[rows], block, rows.start)
+    for rows, columns in itertools.combinations(cuts, 2):
+        block = points.nearness(rows, columns, out)
+        _merge(keys[rows], block, columns.start)
+        _merge(keys[columns], block.T, rows.start)
     nearness, indices = _unpack(keys)
     squared = nearness.mul_(-2).clamp_(min=0)
     squared[:, 0] = 0
@@ -55,9 +60,36 @@ def squared_distances(points: Points, rows: Tensor, columns: Tensor, chunk: int 
 def _merge(keys: Tensor, block: Tensor, first: int) -> None:
     """Take the candidates of a block, whose columns are the points from `first` on, into `keys`."""
     k = keys.shape[1]
-    values, at = _best(block, k)
-    both = torch.cat((keys, _pack(values, at + first)), 1)
-    keys.copy_(both.topk(k).values)
+    passed = _where(block >= _unpack(keys[:, -1:])[0])
+    if len(passed[0]) > MANY * k * len(keys):
+        values, at = _best(block.contiguous(), k)
+        keys.copy_(torch.cat((keys, _pack(values, at + first)), 1).topk(k).values)
+        return
+    rows, columns = passed
+    found, own, count = rows.unique_consecutive(return_inverse=True, return_counts=True)
+    if not len(found):
+        return
+    place = torch.arange(len(rows), device=rows.device) - (count.cumsum(0) - count)[own]
+    both = keys[0, 0].new_full((len(found), k + int(count.max())), torch.iinfo(torch.int64).min)
+    both[:, :k] = keys[found]
+    both[own, k + place] = _pack(block[rows, columns], columns + first)
+    keys[found] = both.topk(k).values
+
+
+def _where(flags: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the flags that are set, by row."""
+    if flags.is_cuda:
+        rows, columns = flags.nonzero().unbind(1)
+        return rows, columns
+    # torch takes six times as long to find few among many.
+    turned = not flags.is_contiguous()
+    flat = torch.from_numpy(np.flatnonzero((flags.T if turned else flags).numpy()))
+    width = flags.shape[0] if turned else flags.shape[1]
+    rows, columns = flat // width, flat % width
+    if turned:
+        order = columns.argsort(stable=True)
+        return columns[order], rows[order]
+    return rows, columns
 
 
 def _best(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -75,7 +107,7 @@ def _best(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, at
 
 
-def _pack(values: Tensor, indices: Tensor) -> Tensor:
+def _pack(values: Tensor, indices: Tensor | int) -> Tensor:
     """Keys whose order is that of the float32 values and, where these are equal, of −indices."""
     bits = (values + 0.0).view(torch.int32)  # −0 becomes 0
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
