@@ -55,8 +55,8 @@ class Counts:
 class Layout:
     """Where a data set lies: its official folder, the folders inside, and the form of a file name.
 
-    `pattern` has the groups `id` and `camera`. `folders` are those of the three sides. `counts` is None
-    where the data is always rendered or made.
+    `pattern` has the groups `id` and `camera`; it is that of a file name, and with MSMT that of a line in a
+    list. `folders` are those of the three sides. `counts` is None where the data is always rendered or made.
     """
 
     kind: Literal["market", "duke", "msmt"]
@@ -69,7 +69,7 @@ class Layout:
 
 _MARKET = re.compile(r"(?P<id>-1|\d+)_c(?P<camera>\d+)s\d+_")
 _DUKE = re.compile(r"(?P<id>\d+)_c(?P<camera>\d+)_f\d+")
-_MSMT = re.compile(r"(?P<id>\d+)_\d+_(?P<camera>\d+)_")
+_MSMT = re.compile(r"(?P<file>(?P<folder>\d+)/(?P<id>\d+)_\d+_(?P<camera>\d+)_\S*) (?P<listed>\d+)")
 _MARKET_NAME, _DUKE_NAME = "0002_c1s1_000451_03.jpg", "0001_c2_f0046182.jpg"
 _MSMT_NAME = "0000/0000_045_12_0303morning_0006_2.jpg"
 _MSMT_COUNTS = Counts((32621, 1041), (11659, 3060), (82161, 3060), 15)
@@ -141,9 +141,11 @@ class Survey:
         Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by another
         one of the same name and the same number of bytes.
         """
-        rows = [[[row.file, self.sizes.get(row.file)] for row in self.sides[side]] for side in SIDES]
-        text = json.dumps([self.name, rows], separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(self.name.encode())
+        for side in SIDES:
+            rows = [f"{row.file}:{self.sizes.get(row.file)}" for row in self.sides[side]]
+            digest.update("\0".join(["", side, *rows]).encode())
+        return digest.hexdigest()
 
 
 def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey:
@@ -377,22 +379,23 @@ def _listed(found: Survey, folder: str, name: str, listed: dict[str, str]) -> li
 
 def _row(found: Survey, folder: str, line: str) -> Row | str:
     """A line of a list, or what is wrong with it."""
-    file, _, identity = line.strip().rpartition(" ")
-    if not file or not identity.isdecimal():
-        return f"{line.strip()!r} is not a path and an identity; take the official list"
+    told = found.layout.pattern.fullmatch(line.strip())
+    if told is None:
+        return _unlike(found, folder, line.strip())
+    file, inside, identity, camera, listed = told.groups()
     file = f"{folder}/{file}"
     if file not in found.sizes:
         return f"{file} is missing; restore the image"
-    named = found.layout.pattern.match(file.rpartition("/")[2])
-    if named is None:
-        return _unparsed(found, file)
-    if not int(named["id"]) == int(identity) == _number(file.split("/")[-2]):
-        return f"{file} is listed as identity {identity}; name, folder and list must agree: take whole lists"
-    return Row(file, int(named["id"]), int(named["camera"]))
+    if not int(inside) == int(identity) == int(listed):
+        return f"{file} is listed as identity {listed}; name, folder and list must agree: take whole lists"
+    return Row(file, int(identity), int(camera))
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else -1
+def _unlike(found: Survey, folder: str, line: str) -> str:
+    file, _, identity = line.rpartition(" ")
+    if file.count("/") != 1 or not identity.isdecimal():
+        return f"{line!r} is not folder/name and identity; take the official list"
+    return _unparsed(found, f"{folder}/{file}")
 
 
 # Holding the sides against each other and the counts
