@@ -49,6 +49,11 @@ PAPERS = {
     paper.name: paper
     for paper in (
         Paper(
+            "sampler_study",
+            "Exploring Sampler Strategies in Unsupervised Person Re-identification Training",
+            "Cao, Tang, Dat, Russo, Priadana, Jo; 2024",
+        ),
+        Paper(
             "quadruplet_cars196",
             "Quadruplet Selection Methods for Deep Embedding Learning",
             "Karaman, Gundogdu, Koç, Alatan; ICIP 2019; arXiv:1907.09245",

@@ -136,9 +136,9 @@ class GroupedSampler(Sampler[int]):
         """The images of each class in the order in which the groups of a pass take them."""
         return shuffled(self._classes, generator)
 
-    def _places(self, groups: Groups, generator: torch.Generator) -> Tensor:
+    def _places(self, walks: Segments, groups: Groups, generator: torch.Generator) -> Tensor:
         """Where in its class's walk each image of the groups is; a walk goes round."""
-        del generator
+        del walks, generator
         return groups.offsets.repeat_interleave(groups.sizes) + ramp(groups.sizes)
 
     def _order(self, groups: Groups, generator: torch.Generator) -> Tensor:
@@ -151,7 +151,7 @@ class GroupedSampler(Sampler[int]):
         order = self._order(groups, generator)
         groups = Groups(*(part[order] for part in groups))
         owner = groups.segments.repeat_interleave(groups.sizes)
-        return walks, groups, walks.at(owner, self._places(groups, generator))
+        return walks, groups, walks.at(owner, self._places(walks, groups, generator))
 
     def _pass(self, generator: torch.Generator) -> list[Tensor]:
         """One pass, cut into batches."""
@@ -184,9 +184,10 @@ class GroupedSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(int(state[0]))
         batches = self._pass(generator)
         if not batches:
+            images, classes = int(self._groups().sizes.sum()), count_classes(len(self._classes.counts))
             raise PapersError(
-                f"a pass has less than one batch of {self.batch_size}: {len(self._classes.counts)} classes, "
-                f"{int(self._groups().sizes.sum())} images; take smaller batches or drop_last=False"
+                f"a pass has less than one batch of {self.batch_size}: {images} images of {classes}; "
+                "take smaller batches or drop_last=False"
             )
         if self.iterations is None:
             return batches
@@ -244,6 +245,11 @@ def label_tensor(labels: Labels) -> Tensor:
     if len(found) and int(found.min()) < -1:
         raise PapersError(f"a label is {int(found.min())}; labels count from 0, and −1 is an outlier")
     return found
+
+
+def count_classes(number: int) -> str:
+    """ "1 class", "2 classes"."""
+    return f"{number} {'class' if number == 1 else 'classes'}"
 
 
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -40,11 +40,22 @@ def segments(labels: Tensor) -> Segments:
     return Segments(inliers[order], counts.cumsum(0) - counts, counts)
 
 
-def repeated(parts: Segments, times: Tensor) -> Segments:
-    """Each class's list `times[c]` times over: its images stand side by side with their copies."""
-    images = parts.images.repeat_interleave(times.repeat_interleave(parts.counts))
-    counts = parts.counts * times
-    return Segments(images, counts.cumsum(0) - counts, counts)
+def with_copies(parts: Segments, k: int, generator: torch.Generator) -> Segments:
+    """Each class smaller than k as k draws without replacement from k copies of its list (CAP's rule)."""
+    small = parts.counts < k
+    counts = parts.counts[small, None]
+    drawn = torch.empty(len(counts), k, dtype=torch.long)
+    for j in range(k):  # Floyd's way to draw k of n·k: one more from a range that grows by one
+        top = counts * k - k + j
+        pick = (torch.rand(len(counts), 1, dtype=torch.float64, generator=generator) * (top + 1)).long()
+        known = (drawn[:, :j] == pick).any(1, keepdim=True)
+        drawn[:, j : j + 1] = torch.where(known, top, pick)
+    sizes = parts.counts.masked_fill(small, k)
+    images = torch.empty(int(sizes.sum()), dtype=torch.long)
+    is_small = small.repeat_interleave(sizes)
+    images[is_small] = parts.images[parts.starts[small, None] + drawn % counts].flatten()
+    images[~is_small] = parts.images[~small.repeat_interleave(parts.counts)]
+    return Segments(images, sizes.cumsum(0) - sizes, sizes)
 
 
 def ramp(sizes: Tensor) -> Tensor:
@@ -55,25 +66,23 @@ def ramp(sizes: Tensor) -> Tensor:
 
 def shuffled(parts: Segments, generator: torch.Generator) -> Segments:
     """The same classes, the images of each in random order."""
-    owner = torch.arange(len(parts.counts)).repeat_interleave(parts.counts)
-    key = torch.rand(len(owner), dtype=torch.float64, generator=generator) + owner
-    return parts._replace(images=parts.images[key.argsort()])
+    order = torch.randperm(len(parts.images), generator=generator)
+    owner = torch.arange(len(parts.counts), dtype=torch.int32).repeat_interleave(parts.counts)
+    return parts._replace(images=parts.images[order[owner[order].argsort(stable=True)]])
 
 
-def other_cameras_first(parts: Segments, cameras: Tensor) -> tuple[Segments, Tensor]:
-    """Each class as: its first image (the anchor), those of other cameras, the rest; order kept otherwise.
-
-    Returns:
-        the reordered classes, and how many images of another camera than the anchor's each has [C].
-    """
-    owner = torch.arange(len(parts.counts)).repeat_interleave(parts.counts)
+def by_other_camera(parts: Segments, cameras: Tensor) -> Tensor:
+    """Which images another camera took than the first image of their class, as parts lists them [L]."""
     seen = cameras[parts.images]
-    other = seen != seen[parts.starts][owner]
-    rank = torch.where(other, 1, 2)
+    return seen != seen[parts.starts].repeat_interleave(parts.counts)
+
+
+def other_cameras_first(parts: Segments, cameras: Tensor) -> Segments:
+    """Each class as: its first image (the anchor), those of other cameras, the rest; else in its order."""
+    owner = torch.arange(len(parts.counts), dtype=torch.int32).repeat_interleave(parts.counts)
+    rank = torch.where(by_other_camera(parts, cameras), 1, 2).int()
     rank[parts.starts] = 0
-    order = (owner * 3 + rank).argsort(stable=True)
-    others = torch.zeros(len(parts.counts), dtype=torch.long).index_add_(0, owner, other.long())
-    return parts._replace(images=parts.images[order]), others
+    return parts._replace(images=parts.images[(owner * 3 + rank).argsort(stable=True)])
 
 
 def cut(total: int, size: int) -> Tensor:
@@ -92,13 +101,6 @@ def pack(sizes: Tensor, capacity: int) -> Tensor:
     return torch.tensor([*firsts, len(after)]).diff()
 
 
-def occurrence(keys: Tensor) -> Tensor:
-    """How often the same key stood before, at each place."""
-    order = keys.argsort(stable=True)
-    counts = keys[order].unique_consecutive(return_counts=True)[1]
-    return torch.empty_like(keys).scatter_(0, order, ramp(counts))
-
-
 def fill(
     parts: Segments, groups: Groups, images: Tensor, batch: Tensor, room: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -115,6 +117,8 @@ def fill(
     Returns:
         images and the batch of each: `room[b]` of them for batch b.
     """
+    if not room.any():
+        return images[:0], batch[:0]
     classes, width = len(parts.counts), int(parts.images.max()) + 1
     # A pair is a class in a batch. It offers what it holds and `room` more, walking round its class ...
     pairs, pair = (batch * classes + groups.segments).unique(return_inverse=True)
@@ -124,15 +128,32 @@ def fill(
     owner = torch.arange(len(pairs)).repeat_interleave(walk)
     offered = parts.at(pairs[owner] % classes, start[owner] + ramp(walk))
     # ... less what it holds, as often as it holds it.
-    key = owner * width + offered
-    again = occurrence(key)
     own = pair.repeat_interleave(groups.sizes) * width + images
-    left = ~torch.isin(key * len(key) + again, own * len(key) + occurrence(own))
-    offered, again, owner = offered[left], again[left], owner[left]
+    left, again = surplus(own, owner * width + offered)
+    offered, owner = offered[left], owner[left]
     # New images before repeats, one from each class before a second from any.
+    to, turn = pairs[owner] // classes, ramp(owner.unique_consecutive(return_counts=True)[1])
+    key = (to * (int(again.max()) + 1) + again) * (int(turn.max()) + 1) + turn
     order = torch.randperm(len(owner), generator=generator)
-    for by in (occurrence(owner), again, pairs[owner] // classes):
-        order = order[by[order].argsort(stable=True)]
-    to = (pairs[owner] // classes)[order]
-    kept = occurrence(to) < room[to]
+    order = order[key[order].argsort(stable=True)]
+    to = to[order]
+    kept = ramp(to.unique_consecutive(return_counts=True)[1]) < room[to]
     return offered[order][kept], to[kept]
+
+
+def surplus(held: Tensor, offered: Tensor) -> tuple[Tensor, Tensor]:
+    """What is left of `offered` when each item of `held` takes an equal one away, the first ones first.
+
+    Returns:
+        positions in `offered` of what is left, and how many equal ones were offered before each.
+    """
+    order = torch.cat([held, offered]).argsort(stable=True)  # of equal items the held stand first
+    items = torch.cat([held, offered])[order]
+    counts = items.unique_consecutive(return_counts=True)[1]
+    run = torch.arange(len(counts)).repeat_interleave(counts)
+    is_offered = order >= len(held)
+    gone = torch.zeros_like(counts).index_add_(0, run, (~is_offered).long())[run]
+    before = ramp(counts) - gone
+    left = (is_offered & (before >= gone)).nonzero().flatten()
+    positions, in_order = (order[left] - len(held)).sort()
+    return positions, before[left][in_order]

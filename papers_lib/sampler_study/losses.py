@@ -65,7 +65,7 @@ def camera_aware_loss(
             f"{len(memory)} proxies, but {tuple(proxy_clusters.shape)} clusters and "
             f"{tuple(proxy_cameras.shape)} cameras; give one of each per proxy"
         )
-    logits = similarities(features, memory) / tau
+    logits = similarities(features / tau, memory)
     cameras = proxy_cameras[targets]
     total = logits.new_zeros(len(logits))
     if intra_loss:

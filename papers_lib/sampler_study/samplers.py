@@ -22,8 +22,22 @@ import torch
 from torch import Tensor
 
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study.grouped_sampler import GroupedSampler, Labels, Options, label_tensor, one_of
-from papers_lib.sampler_study.grouping import Groups, Segments, other_cameras_first, ramp, repeated, shuffled
+from papers_lib.sampler_study.grouped_sampler import (
+    GroupedSampler,
+    Labels,
+    Options,
+    count_classes,
+    label_tensor,
+    one_of,
+)
+from papers_lib.sampler_study.grouping import (
+    Groups,
+    Segments,
+    other_cameras_first,
+    ramp,
+    shuffled,
+    with_copies,
+)
 
 
 class GroupSampler(GroupedSampler):
@@ -120,7 +134,7 @@ class TripletSampler(GroupedSampler):
         found = len(self._classes.counts)
         if found < least:
             raise PapersError(
-                f"{found} {'class' if found == 1 else 'classes'}, and a batch of {self.batch_size} takes "
+                f"{count_classes(found)}, and a batch of {self.batch_size} takes "
                 f"{self.batch_size // self.k} with K = {self.k}; cluster finer, or take a larger K"
             )
 
@@ -141,9 +155,9 @@ class TripletSampler(GroupedSampler):
     def _walks(self, generator: torch.Generator) -> Segments:
         parts = self._classes
         if self.repeat == "cap":
-            parts = repeated(parts, torch.where(parts.counts < self.k, self.k, 1))
+            parts = with_copies(parts, self.k, generator)
         parts = shuffled(parts, generator)
-        return parts if self._cameras is None else other_cameras_first(parts, self._cameras)[0]
+        return parts if self._cameras is None else other_cameras_first(parts, self._cameras)
 
 
 def visits(batches: Sequence[Tensor], labels: Labels) -> dict[str, float]:

@@ -1,0 +1,29 @@
+"""How pure the clusters of each epoch were, read off the true identities when training is over."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def with_purity(history: list[dict[str, float]], labels: list[Tensor], ids: Tensor) -> list[dict[str, float]]:
+    """`history` with `purity` and `found` of each epoch's clusters (labels [N], −1 outliers; ids [N])."""
+    return [
+        epoch
+        | {"purity": purity(clusters, ids), "found": purity(ids[clusters >= 0], clusters[clusters >= 0])}
+        for epoch, clusters in zip(history, labels, strict=True)
+    ]
+
+
+def purity(clusters: Tensor, ids: Tensor) -> float:
+    """Share of the clustered images whose identity is the commonest one of their cluster."""
+    clusters, ids = clusters.long(), ids.long()
+    kept = clusters >= 0
+    if not kept.any():
+        return 0.0
+    _, rows = clusters[kept].unique(return_inverse=True)
+    names, columns = ids[kept].unique(return_inverse=True)
+    pairs, counts = (rows * len(names) + columns).unique(return_counts=True)
+    most = torch.zeros(int(rows.max()) + 1, dtype=counts.dtype)
+    most.scatter_reduce_(0, pairs // len(names), counts, "amax")
+    return round(float(most.sum()) / int(kept.sum()), 5)

@@ -1,0 +1,198 @@
+"""The paper's figure, drawn by the real samplers, and the curves that it does not show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from papers_lib.exhibits import published
+from papers_lib.exhibits.figure import Figure
+from papers_lib.exhibits.provenance import Provenance
+from papers_lib.sampler_study import readings
+from papers_lib.sampler_study.arms import ARMS, GRID_VALUES, SAMPLERS, arm_name
+from papers_lib.sampler_study.plan import NETWORKS, PAPER
+from papers_lib.sampler_study.readings import COLUMNS, Runs
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+CAMERAS = "os^D"
+# A label list that the eye can check: cluster and camera of 24 images, in clusters of unequal size.
+TOY_CLUSTERS = [0] * 7 + [1] * 5 + [2] * 4 + [3] * 3 + [4] * 3 + [5] * 2
+TOY_CAMERAS = [0, 0, 0, 1, 1, 2, 3, 0, 1, 1, 2, 2, 0, 0, 3, 3, 1, 1, 2, 0, 2, 3, 1, 1]
+SHOWN = (
+    "random",
+    "triplet_cluster_4",
+    "triplet_cluster_32",
+    "triplet_proxy_1",
+    "triplet_proxy_4",
+    "triplet_proxy_32",
+)
+
+
+def batch(name: str, k: int = 2, batch_size: int = 8, seed: int = 0) -> pd.DataFrame:
+    """The first batches that a sampler draws from the toy list, one row a drawn image.
+
+    `name` is "random" or one of `SAMPLERS`; columns: sampler, batch, place, image, cluster, camera.
+
+    Raises:
+        PapersError: no batch can be made, or an unknown sampler.
+    """
+    import torch
+
+    from papers_lib.sampler_study.batches import sampler
+    from papers_lib.sampler_study.learners import Groups
+    from papers_lib.sampler_study.options import TrainSettings
+    from papers_lib.sampler_study.pseudo_labels import proxies
+
+    clusters, cameras = torch.tensor(TOY_CLUSTERS), torch.tensor(TOY_CAMERAS)
+    groups = Groups(clusters, proxies(clusters, cameras)[0], cameras)
+    settings = TrainSettings.model_validate(
+        {"method": name, "k": k, "batch_size": batch_size, "iters_per_epoch": 3, "seed": seed}
+    )
+    drawn = [(b, place, i) for b, indices in enumerate(sampler(settings, groups, 0).batches())
+             for place, i in enumerate(indices.tolist())]  # fmt: skip
+    data = pd.DataFrame(drawn, columns=["batch", "place", "image"])
+    data.insert(0, "sampler", name)
+    return data.assign(
+        cluster=[TOY_CLUSTERS[i] for i in data["image"]], camera=[TOY_CAMERAS[i] for i in data["image"]]
+    )
+
+
+def samplers(k: int = 2, batch_size: int = 8, seed: int = 0) -> Figure:
+    """Figure 1: three batches of each sampler, K = N = 2, from one list of 24 images."""
+    names = ("random", *SAMPLERS)
+    data = pd.concat([batch(name, k, batch_size, seed) for name in names], ignore_index=True)
+    return Figure(
+        "figure_1", f"Figure 1: what each sampler puts into a batch, K = N = {k}",
+        "Four panels of three rows, a row a batch, a mark an image, its colour the cluster and its shape the "
+        "camera. Random batches mix at will; triplets come in equal groups of one cluster, or of one cluster "
+        "and camera; groups come in runs of one cluster, the last of a cluster shorter.",
+        data, _draw_samplers, size=(7.6, 3.4),
+    )  # fmt: skip
+
+
+def one_sampler(sampler: str, k: int, batch_size: int, seed: int) -> Figure:
+    """One panel of Figure 1, for a reader's own choice."""
+    data = batch(sampler, k, batch_size, seed)
+    alt = f"Three batches of the sampler {sampler} with K or N = {k}, a mark an image."
+    return Figure("figure_1_live", _title(sampler), alt, data, _draw_samplers, size=(5.0, 2.0))
+
+
+def _title(sampler: str) -> str:
+    return SAMPLERS[sampler][0] if sampler in SAMPLERS else "Random"
+
+
+def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
+    names = list(dict.fromkeys(data["sampler"]))
+    rows = 2 if len(names) > 1 else 1
+    panels = canvas.subplots(rows, -(-len(names) // rows), squeeze=False).flat
+    for axes, name in zip(panels, names, strict=True):
+        drawn = data[data["sampler"] == name]
+        for (cluster, camera), group in drawn.groupby(["cluster", "camera"]):
+            axes.scatter(
+                group["place"], -group["batch"], marker=CAMERAS[camera], color=COLOURS[cluster], s=70
+            )
+        for row in drawn.itertuples():
+            axes.annotate(str(row.image), (row.place, -row.batch), (0, -13), textcoords="offset points",
+                          ha="center", size=6, color="#555555")  # fmt: skip
+        axes.set(title=_title(str(name)), xticks=[], yticks=[0, -1, -2], yticklabels=["1", "2", "3"],
+                 ylabel="batch", ylim=(-2.6, 0.5))  # fmt: skip
+
+
+def by_setting(runs: Runs, made: Provenance) -> Figure:
+    """mAP over K and N: the paper's curves above, ours below, a point a seed."""
+    printed = published.load(PAPER).set_index(["exhibit", "row", "column"])["value"]
+    paper = [
+        {"of": "paper", "network": network, "sampler": method, "k": k, "seed": 0,
+         "mAP": float(printed[exhibit, f"{symbol}={k}", f"{column} mAP"])}
+        for network, column in COLUMNS.items()
+        for method, (_, symbol, exhibit) in SAMPLERS.items()
+        for k in GRID_VALUES
+    ]  # fmt: skip
+    data = pd.DataFrame(paper + [{"of": "ours", **row} for row in readings.by_setting(runs, NETWORKS)])
+    return Figure(
+        "by_setting", "mAP by K and N: the paper above, ours below",
+        "Six panels, three camera networks wide, the paper's numbers above and ours below; a line a sampler "
+        "over K or N on a logarithmic axis. In the paper both triplet samplers fall to nothing at 32 and "
+        "groups do not.",
+        data, _draw_by_setting, made.badge, made.text, size=(7.8, 4.6),
+    )  # fmt: skip
+
+
+def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
+    panels = canvas.subplots(2, len(COLUMNS), sharex=True, sharey="row", squeeze=False)
+    for row, of in zip(panels, ("paper", "ours"), strict=True):
+        for axes, (network, column) in zip(row, COLUMNS.items(), strict=True):
+            shown = data[(data["of"] == of) & (data["network"] == network)]
+            for number, (method, group) in enumerate(shown.groupby("sampler", sort=False)):
+                mean = group.groupby("k")["mAP"].mean()
+                axes.plot(mean.index, mean, color=COLOURS[number], label=SAMPLERS[str(method)][0])
+                axes.scatter(group["k"], group["mAP"], color=COLOURS[number], s=8)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
+            axes.set_ylim(bottom=0)
+            if of == "paper":
+                axes.set_title(column)
+        row[0].set_ylabel(f"mAP, %, {of}")
+    for axes in panels[-1]:
+        axes.set_xlabel("K or N")
+    canvas.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+
+
+def by_epoch(runs: Runs, made: Provenance) -> Figure:
+    """mAP over the epochs: which settings learn, and which fall below their start."""
+    data = pd.DataFrame(
+        list(readings.by_epoch(runs, NETWORKS[0], SHOWN)), columns=["arm", "seed", "epoch", "mAP"]
+    )
+    return Figure(
+        "by_epoch", f"mAP by epoch, {COLUMNS[NETWORKS[0]]}",
+        "Lines of mAP over the epochs, a colour a setting, a thin line a seed and a thick one their mean; "
+        "epoch 0 is the start before any training.",
+        data, _draw_by_epoch, made.badge, made.text, size=(7.4, 3.8),
+    )  # fmt: skip
+
+
+def _draw_by_epoch(canvas: Any, data: pd.DataFrame) -> None:
+    axes = canvas.add_subplot()
+    for number, (arm, group) in enumerate(data.groupby("arm", sort=False)):
+        for _, seed in group.groupby("seed"):
+            axes.plot(seed["epoch"], seed["mAP"], color=COLOURS[number], linewidth=0.6, alpha=0.6)
+        mean = group.groupby("epoch")["mAP"].mean()
+        axes.plot(mean.index, mean, color=COLOURS[number], label=ARMS[str(arm)].label)
+    axes.set(xlabel="epoch", ylabel="mAP, %")
+    axes.set_ylim(bottom=0)
+    if len(data):
+        canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+
+
+def classes(runs: Runs, made: Provenance) -> Figure:
+    """mAP against the number of clusters in a batch: the quantity that K changes at a fixed batch."""
+    rows = [
+        {"sampler": method, "k": k, "classes": readings.mean(held), "mAP": readings.mean(found)}
+        for method in SAMPLERS
+        for k in GRID_VALUES
+        if (found := readings.percent(runs, NETWORKS[0], arm_name(method, k)))
+        and (held := readings.logged(runs, NETWORKS[0], arm_name(method, k), "distinct_classes"))
+    ]
+    data = pd.DataFrame(rows, columns=["sampler", "k", "classes", "mAP"])
+    return Figure(
+        "classes", f"mAP by clusters in a batch of 32, {COLUMNS[NETWORKS[0]]}",
+        "Points of mean mAP against the mean number of different clusters in a batch in the last epoch, a "
+        "colour a sampler, each point named by its K or N.",
+        data, _draw_classes, made.badge, made.text, size=(6.4, 3.6),
+    )  # fmt: skip
+
+
+def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:
+    axes = canvas.add_subplot()
+    for number, (method, group) in enumerate(data.groupby("sampler", sort=False)):
+        axes.plot(
+            group["classes"], group["mAP"], marker="o", color=COLOURS[number], label=SAMPLERS[str(method)][0]
+        )
+        for row in group.itertuples():
+            axes.annotate(str(row.k), (row.classes, row.mAP), (4, 4), textcoords="offset points", size=7)
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="different clusters in a batch", ylabel="mAP, %")
+    axes.set_ylim(bottom=0)
+    if len(data):
+        axes.legend()

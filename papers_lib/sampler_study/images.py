@@ -1,0 +1,115 @@
+"""Images of a run: resident on the device as uint8, augmented there, a batch at a time.
+
+Flip, pad and crop, normalise, erase: the order and the values of CAP's public code. A batch is one
+gather, however many images it has.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from papers_lib.datasets import reid
+from papers_lib.datasets.crops import load_images
+from papers_lib.sampler_study.options import TrainSettings
+
+MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
+TRIES = 10  # shapes drawn for an erased box; one that fits is all but certain among them
+
+
+class Unlabelled(NamedTuple):
+    """What training may see: pixels uint8 [N, H, W, 3] and cameras [N]. Identities are not here."""
+
+    pixels: Tensor
+    cameras: Tensor
+
+
+class Part(NamedTuple):
+    """Images of query or gallery with what evaluation needs: ids and cameras [N]."""
+
+    pixels: Tensor
+    ids: Tensor
+    cameras: Tensor
+
+
+class Loaded(NamedTuple):
+    """A data set on the device. `train_ids` [N] are for diagnosis after training, and for no loss."""
+
+    train: Unlabelled
+    train_ids: Tensor
+    query: Part
+    gallery: Part
+
+
+def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) -> Loaded:
+    """Read and decode the data set `data` (root, name).
+
+    Raises:
+        PapersError: the data set is not there, or not whole.
+    """
+    sides = _decoded(*data, settings.height, settings.width)
+    train, query, gallery = (Part(side.pixels.to(where), side.ids, side.cameras) for side in sides)
+    return Loaded(Unlabelled(train.pixels, train.cameras), train.ids, query, gallery)
+
+
+@lru_cache(maxsize=4)
+def _decoded(root: str, name: str, height: int, width: int) -> tuple[Part, Part, Part]:
+    # A withdrawn set reaches this line only after its holder has acknowledged that, in the plan.
+    found = reid.load(Path(root), name, acknowledge_withdrawn=True)
+    parts = [
+        Part(
+            load_images(side.files, height, width), torch.from_numpy(side.ids), torch.from_numpy(side.cameras)
+        )
+        for side in (found.train, found.query, found.gallery)
+    ]
+    return parts[0], parts[1], parts[2]
+
+
+def prepared(pixels: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] → float [B, 3, H, W], normalised, channels-last in memory."""
+    return _normalised(pixels).permute(0, 3, 1, 2)
+
+
+def augmented(pixels: Tensor, indices: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """Training images `pixels[indices]`, each flipped, shifted and erased by its own draw."""
+    n, (height, width) = len(indices), pixels.shape[1:3]
+    where, pad = pixels.device, settings.pad
+    shift = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator) - pad
+    mirror = torch.rand(n, 1, generator=generator) < 0.5
+    rows, columns = torch.arange(height) + shift[0], torch.arange(width) + shift[1]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+    columns = torch.where(mirror, width - 1 - columns, columns)
+    rows, columns = rows.clamp(0, height - 1).to(where), columns.clamp(0, width - 1).to(where)
+    cut = pixels[indices.to(where)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    images = _normalised(cut * inside.to(where)[..., None])  # padding is black
+    erased = _boxes(n, height, width, settings, generator).to(where)
+    # CAP fills with ImageNet's mean after normalisation, so that the box is not quite grey.
+    images[erased] = torch.tensor(MEAN, device=where)
+    return images.permute(0, 3, 1, 2)
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    mean = torch.tensor(MEAN, device=pixels.device) * 255
+    sd = torch.tensor(SD, device=pixels.device) * 255
+    return (pixels.float() - mean) / sd
+
+
+def _boxes(n: int, height: int, width: int, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """Random erasing (Zhong et al., AAAI 2020) with probability ½: bool [n, H, W], true inside the box."""
+    low, high = settings.erase_area
+    area = torch.empty(n, TRIES).uniform_(low, high, generator=generator) * height * width
+    ratio = torch.empty(n, TRIES).uniform_(*settings.erase_ratio, generator=generator)
+    h, w = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (h < height) & (w < width)
+    first = fits.float().argmax(1, keepdim=True)
+    h, w = h.gather(1, first), w.gather(1, first)
+    place = torch.rand(3, n, 1, generator=generator)
+    top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
+    y, x = torch.arange(height), torch.arange(width)
+    tall, wide = (y >= top) & (y < top + h), (x >= left) & (x < left + w)
+    erase = (place[2] < 0.5) & fits.any(1, keepdim=True)
+    return tall[:, :, None] & wide[:, None, :] & erase[:, :, None]

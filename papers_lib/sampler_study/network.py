@@ -1,0 +1,72 @@
+"""The network of Section IV-B: backbone → global average pooling → batch normalisation → L2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from papers_lib import compute
+from papers_lib.networks import backbones
+from papers_lib.sampler_study.images import prepared
+
+
+class ReidNet(nn.Module):
+    """Images [B, 3, H, W] to features [B, d] on the unit sphere.
+
+    The last stage keeps its resolution (stride 1), the normalisation's bias stays zero, and the stem
+    has no ReLU unless `stem_relu`: all as in CAP, which the paper follows.
+    """
+
+    def __init__(self, backbone: nn.Module, dimension: int, stem_relu: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        _keep_last_resolution(backbone)
+        if not stem_relu:
+            _drop_stem_relu(backbone)
+        self.bn = nn.BatchNorm1d(dimension)
+        self.bn.bias.requires_grad_(False)
+        self.precision: compute.Precision = "float32"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed normalised images."""
+        with compute.autocast(images.device, self.precision):
+            pooled = self.backbone(images)
+        return F.normalize(self.bn(pooled.float()))
+
+
+def _keep_last_resolution(backbone: Any) -> None:
+    """Stride 1 in the last stage; the weights are the same."""
+    stage: nn.Module = backbone.stages[-1] if hasattr(backbone, "stages") else backbone.layer4[0]
+    for part in stage.modules():
+        if isinstance(part, nn.Conv2d):
+            part.stride = (1, 1)
+
+
+def _drop_stem_relu(backbone: Any) -> None:
+    if hasattr(backbone, "stem"):
+        backbone.stem[2] = nn.Identity()
+    else:
+        backbone.relu = nn.Identity()  # torchvision's blocks have their own
+
+
+def training_mode(net: ReidNet, freeze_bn: str) -> None:
+    """Training mode, with the batch normalisation of the head or of all layers left frozen."""
+    net.train()
+    if freeze_bn == "all":
+        backbones.freeze_batch_norm(net)
+    elif freeze_bn == "head":
+        net.bn.eval()
+
+
+@torch.no_grad()
+def embed(net: ReidNet, pixels: Tensor, chunk: int = 256) -> Tensor:
+    """Features [N, d] of resident uint8 images [N, H, W, 3]: evaluation mode, no augmentation."""
+    modes = [(part, part.training) for part in net.modules()]
+    net.eval()
+    parts = [net(prepared(pixels[i : i + chunk])) for i in range(0, len(pixels), chunk)]
+    for part, mode in modes:
+        part.training = mode
+    return torch.cat(parts) if parts else torch.empty(0, net.bn.num_features)

@@ -1,0 +1,82 @@
+"""Training with identity labels: the warm-up that stands for ImageNet, and the upper bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from papers_lib.sampler_study.images import augmented
+from papers_lib.sampler_study.network import ReidNet, training_mode
+from papers_lib.sampler_study.options import TrainSettings
+
+SMOOTHING = 0.1
+SCALE = 1 / 16  # temperature of the cosine classifier
+
+
+class Loop:
+    """Label-smoothed cross-entropy over the identities, on features of the unit sphere."""
+
+    def __init__(self, settings: TrainSettings, net: ReidNet, pixels: Tensor, ids: Tensor) -> None:
+        self.settings, self.net, self.pixels = settings, net, pixels
+        self.targets = ids.unique(return_inverse=True)[1].to(pixels.device)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        classes = int(self.targets.max()) + 1
+        self.classifier = nn.Linear(net.bn.num_features, classes, bias=False).to(pixels.device)
+        trained = [p for p in net.parameters() if p.requires_grad] + list(self.classifier.parameters())
+        self.optimiser = torch.optim.Adam(trained, settings.lr, weight_decay=settings.weight_decay)
+        self.steps = settings.iters_per_epoch or max(1, len(pixels) // settings.batch_size)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, settings.lr, total_steps=max(1, settings.epochs * self.steps) + 1
+        )
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+
+    def run_epoch(self) -> None:
+        """`iters_per_epoch` batches, drawn from shuffled passes."""
+        training_mode(self.net, self.settings.freeze_bn)
+        wanted, n = self.steps * self.settings.batch_size, len(self.pixels)
+        passes = [torch.randperm(n, generator=self.generator) for _ in range(-(-wanted // n))]
+        batches = torch.cat(passes)[:wanted].split(self.settings.batch_size)
+        loss = float(torch.stack([self._step(indices) for indices in batches]).mean())
+        if not loss < float("inf"):  # NaN too
+            raise FloatingPointError(f"the loss is {loss} in epoch {self.epoch + 1}; lower lr")
+        self.history.append({"loss": round(loss, 5)})
+        self.epoch += 1
+
+    def _step(self, indices: Tensor) -> Tensor:
+        features = self.net(augmented(self.pixels, indices, self.settings, self.generator))
+        scores = F.linear(features, F.normalize(self.classifier.weight)) / SCALE
+        targets = self.targets[indices.to(scores.device)]
+        loss = F.cross_entropy(scores, targets, label_smoothing=SMOOTHING)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a killed run needs to go on."""
+        return {
+            "epoch": self.epoch,
+            "history": self.history,
+            "net": self.net.state_dict(),
+            "classifier": self.classifier.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
+        if state is None:
+            return
+        if state.keys() != self.state().keys():
+            print("warning: the checkpoint is not of this loop; the run starts afresh")
+            return
+        for name in ("net", "classifier", "optimiser", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        self.epoch, self.history = state["epoch"], state["history"]
