@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +20,7 @@ from typing import NoReturn
 from data_prep.sets import DataSet, Report, arriving, as_json, occupied
 from papers_lib.errors import PapersError
 
-MODULES = ("data_prep.cars196",)  # each has its DATASETS
+MODULES = ("data_prep.cars196", "data_prep.reid")  # each has its DATASETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         for place, text in places.items():
             command.add_argument(place.lower(), metavar=place, type=Path, help=text)
         command.set_defaults(run=run)
+    for name in ("check", "import"):
+        commands.choices[name].add_argument(
+            "--acknowledge-withdrawn", action="store_true", help="read a copy of a withdrawn data set"
+        )
     _import_options(commands.choices["import"])
     _make_options(commands.choices["make"])
     return parser
@@ -90,7 +95,7 @@ def _make_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", default="smoke", help="smoke (default) or small")
     command.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
     command.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("SETTING", "VALUE"), help="-p models 60"
+        "-p", nargs=2, action="append", default=[], metavar=("SETTING", "VALUE"), help="-p cameras 6"
     )
 
 
@@ -98,11 +103,14 @@ def _datasets() -> dict[str, DataSet]:
     return {data.name: data for module in MODULES for data in import_module(module).DATASETS}
 
 
-def _dataset(name: str) -> DataSet:
-    known = _datasets()
+def _dataset(options: argparse.Namespace) -> DataSet:
+    known, name = _datasets(), options.name.replace("-", "_")
     if name not in known:
-        raise PapersError(f"unknown data set {name!r}; known: {', '.join(known)}")
-    return known[name]
+        raise PapersError(f"unknown data set {options.name!r}; known: {', '.join(known)}")
+    data = known[name]
+    if getattr(options, "acknowledge_withdrawn", False):
+        return replace(data, check=data.acknowledged or data.check)
+    return data
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -111,13 +119,13 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([{"name": d.name, "summary": d.summary, "card": str(d.card)} for d in known]))
     else:
-        print("\n".join(f"{d.name:<14} {d.summary}" for d in known))
+        print("\n".join(f"{d.name:<18} {d.summary}" for d in known))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
     """Say all that is wrong with a data set, a line each."""
-    data = _dataset(options.name)
+    data = _dataset(options)
     return _tell(options, data, options.root, data.check(options.root))
 
 
@@ -125,13 +133,13 @@ def _import(options: argparse.Namespace) -> int:
     """Unpack an archive, or copy or link a folder, and check it."""
     from data_prep.arrivals import bring
 
-    data = _dataset(options.name)
+    data = _dataset(options)
     return _tell(options, data, *bring(data, options.source, options.root, options.link))
 
 
 def _make(options: argparse.Namespace) -> int:
-    """Render a stand-in."""
-    data = _dataset(options.name)
+    """Render a stand-in, or make one of your own images."""
+    data = _dataset(options)
     target = data.folder(options.root)
     if data.make is None or data.made is None:
         raise PapersError(f"no stand-in of {data.name} is made; import it, or make cars196")

@@ -30,12 +30,14 @@ class DataSet:
 
     `make(folder, size, options)` renders a stand-in into an empty folder, and `made(folder, size,
     options)` says whether the folder holds just that one; None where there is no stand-in.
+    `acknowledged` is the check of a withdrawn data set for whoever asks for it all the same.
     """
 
     name: str
     check: Callable[[Path], Report]
     make: Callable[[Path, str, dict[str, str]], None] | None = None
     made: Callable[[Path, str, dict[str, str]], bool] | None = None
+    acknowledged: Callable[[Path], Report] | None = None
 
     @property
     def card(self) -> Path:

@@ -30,8 +30,8 @@ from papers_lib.errors import PapersError
 STANDIN = "STANDIN.json"
 SIDES = ("train", "query", "gallery")
 WITHDRAWN = (
-    "dukemtmc was withdrawn by its authors in 2019: the people in it were recorded and published outside of "
-    "the approved protocol; no new result should be produced with it"
+    "dukemtmc was withdrawn by its authors in 2019, as people were recorded and published outside of the "
+    "approved protocol: no new result should be produced with it"
 )
 """The notice that whoever reads a real copy of DukeMTMC-reID gets to see."""
 
@@ -167,8 +167,8 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     if name == "dukemtmc" and not found.stand_in:
         if not acknowledge_withdrawn:
             raise PapersError(
-                f"{WITHDRAWN}, so that a copy is read only with acknowledge_withdrawn=True "
-                "(command line: --acknowledge-withdrawn)"
+                "a real copy of dukemtmc is read only with acknowledge_withdrawn=True (command line: "
+                f"--acknowledge-withdrawn); {WITHDRAWN}"
             )
         found.notes.append(WITHDRAWN)
     (_lists if found.layout.kind == "msmt" else _folders)(found)
