@@ -45,7 +45,7 @@ def _grid() -> list[Arm]:
 RIVALS = (
     Arm("start", "The start alone (no training)", {"method": "none"}, "rivals"),
     Arm("cap", "CAP", {"tau": 0.07, "iters_per_epoch": 0, "repeat": "cap"}, "rivals"),
-    Arm("spcl", "SpCL", {"method": "spcl", "tau": 0.05, "prefer_other_cameras": True}, "rivals"),
+    Arm("spcl", "SpCL", {"method": "spcl", "tau": 0.05}, "rivals"),
     Arm("mmcl", "MMCL without CamStyle images", {"method": "mmcl"}, "rivals"),
     Arm("supervised", "Identity labels (upper bound)", {"method": "supervised"}, "rivals"),
     Arm("untrained", "Random weights (no training)", {"method": "none", "start": "scratch"}, "rivals"),
@@ -87,7 +87,8 @@ def _frozen() -> list[Arm]:
     for name in ("triplet_cluster_32", "triplet_proxy_32"):
         label, changes = grid[name].label, grid[name].changes
         frozen += [
-            Arm(f"{name}_head", f"{label}, head BN frozen", changes | {"freeze_bn": "head"}, "batch_norm", name),
+            Arm(f"{name}_head", f"{label}, head BN frozen", changes | {"freeze_bn": "head"},
+                "batch_norm", name),
             Arm(f"{name}_eval", f"{label}, memory from eval mode", changes | {"memory_write": "eval"},
                 "batch_norm", name),
         ]  # fmt: skip
@@ -103,8 +104,10 @@ def _loss() -> list[Arm]:
         ("eq1_4", "Eq. 1 alone, proxy labels, K = 4", proxy | eq1, four),
         ("eq1_8", "Eq. 1 alone, proxy labels, K = 8", proxy | eq1 | {"k": 8}, "triplet_proxy_8"),
         ("all_negatives", "All negatives, proxy labels, K = 4", proxy | {"num_hard_negatives": 0}, four),
-        ("drawn_memory", "Memory of drawn images, proxy labels, K = 4", proxy | {"memory_rebuild": "drawn"}, four),
-        ("repeat_cap", "CAP's repeats, proxy labels, K = 8", proxy | {"k": 8, "repeat": "cap"}, "triplet_proxy_8"),
+        ("drawn_memory", "Memory of drawn images, proxy labels, K = 4",
+         proxy | {"memory_rebuild": "drawn"}, four),
+        ("repeat_cap", "CAP's repeats, proxy labels, K = 8",
+         proxy | {"k": 8, "repeat": "cap"}, "triplet_proxy_8"),
         ("tau_07", "tau = 0.07, proxy labels, K = 4", proxy | {"tau": 0.07}, four),
         ("one_pass", "inliers / 32 iterations, proxy labels, K = 4", proxy | {"iters_per_epoch": 0}, four),
         ("group_proxy_8", "Group of a proxy, N = 8", {"method": "group_proxy", "k": 8}, group),

@@ -6,16 +6,16 @@ from typing import Any
 
 from torch import Tensor
 
+from papers_lib.sampler_study.grouped_sampler import GroupedSampler
 from papers_lib.sampler_study.learners import Groups
 from papers_lib.sampler_study.options import TrainSettings
+from papers_lib.sampler_study.reference_samplers import reference
 from papers_lib.sampler_study.samplers import GroupSampler, RandomSampler, TripletSampler
 
 STREAMS = ("random", "triplet_cluster", "triplet_proxy", "group_cluster", "group_proxy", "spcl", "mmcl")
 
 
-def sampler(
-    settings: TrainSettings, groups: Groups, epoch: int
-) -> RandomSampler | TripletSampler | GroupSampler:
+def sampler(settings: TrainSettings, groups: Groups, epoch: int) -> GroupedSampler:
     """The sampler of one epoch; its seed differs by method, so that equal rules draw independently.
 
     Raises:
@@ -25,8 +25,10 @@ def sampler(
     by_proxy = s.method in ("triplet_proxy", "group_proxy")
     labels = (groups.proxies if by_proxy else groups.clusters).cpu()
     common = _common(s, labels)
-    made: RandomSampler | TripletSampler | GroupSampler
-    if s.method == "spcl" or s.method.startswith("triplet"):
+    made: GroupedSampler
+    if s.method == "spcl":
+        made = reference("spcl", labels, groups.cameras.cpu(), size=s.k, **common)
+    elif s.method.startswith("triplet"):
         cameras = groups.cameras.cpu() if s.prefer_other_cameras else None
         made = TripletSampler(
             labels, s.k, s.p or None, partial_group=s.partial_group, repeat=s.repeat, cameras=cameras,

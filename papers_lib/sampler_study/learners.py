@@ -33,6 +33,7 @@ class Groups:
             "largest_cluster": float(inliers.bincount().max()) if len(inliers) else 0.0,
             "clusters": float(self.clusters.max() + 1),
             "proxies": float(self.proxies.max() + 1),
+            "images_per_proxy": round(len(inliers) / max(1.0, float(self.proxies.max() + 1)), 3),
             "outliers": round(float((self.clusters < 0).float().mean()), 5),
         }
 
@@ -40,11 +41,20 @@ class Groups:
 class Learner(Protocol):
     """What the loop asks of a method."""
 
-    def begin(self, epoch: int, features: Tensor, cameras: Tensor) -> Groups: ...
-    def loss(self, features: Tensor, indices: Tensor) -> Tensor: ...
-    def write(self, features: Tensor, indices: Tensor) -> None: ...
-    def state(self) -> dict[str, Any]: ...
-    def resume(self, state: dict[str, Any], where: torch.device) -> None: ...
+    def begin(self, epoch: int, features: Tensor, cameras: Tensor) -> Groups:
+        """Group the images by their features [N, d] and cameras [N], and make the memory ready."""
+
+    def loss(self, features: Tensor, indices: Tensor) -> Tensor:
+        """The loss of a batch: features [B, d] of the images `indices` [B]."""
+
+    def write(self, features: Tensor, indices: Tensor) -> None:
+        """Write the batch's features into the memory."""
+
+    def state(self) -> dict[str, Any]:
+        """What outlives an epoch."""
+
+    def resume(self, state: dict[str, Any], where: torch.device) -> None:
+        """Take up `state`."""
 
 
 def learner(settings: TrainSettings) -> Learner:

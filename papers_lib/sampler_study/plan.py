@@ -68,7 +68,7 @@ SIZES: dict[Profile, Size] = {
     ),
     "medium": Size(
         (0, 1, 2),
-        {"start": "imagenet", "precision": "bfloat16", "iters_per_epoch": 200, "epochs": 25, "warm_up_epochs": 5,
+        {"precision": "bfloat16", "iters_per_epoch": 200, "epochs": 25, "warm_up_epochs": 5,
          "milestones": (15, 20), "inter_start_epoch": 3, "evaluate_every": 5},
         {},
     ),

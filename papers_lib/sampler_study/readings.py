@@ -137,7 +137,7 @@ def starts(runs: Runs) -> str:
         s = warm[0].settings
         return (
             f"a supervised warm-up on other rendered people seen by other cameras ({s['epochs']} × "
-            f"{s['iters_per_epoch']} batches of {s['batch_size']}), one a seed, which stands for ImageNet weights"
+            f"{s['iters_per_epoch']} batches of {s['batch_size']}), one a seed, in place of ImageNet weights"
         )
     names = {"imagenet": "torchvision's ImageNet weights", "file": "weights from a file"}
     return names.get(str(runs[0][0].settings["start"]), "random weights")

@@ -110,7 +110,7 @@ def table_1(runs: Runs) -> Table:
         "table_1", "Table I: samplers and earlier work, %", ("data set", "metric", "method"), lines,
         made.badge, made.text,
         notes=(
-            "Best setting of each sampler by mean mAP on the test set, as in the paper: an optimistic choice.",
+            "Best setting of each sampler by mean mAP on the test set, as in the paper: optimistic.",
             "GCL is quoted only; our MMCL has no CamStyle images, which the published number needs.",
             f"Start of our runs: {readings.starts(runs)}.",
         ), decimals=1,
@@ -146,8 +146,8 @@ def table_by_setting(runs: Runs, number: int, method: str) -> Table:
         for k in GRID_VALUES
     ]
     return comparison(
-        f"table_{number}", f"{exhibit}: {label.lower()}, by {symbol}, %", ("data set", "metric", symbol), lines,
-        made.badge, made.text, decimals=1,
+        f"table_{number}", f"{exhibit}: {label.lower()}, by {symbol}, %", ("data set", "metric", symbol),
+        lines, made.badge, made.text, decimals=1,
     )  # fmt: skip
 
 

@@ -185,8 +185,8 @@ def evaluate(net: ReidNet, images: Loaded, settings: TrainSettings) -> dict[str,
     """CMC at 1, 5, 10 and mAP of the query against the gallery, as fractions."""
     query, gallery = images.query, images.gallery
     found = retrieval.cmc_map(
-        embed(net, query.pixels), embed(net, gallery.pixels), query.ids, gallery.ids, query.cameras, gallery.cameras,
-        ap=settings.ap_rule, no_match=settings.no_match,
+        embed(net, query.pixels), embed(net, gallery.pixels), query.ids, gallery.ids,
+        query.cameras, gallery.cameras, ap=settings.ap_rule, no_match=settings.no_match,
     )  # fmt: skip
     return {name: round(float(found[name]), 6) for name in ("mAP", "R1", "R5", "R10")}
 
