@@ -80,12 +80,11 @@ class GroupedSampler(Sampler[int]):
         one_of("partial_group", partial_group, ("straddle", "carry", "pad"))
         one_of("outliers", outliers, ("drop", "own_class"))
         one_of("on_exhausted", on_exhausted, ("reshuffle", "stop"))
-        for name, value, least in (
-            ("the images of a group", group, 1), ("batch_size", batch_size, 1), ("seed", seed, 0),
-            ("iterations", 1 if iterations is None else iterations, 1), ("replicas", replicas, 1),
-        ):  # fmt: skip
-            if value < least:
-                raise PapersError(f"{name} is {value}; it must be {least} or more")
+        at_least("the images of a group", group, 1)
+        at_least("batch_size", batch_size, 1)
+        at_least("seed", seed, 0)
+        at_least("iterations", 1 if iterations is None else iterations, 1)
+        at_least("replicas", replicas, 1)
         if not 0 <= rank < replicas:
             raise PapersError(f"rank {rank} of {replicas} replicas; ranks count from 0 to {replicas - 1}")
         if partial_group != "straddle" and group > batch_size:
@@ -107,6 +106,7 @@ class GroupedSampler(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the batches of this epoch from now on."""
+        at_least("the epoch", epoch, 0)
         self.epoch = epoch
 
     def batches(self) -> list[Tensor]:
@@ -256,6 +256,12 @@ def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     """Refuse a value that an option does not have."""
     if value not in known:
         raise PapersError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    """Refuse a number that is too small."""
+    if value < least:
+        raise PapersError(f"{name} is {value}; it must be {least} or more")
 
 
 def _with_outliers(labels: Tensor, outliers: str) -> Tensor:

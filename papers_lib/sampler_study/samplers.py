@@ -26,6 +26,7 @@ from papers_lib.sampler_study.grouped_sampler import (
     GroupedSampler,
     Labels,
     Options,
+    at_least,
     count_classes,
     label_tensor,
     one_of,
@@ -120,9 +121,9 @@ class TripletSampler(GroupedSampler):
             batch_size = 32 if p is None else p * k
         if p is not None and p * k != batch_size:
             raise PapersError(f"P·K = {p}·{k} is not the batch size {batch_size}; leave out p or batch_size")
-        if groups_per_class < 1 or (prefer_other_cameras and groups_per_class > 1):
-            most = "; prefer_other_cameras takes 1" if prefer_other_cameras else ""
-            raise PapersError(f"groups_per_class is {groups_per_class}; it must be 1 or more{most}")
+        at_least("groups_per_class", groups_per_class, 1)
+        if prefer_other_cameras and groups_per_class > 1:
+            raise PapersError(f"groups_per_class is {groups_per_class}; prefer_other_cameras takes 1")
         super().__init__(labels, k, batch_size, **options)
         self.k, self.repeat, self.groups_per_class = k, repeat, groups_per_class
         if self.partial_group == "carry":

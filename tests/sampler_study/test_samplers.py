@@ -498,6 +498,8 @@ def test_visits_equals_a_plain_loop() -> None:
         (lambda: GroupSampler(LABELS, 64, partial_group="carry"), "a whole group of 64 does not fit"),
         (lambda: GroupSampler(LABELS, 0), "the images of a group is 0"),
         (lambda: RandomSampler(LABELS, iterations=0), "iterations is 0"),
+        (lambda: RandomSampler(LABELS).set_epoch(-1), "the epoch is -1"),
+        (lambda: TripletSampler(LABELS, 4, groups_per_class=0), "groups_per_class is 0"),
         (lambda: RandomSampler(LABELS, partial_group="cut"), "partial_group is 'cut'"),
         (lambda: RandomSampler(torch.rand(9)), "must be one integer an image"),
         (lambda: RandomSampler(LABELS[None]), "must be one integer an image"),
