@@ -466,11 +466,10 @@ def _leftovers(found: Survey) -> None:
     """Note what is ignored: what an archive made on a Mac leaves behind, and files that are no image."""
     outer = (found.base.parent,) if found.base.name == found.layout.official else ()
     macs = [str(b / "__MACOSX") for b in (found.base, *outer) if (b / "__MACOSX").exists()]
-    for path in found.ignored:
-        if path.rpartition("/")[2].startswith(("._", "__MACOSX")):
-            macs.append(str(found.base / path))
-    rest = sorted(str(found.base / path) for path in found.ignored)
-    rest = [path for path in rest if path not in macs]
-    for what, paths in (("leftovers of a Mac's archive", sorted(macs)), ("entries that are no image", rest)):
+    rest: list[str] = []
+    for path in sorted(found.ignored):
+        mac = path.rpartition("/")[2].startswith(("._", "__MACOSX"))
+        (macs if mac else rest).append(f"{found.base}/{path}")
+    for what, paths in (("leftovers of a Mac's archive", macs), ("entries that are no image", rest)):
         if paths:
             found.notes.append(f"{len(paths)} {what} are ignored and can be removed, as {paths[0]}")
