@@ -150,7 +150,7 @@ def spcl_loss(
             f"classes {tuple(classes.shape)} of {len(memory)} images have gaps or negative numbers or do "
             "not fit; take those of own_classes"
         )
-    to_images = similarities(features, memory) / tau
+    to_images = similarities(features, memory, tau)
     sums = to_images.new_zeros(len(features), len(counts)).index_add(1, classes, to_images)
     return F.cross_entropy(sums / counts, classes[indices])
 

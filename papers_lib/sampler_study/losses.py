@@ -65,16 +65,14 @@ def camera_aware_loss(
             f"{len(memory)} proxies, but {tuple(proxy_clusters.shape)} clusters and "
             f"{tuple(proxy_cameras.shape)} cameras; give one of each per proxy"
         )
-    logits = similarities(features / tau, memory)
+    logits = similarities(features, memory, tau)
     cameras = proxy_cameras[targets]
     total = logits.new_zeros(len(logits))
     if intra_loss:
-        same_camera = cameras[:, None] == proxy_cameras
-        own = logits.gather(1, targets[:, None]).squeeze(1)
-        total = total + _logsumexp(logits, same_camera) - own
+        total = total + _cross_entropy(logits, cameras[:, None] == proxy_cameras, targets)
     if inter_weight:
         positive = proxy_clusters[targets][:, None] == proxy_clusters
-        total = total + inter_weight * _inter(logits, positive, num_hard_negatives)
+        total = total + inter_weight * _inter(logits, positive, targets, num_hard_negatives)
     return _weigh(total, cameras, loss_weighting)
 
 
@@ -132,27 +130,28 @@ def update_memory(memory: Tensor, features: Tensor, targets: Tensor, momentum: f
         memory[y] = F.normalize(momentum * memory[y] + (1 - momentum) * features[rows])
 
 
-def similarities(features: Tensor, memory: Tensor) -> Tensor:
-    """M f for each sample, [B, P], in the memory's precision, also under autocast; M is a constant."""
+def similarities(features: Tensor, memory: Tensor, tau: float = 1.0) -> Tensor:
+    """M f / τ for each sample, [B, P], in the memory's precision, also under autocast; M is a constant."""
     with torch.autocast(features.device.type, enabled=False):
-        return features.to(memory.dtype) @ memory.detach().T
+        return features.to(memory.dtype) / tau @ memory.detach().T
 
 
-def _inter(logits: Tensor, positive: Tensor, num_hard_negatives: int | None) -> Tensor:
-    """logsumexp over P₊ ∪ P₋ minus the mean over P₊, per sample."""
+def _inter(logits: Tensor, positive: Tensor, targets: Tensor, num_hard_negatives: int | None) -> Tensor:
+    """The mean over P₊ of the cross-entropies within P₊ ∪ P₋, per sample."""
     counted = torch.ones_like(positive)
     if num_hard_negatives is not None:
         others = logits.detach().masked_fill(positive, -torch.inf)
         hardest = others.topk(min(num_hard_negatives, others.shape[1])).indices
         # Where negatives run out, topk goes on with positives; a union counts them once.
         counted = positive.scatter(1, hardest, True)
+    own = logits.gather(1, targets[:, None]).squeeze(1)
     mean = (logits * positive).sum(1) / positive.sum(1)
-    return _logsumexp(logits, counted) - mean
+    return _cross_entropy(logits, counted, targets) + own - mean
 
 
-def _logsumexp(logits: Tensor, counted: Tensor) -> Tensor:
-    """log Σ exp over the proxies that count, per sample."""
-    return logits.masked_fill(~counted, -torch.inf).logsumexp(1)
+def _cross_entropy(logits: Tensor, counted: Tensor, targets: Tensor) -> Tensor:
+    """− log softmax over the proxies that count, at the sample's own, per sample."""
+    return F.cross_entropy(logits.masked_fill(~counted, -torch.inf), targets, reduction="none")
 
 
 def _weigh(losses: Tensor, cameras: Tensor, loss_weighting: LossWeighting) -> Tensor:
