@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 Colour = tuple[int, int, int]
@@ -29,9 +30,9 @@ Joint = tuple[float, float, float]
 SUPERSAMPLE = 3  # drawn three times as large: Pillow's polygons have no smooth edges
 PANORAMA = 5  # widths of a picture in a camera's street
 
-PATTERNS = ("plain", "plain", "bands", "stripes", "checks", "logo", "print", "block", "open")
+PATTERNS = ("plain", "bands", "stripes", "checks", "logo", "block", "panel")
 LOWERS = ("trousers", "trousers", "trousers", "shorts", "skirt")
-BAGS = ("none", "none", "backpack", "backpack", "shoulder", "hand")
+BAGS = ("none", "none", "backpack", "shoulder", "hand")
 HAIRS = ("short", "short", "long", "bald", "cap")
 SKINS = ((244, 208, 177), (229, 184, 143), (198, 146, 105), (150, 101, 67), (96, 63, 44))
 HAIR_COLOURS = ((24, 20, 18), (48, 34, 26), (92, 62, 38), (170, 130, 80), (150, 146, 142))
@@ -102,9 +103,9 @@ def person(rng: np.random.Generator) -> Person:
 
 
 def _cloth(rng: np.random.Generator) -> Colour:
-    """Half of all clothes are black, grey or white, most others muted."""
-    value = rng.beta(1.1, 1.2) * 0.88 + 0.07
-    saturation = rng.uniform(0.25, 0.9) if rng.uniform() < 0.6 else rng.uniform(0.0, 0.1)
+    """A quarter of all clothes are black, grey or white."""
+    value = rng.uniform(0.08, 0.92)
+    saturation = rng.uniform(0.45, 1.0) if rng.uniform() < 0.75 else rng.uniform(0.0, 0.08)
     turn = 2 * math.pi * (rng.uniform() + np.array([0.0, 1 / 3, 2 / 3]))
     r, g, b = (255 * value * (1 - saturation * (0.5 - 0.5 * np.cos(turn)))).astype(int).tolist()
     return r, g, b
@@ -133,25 +134,46 @@ class Passage:
     stride: float
 
 
-class Camera:
-    """One camera of a network, for pictures of `height` pixels; all of it comes from `rng`."""
+TRAITS = (
+    "gamma", "haze", "blur", "noise", "scale", "tilt", "lean", "facing", "occ", "wall", "ground", "horizon",
+)  # fmt: skip
+LEAKS = 9  # from channel to channel
+GAINS = 3
 
-    def __init__(self, height: int, look: Look, rng: np.random.Generator) -> None:
-        self.height, self.look = height, look
-        self.cast = np.exp(look.gap * rng.normal(0, 0.35, 3))
-        self.gain = math.exp(look.gap * rng.normal(0, 0.5))
-        self.gamma = math.exp(look.gap * rng.normal(0, 0.5))
-        self.colour = math.exp(look.gap * rng.normal(0, 0.8))  # saturation
-        self.haze = look.gap * rng.uniform(0, 0.25)
-        self.blur = look.gap * rng.uniform(0, 1.8) * height / 64
-        self.noise = 0.01 + 0.06 * look.gap * rng.uniform()
-        self.scale = 1 + look.gap * rng.uniform(-0.2, 0.1)
-        self.tilt = look.gap * rng.uniform(0, 0.7)
-        self.lean = look.gap * rng.uniform(-0.2, 0.2)
-        self.facing = rng.uniform(-math.pi, math.pi)
-        self.spread = 1.1 - 0.5 * min(1.0, look.gap)
-        self.occ = look.occ * rng.uniform(0.3, 1.7)
-        self.street = _street(height * SUPERSAMPLE, look.clutter, rng)
+
+def network(height: int, look: Look, count: int, rng: np.random.Generator) -> list[Camera]:
+    """Draw `count` cameras for pictures of `height` pixels.
+
+    Each trait is drawn from `count` equal parts of its range, one part a camera, so that networks of
+    one `gap` are about equally hard, whatever the seed.
+    """
+    traits = len(TRAITS) + LEAKS + GAINS
+    parts = rng.permuted(np.tile(np.arange(count), (traits, 1)), axis=1)
+    values = 2 * (parts + rng.uniform(size=parts.shape)) / count - 1
+    return [Camera(height, look, column, np.random.default_rng(rng.integers(2**63))) for column in values.T]
+
+
+class Camera:
+    """One camera; `traits` are 24 numbers in -1 .. 1, `rng` draws the street behind the people."""
+
+    def __init__(
+        self, height: int, look: Look, traits: NDArray[np.float64], rng: np.random.Generator
+    ) -> None:
+        gap, self.height, self.look = look.gap, height, look
+        t = dict(zip(TRAITS, traits.tolist(), strict=False))
+        leaks, gains = traits[len(TRAITS) : -GAINS].reshape(3, 3), traits[-GAINS:]
+        self.colours = _colours(gap, leaks, gains)
+        self.gamma = math.exp(1.2 * gap * t["gamma"])
+        self.haze = gap * 0.2 * (1 + t["haze"])
+        self.blur = gap * 0.6 * (1 + t["blur"]) * height / 64
+        self.noise = 0.005 + 0.015 * gap * (1 + t["noise"])
+        self.scale = 1 + gap * (0.15 * t["scale"] - 0.05)
+        self.tilt = gap * 0.35 * (1 + t["tilt"])
+        self.lean = gap * 0.2 * t["lean"]
+        self.facing = math.pi * t["facing"]
+        self.spread = 1.1 - 0.5 * min(1.0, gap)
+        self.occ = look.occ * (1 + 0.7 * t["occ"])
+        self.street = _street(height * SUPERSAMPLE, look.clutter, t, rng)
 
     def passage(self, rng: np.random.Generator) -> Passage:
         """Draw what the pictures of one person before this camera share."""
@@ -168,14 +190,20 @@ class Camera:
         )
 
 
-def _street(height: int, clutter: float, rng: np.random.Generator) -> Image.Image:
+def _colours(gap: float, leaks: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A camera's colours [3, 3]: its channels leak into each other, then have a gain each."""
+    mixed = np.eye(3) + gap * 0.45 * (1 + leaks)
+    return np.asarray(mixed / mixed.sum(0) * 0.95 * np.exp(gap * 0.9 * gains), dtype=np.float32)
+
+
+def _street(height: int, clutter: float, traits: dict[str, float], rng: np.random.Generator) -> Image.Image:
     """Wall, ground and things, `PANORAMA` pictures wide."""
     width = PANORAMA * height // 2
-    wall = rng.uniform(60, 210, (2, 12, 1)) + rng.uniform(-20, 20, (2, 12, 3))
+    wall = 135 + 45 * traits["wall"] + rng.uniform(-35, 35, (2, 12, 1)) + rng.uniform(-20, 20, (2, 12, 3))
     picture = Image.fromarray(wall.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
-    horizon = int(height * rng.uniform(0.25, 0.8))
-    ground = rng.uniform(70, 200)
+    horizon = int(height * (0.52 + 0.25 * traits["horizon"]))
+    ground = 135 + 60 * traits["ground"]
     draw.rectangle((0, horizon, width, height), fill=_near((int(ground),) * 3, 10, rng))
     if rng.uniform() < 0.5:  # slabs, a kerb, a zebra crossing
         tone, step = _near((int(ground * rng.uniform(0.6, 1.4)),) * 3, 5, rng), rng.uniform(0.2, 0.8)
@@ -355,13 +383,13 @@ def _pattern(f: Figure, corners: list[Point]) -> None:
     if who.pattern == "block":
         f.plate(_patch(corners, (0, 1), (0.55, 1)), second)
     middle = 0.5 + 0.3 * f.sin
-    if (who.pattern == "logo" and f.cos > 0.2) or (who.pattern == "print" and f.cos < -0.2):
+    if who.pattern == "logo":
         half, low = 0.14 + 0.04 * n, 0.35 if n % 2 else 0.5
         f.plate(
             _patch(corners, (middle - half * abs(f.cos), middle + half * abs(f.cos)), (low, 0.85)), second
         )
-    if who.pattern == "open" and f.cos > 0.1:
-        f.plate(_patch(corners, (middle - 0.2 * f.cos, middle + 0.2 * f.cos), (0, 1)), second)
+    if who.pattern == "panel":
+        f.plate(_patch(corners, (0.3, 0.7), (0, 1)), second)
 
 
 def _head(f: Figure) -> None:
@@ -381,16 +409,13 @@ def _backpack(f: Figure) -> None:
     """A box behind the trunk: whole from behind, an edge from the side, straps from the front."""
     if f.who.bag != "backpack":
         return
-    (x, _), s = f.at((0.0, 0.68, -0.1)), f.scale
-    corners = f.trunk(0.53, 0.81, f.half(0.095, 0.07), f.half(0.085, 0.055))
+    x, _ = f.at((0.0, 0.68, -0.1))
+    corners = f.trunk(0.58, 0.8, f.half(0.07, 0.07), f.half(0.065, 0.055))
     off = x - (corners[1][0] + corners[2][0]) / 2
     f.plate([(px + off, py) for px, py in corners], f.who.bag_colour)
     f.plate(
         [(px + off, py) for px, py in _patch(corners, (0.2, 0.8), (0.1, 0.4))], _dim(f.who.bag_colour, 0.7)
     )
-    if f.cos < 0:
-        return
-    f.draw.line((x, f.at((0, 0.84, 0))[1], x, f.at((0, 0.8, 0))[1]), fill=f.who.bag_colour, width=int(s / 40))
 
 
 def _bag(f: Figure) -> None:
@@ -421,9 +446,9 @@ def _occlude(picture: Image.Image, rng: np.random.Generator) -> None:
     draw, kind, colour = ImageDraw.Draw(picture), rng.integers(3), _cloth(rng)
     if kind == 0:
         x = rng.uniform(0.1, 0.8) * wide
-        draw.rectangle((x, 0, x + rng.uniform(0.08, 0.2) * wide, high), fill=colour)
+        draw.rectangle((x, 0, x + rng.uniform(0.06, 0.16) * wide, high), fill=colour)
     elif kind == 1:
-        draw.rectangle((0, rng.uniform(0.6, 0.8) * high, wide, high), fill=colour)
+        draw.rectangle((0, rng.uniform(0.65, 0.85) * high, wide, high), fill=colour)
     else:
         x, r, top = rng.choice([0.0, 1.0]) * wide, rng.uniform(0.2, 0.4) * wide, rng.uniform(0.1, 0.3) * high
         draw.rounded_rectangle((x - r, top, x + r, 0.6 * high), 0.6 * r, fill=colour)
@@ -436,11 +461,9 @@ def _develop(picture: Image.Image, camera: Camera, passage: Passage, rng: np.ran
     if camera.blur > 0.1:
         picture = picture.filter(ImageFilter.GaussianBlur(camera.blur))
     pixels = np.asarray(picture, dtype=np.float32) / 255
-    grey = pixels.mean(2, keepdims=True)
-    pixels = grey + (pixels - grey) * np.float32(camera.colour)
     light = passage.light * math.exp(camera.look.lum * rng.normal())
     ramp = 1 + passage.ramp * np.linspace(-1, 1, pixels.shape[1], dtype=np.float32)[None, :, None]
-    pixels = np.clip(pixels * ramp * (light * camera.gain * camera.cast).astype(np.float32), 0, 1.2)
+    pixels = np.clip(pixels @ camera.colours * (ramp * np.float32(light)), 0, 1.1)
     pixels = pixels ** np.float32(camera.gamma) * (1 - camera.haze) + camera.haze * 0.6
     pixels = pixels + rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(camera.noise)
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))

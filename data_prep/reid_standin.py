@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from data_prep.pedestrians import Camera, Look, backdrop, jpeg, person, render
+from data_prep.pedestrians import Camera, Look, backdrop, jpeg, network, person, render
 from data_prep.progress import shown
+from papers_lib.datasets.reid_layouts import LAYOUTS, STANDIN
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 
-GENERATOR = "pedestrians 1"  # raised with every change that alters a picture
-STANDIN = "STANDIN.json"
+GENERATOR = "pedestrians 2"  # raised with every change that alters a picture
 
 TRAIN, QUERY, GALLERY = "train", "query", "gallery"
 JUNK, DISTRACTOR = -1, 0  # Market-1501's names of pictures that bear no identity
@@ -58,8 +59,8 @@ class Recipe(Frozen):
 
 
 MARKET: dict[str, Any] = {"cameras": 6, "seen": 3}
-DUKE: dict[str, Any] = {"cameras": 8, "seen": 3, "junk": 0, "gap": 0.35, "occ": 0.12}
-MSMT: dict[str, Any] = {"cameras": 15, "seen": 5, "junk": 0, "distractors": 0, "gap": 0.5, "occ": 0.08}
+DUKE: dict[str, Any] = {"cameras": 8, "seen": 3, "junk": 0, "gap": 0.35, "occ": 0.1}
+MSMT: dict[str, Any] = {"cameras": 15, "seen": 5, "junk": 0, "distractors": 0, "gap": 0.4, "occ": 0.06}
 WARMUP: dict[str, Any] = {"cameras": 6, "seen": 3, "gap": 0.4, "occ": 0.08}
 LARGE: dict[str, Any] = {"pixels": 64, "test_ids": 60, "per_id": 16, "per_test_id": 16}
 TINY: dict[str, Any] = {"pixels": 32, "test_ids": 20, "per_id": 10, "per_test_id": 10}
@@ -108,12 +109,12 @@ def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
     Raises:
         PapersError: an unknown size or setting, or a value out of range.
     """
-    write(folder, name, _recipe(name, size, options))
+    write(folder, name, recipe_of(name, size, options))
 
 
 def made(name: str, folder: Path, size: str, options: dict[str, str]) -> bool:
     """Whether `folder` holds the stand-in that `make` would render now, by its `STANDIN.json`."""
-    recipe = _recipe(name, size, options)
+    recipe = recipe_of(name, size, options)
     try:
         told = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -122,7 +123,12 @@ def made(name: str, folder: Path, size: str, options: dict[str, str]) -> bool:
     return isinstance(told, dict) and {key: told.get(key) for key in asked} == asked
 
 
-def _recipe(name: str, size: str, options: dict[str, str]) -> Recipe:
+def recipe_of(name: str, size: str, options: dict[str, str]) -> Recipe:
+    """The recipe of a size of a data set, with single settings changed.
+
+    Raises:
+        PapersError: an unknown size or setting, or a value out of range.
+    """
     sizes = SIZES[name]
     if size not in sizes:
         raise PapersError(f"unknown size {size!r}; known: {', '.join(sizes)}")
@@ -143,24 +149,32 @@ def write(folder: Path, name: str, recipe: Recipe) -> None:
 
     The same recipe gives the same bytes with the same Pillow.
     """
-    shots = _shots(name, recipe)
-    paths = _layout(name, folder, shots, recipe)
+    shots = plan(name, recipe)
+    files = _files(name, shots, recipe)
+    sides = dict(zip((TRAIN, QUERY, GALLERY), LAYOUTS[name].folders, strict=True))
+    paths = [folder / sides[shot.part] / file for shot, file in zip(shots, files, strict=True)]
     for directory in {path.parent for path in paths}:
         directory.mkdir(parents=True, exist_ok=True)
+    if LAYOUTS[name].kind == "msmt":
+        _write_lists(folder, shots, files)
     _render(name, recipe, shots, paths)
-    counts = Counter(shot.part for shot in shots) | Counter({"train_ids": recipe.train_ids})
-    counts |= Counter({"test_ids": recipe.test_ids, "distractors": recipe.distractors, "junk": recipe.junk})
-    told = {
+    (folder / STANDIN).write_text(json.dumps(_told(name, recipe, shots), indent=1) + "\n", encoding="utf-8")
+
+
+def _told(name: str, recipe: Recipe, shots: list[Shot]) -> dict[str, Any]:
+    """What `STANDIN.json` says; the gallery's count is with distractors and junk."""
+    counts = {part: sum(shot.part == part for shot in shots) for part in (TRAIN, QUERY, GALLERY)}
+    asked = ("train_ids", "test_ids", "distractors", "junk")
+    return {
         "generator": GENERATOR,
         "name": name,
         "seed": recipe.seed,
         "recipe": recipe.model_dump(),
-        "counts": dict(sorted(counts.items())),
+        "counts": counts | {key: getattr(recipe, key) for key in asked},
     }
-    (folder / STANDIN).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def _shots(name: str, recipe: Recipe) -> list[Shot]:
+def plan(name: str, recipe: Recipe) -> list[Shot]:
     """Every picture: training identities are 1..T, those of the test T+1..., then distractors, junk."""
     rng = np.random.default_rng([recipe.seed, WORLDS[name], 0])
     shots: list[Shot] = []
@@ -193,10 +207,7 @@ def _seen(who: int, recipe: Recipe, rng: np.random.Generator) -> tuple[NDArray[n
 def _render(name: str, recipe: Recipe, shots: list[Shot], paths: list[Path]) -> None:
     world = WORLDS[name]
     look = Look(recipe.gap, recipe.occ, recipe.clutter, recipe.jit, recipe.lum)
-    cameras = [
-        Camera(recipe.pixels, look, np.random.default_rng([recipe.seed, world, 1, c]))
-        for c in range(recipe.cameras)
-    ]
+    cameras = network(recipe.pixels, look, recipe.cameras, np.random.default_rng([recipe.seed, world, 1]))
     for shot, path in shown(list(zip(shots, paths, strict=True)), len(shots), "rendering"):
         path.write_bytes(jpeg(_picture(shot, cameras[shot.camera], [recipe.seed, world], name)))
 
@@ -220,58 +231,49 @@ def _numbers(recipe: Recipe, name: str) -> NDArray[np.int64]:
     return np.append(0, 1 + rng.permutation(count))
 
 
-def _market(name: str, folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
+def _market(shots: list[Shot], numbers: NDArray[np.int64]) -> Iterator[str]:
     """`0002_c1s1_000451_03.jpg`: identity, camera and sequence, frame, box (0 in a query)."""
-    places = {TRAIN: "bounding_box_train", QUERY: "query", GALLERY: "bounding_box_test"}
-    numbers = _numbers(recipe, name)
-    paths = []
     for i, shot in enumerate(shots):
         who = f"{numbers[shot.who]:04d}" if shot.who >= 0 else "-1"
         box = 0 if shot.part == QUERY else 1 + shot.number % 9
-        file = f"{who}_c{shot.camera + 1}s{1 + shot.who % 6}_{25 * i + 26:06d}_{box:02d}.jpg"
-        paths.append(folder / places[shot.part] / file)
-    return paths
+        yield f"{who}_c{shot.camera + 1}s{1 + shot.who % 6}_{25 * i + 26:06d}_{box:02d}.jpg"
 
 
-def _duke(folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
+def _duke(shots: list[Shot], numbers: NDArray[np.int64]) -> Iterator[str]:
     """`0001_c2_f0046182.jpg`: identity, camera, frame; a distractor is an identity without query."""
-    places = {TRAIN: "bounding_box_train", QUERY: "query", GALLERY: "bounding_box_test"}
-    numbers = _numbers(recipe, "dukemtmc")
-    paths = []
     for i, shot in enumerate(shots):
         who = numbers[shot.who] if shot.who > 0 else len(numbers) + shot.number
-        paths.append(folder / places[shot.part] / f"{who:04d}_c{shot.camera + 1}_f{44_000 + 60 * i:07d}.jpg")
-    return paths
+        yield f"{who:04d}_c{shot.camera + 1}_f{44_000 + 60 * i:07d}.jpg"
 
 
-def _msmt(name: str, folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
-    """`train/0000/0000_045_12_0303morning_0006_2.jpg`, and four lists of `path pid` lines.
+def _msmt(shots: list[Shot], first: int) -> Iterator[str]:
+    """`0000/0000_045_12_0303morning_0006_2.jpg`: identity, running number, camera, time, frame, box.
 
-    Identities start at 0 in training and again in the test. `list_val` has the last picture of every
-    other training identity, `list_train` the rest.
+    Identities start at 0 in training and again, with number `first`, in the test.
     """
-    prefix, suffix = ("mask_", "_v2") if name == "msmt17_v2" else ("", "")
-    lists: dict[str, list[str]] = {"train": [], "val": [], "query": [], "gallery": []}
-    paths, seen = [], Counter[int]()
-    last = {shot.who: i for i, shot in enumerate(shots)}
+    seen = Counter[int]()
     for i, shot in enumerate(shots):
-        train = shot.part == TRAIN
-        pid = shot.who - 1 if train else shot.who - 1 - recipe.train_ids
+        pid = shot.who - 1 if shot.part == TRAIN else shot.who - first
         time = ("0303morning", "0113noon", "0302afternoon")[(shot.who + shot.camera) % 3]
-        end = "_ex" if i % 50 == 0 else ""
-        where = f"{seen[shot.who]:03d}_{shot.camera + 1:02d}_{time}_{i % 10_000:04d}_0{end}"
-        file = f"{pid:04d}/{pid:04d}_{where}.jpg"
+        where = f"{seen[shot.who]:03d}_{shot.camera + 1:02d}_{time}_{i % 10_000:04d}_0{'_ex' * (i % 50 == 0)}"
         seen[shot.who] += 1
-        paths.append(folder / f"{prefix}{'train' if train else 'test'}{suffix}" / file)
-        kind = "val" if train and last[shot.who] == i and pid % 2 else shot.part
-        lists[kind].append(f"{file} {pid}\n")
+        yield f"{pid:04d}/{pid:04d}_{where}.jpg"
+
+
+def _write_lists(folder: Path, shots: list[Shot], files: list[str]) -> None:
+    """MSMT17's four lists; `list_val` has the last picture of every other training identity."""
+    lists: dict[str, list[str]] = {"train": [], "val": [], QUERY: [], GALLERY: []}
+    last = {shot.who: i for i, shot in enumerate(shots) if shot.part == TRAIN}
+    for i, (shot, file) in enumerate(zip(shots, files, strict=True)):
+        kind = "val" if last.get(shot.who) == i and shot.who % 2 else shot.part
+        lists[kind].append(f"{file} {int(file[:4])}\n")
     for kind, lines in lists.items():
         (folder / f"list_{kind}.txt").write_text("".join(lines), encoding="utf-8")
-    return paths
 
 
-def _layout(name: str, folder: Path, shots: list[Shot], recipe: Recipe) -> list[Path]:
-    """Where each picture goes."""
-    if name.startswith("msmt17"):
-        return _msmt(name, folder, shots, recipe)
-    return _duke(folder, shots, recipe) if name == "dukemtmc" else _market(name, folder, shots, recipe)
+def _files(name: str, shots: list[Shot], recipe: Recipe) -> list[str]:
+    """The name of each picture's file, with MSMT17 below a folder of the identity."""
+    kind = LAYOUTS[name].kind
+    if kind == "msmt":
+        return list(_msmt(shots, recipe.train_ids + 1))
+    return list((_duke if kind == "duke" else _market)(shots, _numbers(recipe, name)))
