@@ -13,7 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-STANDIN := $(DATA)/standin/cars196/STANDIN.json
+MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_many
+STANDIN := $(MADE:%=$(DATA)/standin/%/STANDIN.json)
 
 .PHONY: reproduce test lint types unit smoke nbval lab bench data clean
 
@@ -45,8 +46,8 @@ nbval: $(READY) data
 
 data: $(STANDIN)
 
-$(STANDIN): | $(READY)
-	$(PY) -m data_prep make cars196 $(DATA)/standin/cars196 --size smoke
+$(DATA)/standin/%/STANDIN.json: | $(READY)
+	$(PY) -m data_prep make $* $(DATA)/standin/$* --size smoke
 
 lab: $(READY) data
 	$(VENV)/bin/jupyter lab notebooks
@@ -54,6 +55,10 @@ lab: $(READY) data
 bench: $(READY)
 	$(PY) -m benchmarks.selection
 	$(PY) -m benchmarks.retrieval
+	$(PY) -m benchmarks.samplers
+	$(PY) -m benchmarks.pseudo_labels
+	$(PY) -m benchmarks.proxy_loss
+	$(PY) -m benchmarks.reid_ranking
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the path; install one" >&2; exit 2; }

@@ -112,6 +112,7 @@ def _verb(
     if paper is not None:
         parser.add_argument("paper", nargs=None if paper else "?", help="a name that `list` prints")
     if paper is not None and parameters:
+        parser.add_argument("--profile", help="the same as -p profile NAME")
         parser.add_argument(
             "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
             help="a parameter of the paper's notebook",
@@ -267,8 +268,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
 
     paper = papers.get(options.paper)
     given = [*options.parameters]
-    if getattr(options, "seeds", None) is not None:
-        given.append(["seeds", options.seeds])
+    given += [[n, value] for n in ("seeds", "profile") if (value := getattr(options, n, None)) is not None]
     pairs = dict(given)
     if len(pairs) < len(given):
         twice = next(name for name, n in Counter(name for name, _ in given).items() if n > 1)

@@ -85,7 +85,8 @@ class CameraAware:
         if s.memory_rebuild == "drawn":
             self.bank = features.clone() if self.bank is None else self.bank
             features = self.bank
-        self.memory = losses.proxy_means(features, self.proxies)
+        if bool((clusters >= 0).any()):  # else the sampler says what is wrong
+            self.memory = losses.proxy_means(features, self.proxies)
         return Groups(clusters, self.proxies, cameras)
 
     def loss(self, features: Tensor, indices: Tensor) -> Tensor:
