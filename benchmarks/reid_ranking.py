@@ -3,10 +3,10 @@
     python -m benchmarks.reid_ranking [--queries 3368 --gallery 15913 --d 2048 --spread 3 --rounds 3 --json]
 
 Sizes are Market-1501's, with 750 persons, 6 cameras and 2,798 distractors in the gallery; features are
-synthetic, and `--spread` sets how hard they are. The rankers alone are given the similarities or
-distances of all pairs; the two rows "whole" start from features. The plain loops run on part of the
-queries, and their seconds are multiplied to all of them. torchreid (optional; its Cython ranker has to
-be built) is timed as it is.
+synthetic, and `--spread` sets how hard they are: a ranking of ours takes longer the later the last match
+comes. All rankers are given the similarities or distances of all pairs, except in the row "whole", which
+starts from features. What runs in Python by item takes part of the queries, and its seconds are
+multiplied to all of them. torchreid is optional, and its Cython ranker has to be built.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ Benchmark", 2015), with every choice that published code leaves open written dow
   nothing else about 0 is special.
 * A match at exactly the similarity of a non-match ranks after it, whatever their order in the
   gallery, so that a collapsed embedding is not perfect.
-* Without its own definition of the area under the curve mAP is ambiguous by a point or so, hence
-  `ap`: "rectangle" is the mean of the precision at each match (torchreid, scikit-learn), "trapezoid"
-  the mean of the precision before and at each match, 1 before the first item (Philbin et al.,
-  Oxford 5k, 2007; Market-1501's own evaluation). CMC does not depend on it.
+* Published mAPs follow two rules that differ by up to a point or so, hence `ap`: "rectangle" is the
+  mean of the precision at each match (torchreid, scikit-learn), "trapezoid" the mean of the precision
+  before and at each match, 1 before the first item (Philbin et al., Oxford 5k, 2007; Market-1501's
+  own evaluation). CMC does not depend on it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cmc_map(
 
     The similarities exist only as blocks of some queries by the gallery, and no list of neighbours is
     made: the rank of a match is its place among the matches plus the number of other images that are
-    at least as similar, found in the sorted values of those.
+    at least as similar. Products run on the gallery's device, ranking on the CPU.
 
     Args:
         query, gallery: [Q, d] and [G, d] float; the gallery's device and type are computed in.
@@ -117,7 +117,7 @@ class Task:
         people = np.unique(np.concatenate([query_ids, gallery_ids]), return_inverse=True)[1]
         names, cameras = np.unique(np.concatenate([query_cameras, gallery_cameras]), return_inverse=True)
         query, gallery = np.split(people * len(names) + cameras, [len(query_ids)])
-        order = np.argsort(gallery, kind="stable")
+        order = np.argsort(gallery)
         person = query - cameras[: len(query)]  # the key of the person's first camera
         keys = np.stack([person, person + len(names), query, query + 1])
         start, stop, first, last = np.searchsorted(gallery[order], keys)
@@ -174,18 +174,19 @@ def _similarities(query: Tensor, gallery: Tensor, task: Task) -> Iterator[tuple[
     step = max(1, BUFFER // (sum(gallery.shape) * gallery.element_size()))
     out = gallery.new_empty(min(step, len(active)) * len(gallery))
     for part in slices(0, len(active), step):
-        few = query[torch.from_numpy(active[part]).to(query.device)].to(gallery)
+        few = torch.from_numpy(active[part])
         block = out[: len(few) * len(gallery)].view(len(few), len(gallery))
-        rows = torch.mm(few, gallery.T, out=block).mul_(scale).cpu().numpy()
+        torch.mm(query[few.to(query.device)].to(gallery), gallery.T, out=block).mul_(scale)
+        rows = block.cpu().numpy()
         rows[:, task.junk] = -np.inf
-        yield from zip(active[part].tolist(), rows, strict=True)
+        yield from zip(few.tolist(), rows, strict=True)
 
 
 def _side(name: str, features: Array, ids: Array, cameras: Array) -> tuple[Tensor, Ints, Ints]:
     """Features in float32 or float64, ids and cameras as arrays; checked."""
     x = torch.as_tensor(features).detach()
     people, seen = (np.asarray(a.cpu() if isinstance(a, Tensor) else a) for a in (ids, cameras))
-    if x.ndim != 2 or not len(x) == len(people) == len(seen) or (people.ndim, seen.ndim) != (1, 1):
+    if x.ndim != 2 or not people.shape == seen.shape == tuple(x.shape[:1]):
         shapes = f"{tuple(x.shape)}, {people.shape} and {seen.shape}"
         raise PapersError(f"{name} features, ids, cameras are {shapes}; they must be [N, d], [N], [N]")
     if not (people.dtype.kind in "iu" and seen.dtype.kind in "iu"):

@@ -130,6 +130,12 @@ def test_a_match_ranks_after_all_that_are_equally_similar():
     assert found["mAP"] == pytest.approx(sum(i / (16 + i) for i in range(1, 5)) / 4)
 
 
+def test_a_vector_of_zeros_is_like_nothing_and_unlike_nothing():
+    gallery, ids = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]]), torch.tensor([3, 5, 4])
+    found = cmc_map(gallery[:1], gallery, ids[1:2], ids, torch.tensor([0]), torch.ones_like(ids))
+    assert found["mAP"] == 0.5
+
+
 def test_ids_are_names_only():
     query, gallery, ids, other_ids, cameras, other_cameras = world(8)
     ids, other_ids = (torch.where(x > 0, x * 2**40, x) for x in (ids, other_ids))
@@ -170,6 +176,7 @@ def test_broken_input_is_one_line():
         ((query[:, :5], gallery, *who), {}, "5 dimensions"),
         ((query, gallery[:, 0], *who), {}, r"\[N, d\]"),
         ((query, gallery, ids[1:], *who[1:]), {}, r"\[N, d\]"),
+        ((query, gallery, ids[0], *who[1:]), {}, r"\[N, d\]"),
         ((query, gallery, ids[:, None], *who[1:]), {}, r"\[N, d\]"),
         ((query, gallery, ids, other_ids, cameras, other_cameras[:-1]), {}, r"\[N, d\]"),
         ((query, gallery, ids * 1.0, *who[1:]), {}, "integers"),
