@@ -46,7 +46,7 @@ class GroupedSampler(Sampler[int]):
             groups and may be shorter. "pad": as carry, then filled up to `batch_size` with further images
             of the batch's own classes: those that it does not hold yet, then repeats, evenly.
         outliers: "drop" leaves them out, "own_class" makes each a class of one image.
-        shuffle_batches: batches in random order as well (a short last one stays last).
+        shuffle_batches: batches in random order as well (without `drop_last` the last stays last).
         seed: with the epoch, decides everything.
         iterations: batches an epoch (for each replica). None: one pass.
         on_exhausted: when a pass is through before `iterations`, a new pass or the end of the epoch.
@@ -102,7 +102,8 @@ class GroupedSampler(Sampler[int]):
                 "no class to sample from: every image is an outlier; "
                 "cluster with a larger eps, or take outliers='own_class'"
             )
-        self._epoch: tuple[int, list[Tensor]] | None = None
+        self._drawn: tuple[list[Tensor], Tensor]
+        self._drawn_for = -1  # no epoch yet
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the batches of this epoch from now on."""
@@ -111,15 +112,20 @@ class GroupedSampler(Sampler[int]):
 
     def batches(self) -> list[Tensor]:
         """The batches of the present epoch in order, each int64 [batch] on the CPU."""
-        if self._epoch is None or self._epoch[0] != self.epoch:
-            self._epoch = self.epoch, self._deal(self._drawn())
-        return list(self._epoch[1])
+        return list(self._present()[0])
 
     def __iter__(self) -> Iterator[int]:
-        return iter(torch.cat(self.batches()).tolist())
+        return iter(self._present()[1].tolist())
 
     def __len__(self) -> int:
-        return sum(len(batch) for batch in self.batches())
+        return len(self._present()[1])
+
+    def _present(self) -> tuple[list[Tensor], Tensor]:
+        """The batches of the present epoch, and the same in one list; drawn once."""
+        if self._drawn_for != self.epoch:
+            batches = self._deal(self._draw())
+            self._drawn, self._drawn_for = (batches, torch.cat(batches)), self.epoch
+        return self._drawn
 
     @property
     def batch_sampler(self) -> Batches:
@@ -173,12 +179,11 @@ class GroupedSampler(Sampler[int]):
         return self._mixed(batches, generator) if self.shuffle_batches else batches
 
     def _mixed(self, batches: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Batches in random order; a short last one stays last, or a flat list would be cut out of step."""
-        short = len(batches[-1:]) and len(batches[-1]) < len(batches[0])
-        order = torch.randperm(len(batches) - bool(short), generator=generator).tolist()
+        """Batches in random order; one that may be short stays last, or a flat list would be out of step."""
+        order = torch.randperm(len(batches) - (not self.drop_last), generator=generator).tolist()
         return [batches[i] for i in order] + batches[len(order) :]
 
-    def _drawn(self) -> list[Tensor]:
+    def _draw(self) -> list[Tensor]:
         """The batches of the present epoch, of all replicas."""
         state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0]))

@@ -35,8 +35,11 @@ class Groups(NamedTuple):
 def segments(labels: Tensor) -> Segments:
     """The images of each class by ascending label, in order; negative labels are left out."""
     inliers = (labels >= 0).nonzero().flatten()
-    order = labels[inliers].argsort(stable=True)
-    counts = labels[inliers][order].unique_consecutive(return_counts=True)[1]
+    known = labels[inliers]
+    if len(known) and int(known.max()) < 2**31:
+        known = known.int()  # sorts three times as fast
+    order = known.argsort(stable=True)
+    counts = known[order].unique_consecutive(return_counts=True)[1]
     return Segments(inliers[order], counts.cumsum(0) - counts, counts)
 
 
