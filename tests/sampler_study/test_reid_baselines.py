@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study import baselines
+from papers_lib.sampler_study import baselines, pseudo_labels
 from papers_lib.sampler_study.baselines import (
     Mmcl,
     Spcl,
@@ -245,6 +245,30 @@ def test_mmcl_starts_empty_and_what_stays_of_the_memory_grows():
     learner.write(images[2:3], torch.tensor([0]))
     expected = F.normalize(0.25 * images[0] + 0.75 * images[2], dim=0)
     assert torch.allclose(learner.memory[0], expected, atol=1e-6)
+
+
+def test_spcl_compares_the_clusters_of_three_eps():
+    images = people(ids=8, images=6, spread=0.9, seed=2, dtype=torch.float32)
+    s = SETTINGS.model_copy(update={"eps": 0.5, "eps_tol": 0.0})
+    labels = [pseudo_labels.cluster(images, s.k1, s.k2, eps, s.min_samples, 0.0) for eps in (0.5, 0.48, 0.52)]
+    expected, threshold = slow_reliable(*labels, None)
+    learner = Spcl(s)
+    assert learner.begin(0, images, torch.zeros(48).long()).clusters.tolist() == expected
+    assert learner.threshold == pytest.approx(threshold)
+    assert any(a.tolist() != labels[0].tolist() for a in labels[1:])
+
+
+def test_mmcl_predicts_labels_after_the_epochs_of_single_ones():
+    images = people(spread=0.1, dtype=torch.float32)
+    features, indices = batch_of(images)
+    learner = Mmcl(SETTINGS)
+    single = indices[:, None] == torch.arange(len(images))
+    for epoch in range(3):
+        learner.begin(epoch, images, torch.zeros(len(images)).long())
+        learner.memory = images
+        positive = single if epoch < 2 else multi_labels(images, indices)
+        assert learner.loss(features, indices).item() == mmcl_loss(features, images, positive).item()
+    assert positive.sum() > single.sum()
 
 
 def test_bad_input_is_one_line():
