@@ -25,14 +25,15 @@ def code_fingerprint(module: str) -> str:
 def files(module: str) -> dict[str, str]:
     """Hash of each module that `module` reaches inside the package, by name."""
     found: dict[str, str] = {}
-    queue = [module]
+    queue, seen = [module], {module}
     while queue:
         name = queue.pop()
         path = _path(name)
-        if name in found or path is None:
+        if path is None:
             continue
         found[name], imports = _read(name, path, path.stat().st_mtime_ns)
-        queue.extend(imports)
+        queue.extend(new := set(imports) - seen)
+        seen |= new
     return dict(sorted(found.items()))
 
 

@@ -17,8 +17,8 @@ from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.training import rate, train
 
 TINY = {
-    "height": 16, "width": 8, "pad": 1, "backbone": "tiny16", "start": "scratch", "k1": 6, "k2": 2, "eps": 0.7,
-    "batch_size": 8, "iters_per_epoch": 3, "epochs": 2, "warm_up_epochs": 1, "milestones": (1,),
+    "height": 16, "width": 8, "pad": 1, "backbone": "tiny16", "start": "scratch", "k1": 6, "k2": 2,
+    "eps": 0.7, "batch_size": 8, "iters_per_epoch": 3, "epochs": 2, "warm_up_epochs": 1, "milestones": (1,),
     "inter_start_epoch": 1, "evaluate_every": 1,
 }  # fmt: skip
 METHODS = ("random", "triplet_cluster", "triplet_proxy", "group_cluster", "group_proxy", "spcl", "mmcl")
