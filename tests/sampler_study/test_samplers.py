@@ -427,6 +427,7 @@ def test_spcl_takes_other_cameras_alone_and_one_image_of_a_class_of_one() -> Non
     labels = torch.tensor([0] * 1 + [1] * 2 + [2] * 3 + [3] * 4 + [4] * 6)
     cameras = torch.arange(16) % 3
     cameras[labels == 2] = 0  # one camera: the class's other images take its place
+    cameras[labels == 3] = torch.tensor([0, 0, 0, 1])
     sampler = reference("spcl", labels, cameras, batch_size=4, drop_last=False)
     assert len(sampler) == 17  # 5 classes of 4, less 3
     for epoch in range(30):
