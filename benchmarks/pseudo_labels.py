@@ -79,9 +79,9 @@ def dense(x: Tensor, k1: int = 20, k2: int = 6) -> NDArray[np.int64]:
         for j in v[i].nonzero()[0]:
             shared[holders[j]] += np.minimum(v[i, j], v[holders[j], j])
         distance[i] = np.maximum(1 - shared / (2 - shared), 0)
-    found: NDArray[np.int64] = DBSCAN(eps=EPS + TOLERANCE, min_samples=4, metric="precomputed").fit_predict(
-        distance
-    )
+    del v, holders
+    search = DBSCAN(eps=EPS + TOLERANCE, min_samples=4, metric="precomputed")
+    found: NDArray[np.int64] = search.fit_predict(distance)
     return found
 
 

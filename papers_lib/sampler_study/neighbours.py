@@ -185,7 +185,7 @@ def _take(keys: Tensor, block: Tensor, first: int) -> None:
 
 def _where(flags: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of the flags that are set, by row; the flags may be a transposed block."""
-    if flags.is_cuda:
+    if flags.device.type != "cpu":
         rows, columns = flags.nonzero().unbind(1)
         return rows, columns
     # torch takes six times as long as numpy to find few among many, and numpy needs them in a line.

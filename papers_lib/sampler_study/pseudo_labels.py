@@ -103,13 +103,14 @@ def jaccard_graph(
     have distance 1 and are never stored. Arguments as `cluster`.
 
     Raises:
-        PapersError: features that are not [N, d] or not finite, k1 or k2 < 1, or fewer images than
+        PapersError: features that are not [N, d] or not finite, k1 or k2 < 1, fewer images than
             neighbours asked for, or a limit ≤ 0.
     """
     width = k1 + (not k1_includes_self)
     if min(k1, k2) < 1:
         raise PapersError(f"k1={k1} and k2={k2}; both must be at least 1")
-    _check(limit, 1)
+    if not limit > 0:
+        raise PapersError(f"limit={limit}; a Jaccard distance lies in (0, 1]")
     points = Points.of(features.float())
     if len(points) < max(width, k2):
         raise PapersError(f"{len(points)} images for k1={k1}, k2={k2}; give more images or lower k1 and k2")

@@ -197,13 +197,19 @@ def test_dbscan_equals_scikit_learn(seed):
         assert dbscan(graph, eps, least).tolist() == expected.tolist()
 
 
-def test_a_border_image_belongs_to_the_first_cluster_that_reaches_it():
-    place = np.array([9.0, 10.0, 11.0, 5.0, 1.0, 0.0, -1.0])[:, None]  # 3 lies between, near both
-    dense = np.abs(place - place.T)
-    dense[3, [0, 4]] = dense[[0, 4], 3] = 1
-    graph = csr_array(np.where(dense <= 1, dense + 1e-9, 0))
-    expected = DBSCAN(eps=1.1, min_samples=4, metric="precomputed").fit_predict(dense)
-    assert dbscan(graph, 1.1, 4).tolist() == expected.tolist()
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5, 6), (3, 6, 5, 4, 2, 1, 0), (1, 5, 3, 0, 4, 2, 6)])
+def test_a_border_image_belongs_to_the_first_cluster_that_reaches_it(order):
+    # Cores 0 and 4 have three neighbours each, 3 is a neighbour of both and no core.
+    dense = np.ones((7, 7)) - np.eye(7)
+    for i, j in ((0, 1), (0, 2), (1, 2), (0, 3), (4, 3), (4, 5), (4, 6), (5, 6)):
+        dense[i, j] = dense[j, i] = 0.2
+    dense = dense[np.ix_(order, order)]
+    rows, columns = (dense < 0.5).nonzero()
+    graph = csr_array((dense[rows, columns], (rows, columns)), shape=dense.shape)
+    found = dbscan(graph, 0.3, 4).tolist()
+    assert found == DBSCAN(eps=0.3, min_samples=4, metric="precomputed").fit_predict(dense).tolist()
+    assert found[order.index(3)] == 0
+    assert sorted(found) == [0, 0, 0, 0, 1, 1, 1]
 
 
 def test_all_outliers_is_an_answer():
@@ -254,7 +260,7 @@ def broken(value):
         (lambda: cluster(clusters(0), eps=math.nan), "eps=nan"),
         (lambda: cluster(clusters(0), min_samples=0), "min_samples=0"),
         (lambda: cluster(torch.ones(60)), r"\[N, d\]"),
-        (lambda: jaccard_graph(clusters(0), limit=0), "eps=0"),
+        (lambda: jaccard_graph(clusters(0), limit=0), "limit=0"),
         (lambda: proxies(torch.zeros(3), torch.zeros(4)), r"\(3,\) and \(4,\)"),
     ],
 )
