@@ -4,7 +4,8 @@ The first neighbour of a point is the point itself; of equally near points the l
 first. Nearness is symmetric, so every block of products serves its rows and its columns, which
 halves the work. Where the processor multiplies bfloat16 faster, a search in bfloat16 finds more
 candidates than asked for, float32 ranks them, and a bound on the rounding proves for each point that
-no other can be among the nearest; the few without proof are searched again in float32.
+no other can be among the nearest (but for the rounding of float32 itself); the few points without
+proof are searched again in float32.
 """
 
 from __future__ import annotations
@@ -88,9 +89,11 @@ class _Rounded:
             half[part] = centred.square().sum(1) / 2
             lost[part] = centred.sub_(x[part]).norm(dim=1)
         norm = (2 * half).sqrt() + lost
-        # |a·b − a'·b'| ≤ |a − a'| |b| + |a'| |b − b'|; then |a'| |b'| is summed in float32 and rounded.
-        rounding = 2**-8 + x.shape[1] * 2**-23
-        off = lost * norm.max() + norm * lost.max() + rounding * norm * norm.max()
+        most = norm.max()
+        # |a·b − a'·b'| ≤ |a − a'| |b| + |a'| |b − b'|, and the product is rounded again …
+        off = lost * most + norm * lost.max() + 2**-8 * norm * most
+        # … after sums of d terms in float32, which hold for the half squares, too.
+        off += x.shape[1] * 2**-23 * most.square()
         return _Rounded(x, half, off + 1e-6 * points.half.max())
 
     def nearness(self, rows: slice, columns: slice, out: Tensor) -> Tensor:
