@@ -104,8 +104,9 @@ def person(rng: np.random.Generator) -> Person:
 
 def _cloth(rng: np.random.Generator) -> Colour:
     """A quarter of all clothes are black, grey or white."""
-    value = rng.uniform(0.08, 0.92)
-    saturation = rng.uniform(0.45, 1.0) if rng.uniform() < 0.75 else rng.uniform(0.0, 0.08)
+    chromatic = rng.uniform() < 0.75
+    value = rng.uniform(0.3, 0.95) if chromatic else rng.uniform(0.06, 0.95)
+    saturation = rng.uniform(0.45, 1.0) if chromatic else rng.uniform(0.0, 0.06)
     turn = 2 * math.pi * (rng.uniform() + np.array([0.0, 1 / 3, 2 / 3]))
     r, g, b = (255 * value * (1 - saturation * (0.5 - 0.5 * np.cos(turn)))).astype(int).tolist()
     return r, g, b
@@ -214,7 +215,9 @@ def _street(height: int, clutter: float, traits: dict[str, float], rng: np.rando
         x, w, h = rng.uniform(0, width), rng.uniform(0.03, 0.3) * height, rng.uniform(0.1, 0.6) * height
         foot = horizon + rng.uniform(0, 0.5) * (height - horizon)
         box = (x, foot - h, x + w, foot)
-        (draw.ellipse if rng.uniform() < 0.3 else draw.rectangle)(box, fill=_cloth(rng))
+        (draw.ellipse if rng.uniform() < 0.3 else draw.rectangle)(
+            box, fill=_near((int(rng.uniform(40, 210)),) * 3, 20, rng)
+        )
     return picture
 
 

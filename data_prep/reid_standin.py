@@ -54,14 +54,14 @@ class Recipe(Frozen):
     gap: float = Field(0.3, ge=0, le=1)
     occ: float = Field(0.05, ge=0, le=0.5)
     clutter: float = Field(1.0, ge=0, le=20)
-    jit: float = Field(0.7, ge=0, le=3)
+    jit: float = Field(0.5, ge=0, le=3)
     lum: float = Field(0.05, ge=0, le=1)
 
 
-MARKET: dict[str, Any] = {"cameras": 6, "seen": 3}
-DUKE: dict[str, Any] = {"cameras": 8, "seen": 3, "junk": 0, "gap": 0.35, "occ": 0.1}
-MSMT: dict[str, Any] = {"cameras": 15, "seen": 5, "junk": 0, "distractors": 0, "gap": 0.4, "occ": 0.06}
-WARMUP: dict[str, Any] = {"cameras": 6, "seen": 3, "gap": 0.4, "occ": 0.08}
+MARKET: dict[str, Any] = {"cameras": 6, "seen": 3, "gap": 0.28, "occ": 0.03}
+DUKE: dict[str, Any] = {"cameras": 8, "seen": 3, "junk": 0, "gap": 0.28, "occ": 0.08}
+MSMT: dict[str, Any] = {"cameras": 15, "seen": 5, "junk": 0, "distractors": 0, "gap": 0.32, "occ": 0.04}
+WARMUP: dict[str, Any] = {"cameras": 6, "seen": 3, "gap": 0.3, "occ": 0.05}
 LARGE: dict[str, Any] = {"pixels": 64, "test_ids": 60, "per_id": 16, "per_test_id": 16}
 TINY: dict[str, Any] = {"pixels": 32, "test_ids": 20, "per_id": 10, "per_test_id": 10}
 OTHERS = {"distractors": 100, "junk": 60}
