@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -96,15 +97,25 @@ class Book:
             ledger.append(self.paper.name, made)
         return made
 
+    @cached_property
+    def _tables(self) -> dict[str, Table]:
+        tables: dict[str, Table] = self.paper.study.tables(self.runs)
+        return tables
+
+    @cached_property
+    def _figures(self) -> dict[str, Figure]:
+        figures: dict[str, Figure] = self.paper.study.figures(self.runs)
+        return figures
+
     def table(self, name: str) -> Table:
         """A table by name; written to `figures/` as CSV and Markdown as well."""
-        table: Table = _named(self.paper.study.tables(self.runs), name, "table")
+        table: Table = _named(self._tables, name, "table")
         table.save(self.folder)
         return table
 
     def figure(self, name: str) -> Figure:
         """A figure by name; written to `figures/` as PNG, SVG and CSV as well."""
-        figure: Figure = _named(self.paper.study.figures(self.runs), name, "figure")
+        figure: Figure = _named(self._figures, name, "figure")
         figure.save(self.folder)
         return figure
 

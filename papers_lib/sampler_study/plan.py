@@ -60,7 +60,7 @@ SIZES: dict[Profile, Size] = {
     "small": Size(
         (0, 1, 2),
         _TINY | {
-            "height": 64, "width": 32, "pad": 3, "iters_per_epoch": 60, "epochs": 10, "warm_up_epochs": 2,
+            "height": 64, "width": 32, "pad": 3, "iters_per_epoch": 40, "epochs": 10, "warm_up_epochs": 2,
             "milestones": (8,), "inter_start_epoch": 2, "evaluate_every": 2,
         },
         _WARM | {"epochs": 5, "iters_per_epoch": 100, "lr": 3e-3},

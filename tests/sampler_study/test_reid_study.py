@@ -155,7 +155,7 @@ def test_data_that_is_needed_and_not_there_is_named(nowhere):
 def test_tables_have_every_printed_number_and_our_mean(runs):
     tables = study.tables(runs)
     printed = published.load("sampler_study")
-    for number, exhibit in enumerate(("Table I", "Table II", "Table III", "Table IV"), 1):
+    for number, exhibit in enumerate(("Table I", "Table II", "Table III", "Table IV"), 1):  # noqa: B007
         table = tables[f"table_{number}"]
         expected = Counter(printed.query("exhibit == @exhibit")["printed"])
         place = list(table.columns).index("paper")
