@@ -21,6 +21,8 @@ from papers_lib.files import replacing
 
 NOT_RUN = "not run"  # our number is absent because no run has made it yet
 NOT_APPLICABLE = "–"  # there is no such number
+LONG = 40  # rows; a longer table goes into a notebook as HTML and text alone, to keep the file small
+LEFT = ' style="text-align:left"'
 
 Cell = str | int | float | Interval | None
 
@@ -63,7 +65,13 @@ class Table:
         rule = "  ".join("-" * width for width in widths)
         return "\n".join([self._heading(), "", lines[0], rule, *lines[1:], *self._below("")])
 
-    def _repr_markdown_(self) -> str:
+    def _repr_markdown_(self) -> str | None:
+        if len(self.rows) > LONG:
+            return None
+        return self.markdown()
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown."""
         rows = [[_markdown(text) for text in row] for row in [self.columns, *self._shown()]]
         lines = [f"| {' | '.join(row)} |" for row in rows]
         rule = f"| {' | '.join('---:' if right else ':---' for right in self._right())} |"
@@ -72,22 +80,25 @@ class Table:
         return "\n".join([heading, "", lines[0], rule, *lines[1:], *chain(*(("", x) for x in below))])
 
     def _repr_html_(self) -> str:
-        styles = [f' style="text-align:{"right" if right else "left"}"' for right in self._right()]
+        styles = ["" if right else LEFT for right in self._right()]  # a row is to the right, as numbers are
         heads = [
             f'<th scope="col"{style}>{html.escape(name)}</th>'
             for name, style in zip(self.columns, styles, strict=True)
         ]
-        body = "\n".join(f"<tr>{_html_cells(row, styles)}</tr>" for row in self._shown())
-        span = f'<td colspan="{len(self.columns)}" style="text-align:left">'
+        row_tag = '<tr style="text-align:right">'
+        body = "\n".join(f"{row_tag}{_html_cells(row, styles)}</tr>" for row in self._shown())
+        span = f'<td colspan="{len(self.columns)}"{LEFT}>'
         foot = "\n".join(f"<tr>{span}{html.escape(text)}</td></tr>" for text in self._below())
         return (
             f"<table>\n<caption>{html.escape(self._heading())}</caption>\n"
-            f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
+            f"<thead>{row_tag}{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
             + (f"<tfoot>\n{foot}\n</tfoot>\n" if foot else "")
             + "</table>"
         )
 
-    def _repr_latex_(self) -> str:
+    def _repr_latex_(self) -> str | None:
+        if len(self.rows) > LONG:
+            return None
         rows = [" & ".join(map(_latex, row)) + r" \\" for row in [self.columns, *self._shown()]]
         below = [rf"\par\footnotesize {_latex(text)}" for text in self._below()]
         lines = [
@@ -121,7 +132,7 @@ class Table:
 
     def save(self, folder: Path) -> list[Path]:
         """Write `<name>.csv` and `<name>.md` into `folder`, whole or not at all."""
-        contents = {".csv": self.csv(), ".md": self._repr_markdown_() + "\n"}
+        contents = {".csv": self.csv(), ".md": self.markdown() + "\n"}
         return save(folder, self.name, {end: text.encode() for end, text in contents.items()})
 
     def _by_column(self) -> list[tuple[Cell, ...]]:

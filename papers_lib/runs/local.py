@@ -232,15 +232,15 @@ class _Sweep:
 
     def _worker(self, shared: bool, folder: Path) -> _Worker:
         """A process that has begun on `folder`: an idle shared one if there is, else a new one."""
-        threads = max(1, _cores() // self.slots)
         if not shared:
+            threads = max(1, _cores() // self.slots)
             self.workers.append(_Worker(str(folder), threads, self.inbox))
             return self.workers[-1]
         for worker in [w for w in self.workers if w.shared and not w.key]:
             if worker.give(folder):
                 return worker
             self.workers.remove(worker)
-        worker = _Worker("-", threads, self.inbox)
+        worker = _Worker("-", 1, self.inbox)  # to networks of this size a second thread is a burden
         self.workers.append(worker)
         worker.give(folder)
         return worker

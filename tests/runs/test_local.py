@@ -218,9 +218,10 @@ def test_metrics_are_plain_finite_json(store, toy):
 
 def test_output_goes_to_the_log_and_threads_are_shared_out(store, toy, monkeypatch):
     monkeypatch.setattr(local, "_cores", lambda: 6)
-    spec = toy("noisy")
-    execute([spec], store, slots=2, show=False)
+    spec, small = toy("noisy", profile="small"), toy("noisy", seed=1)
+    execute([spec, small], store, slots=2, show=False)
     assert store.result(spec).metrics == {"threads": "3"}
+    assert store.result(small).metrics == {"threads": "1"}  # one shared worker a slot, one thread each
     assert set((store.folder(spec) / "log.txt").read_text().splitlines()) == {
         "said by the run",
         "said by C",
