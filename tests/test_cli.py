@@ -29,13 +29,13 @@ def test_list_names_the_papers(capsys):
     assert cli.main(["list"]) == 0
     assert PAPER in out(capsys)
     cli.main(["list", "--json"])
-    assert json.loads(out(capsys))[0]["name"] == PAPER
+    assert [paper["name"] for paper in json.loads(out(capsys))] == list(papers.PAPERS)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sweep", "nothing"], "unknown paper 'nothing'; known: quadruplet_cars196"),
+        (["sweep", "nothing"], f"unknown paper 'nothing'; known: {', '.join(papers.PAPERS)}"),
         (["sweep", PAPER, "-p", "sedds", "1"], "unknown parameter 'sedds': did you mean 'seeds'?"),
         (["sweep", PAPER, "-p", "profile", "huge"], "profile: "),
         (["sweep", PAPER, "-p", "slots", "nan"], "slots: "),

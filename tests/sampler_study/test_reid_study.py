@@ -156,7 +156,7 @@ def test_tables_have_every_printed_number_and_our_mean(runs):
     tables = study.tables(runs)
     printed = published.load("sampler_study")
     for number, exhibit in enumerate(("Table I", "Table II", "Table III", "Table IV"), 1):  # noqa: B007
-        halves = [tables[f"table_{number}{half}"] for half in ("", "_r5_r10")]
+        halves = [tables[f"table_{number}{half}"] for half in ("", "_ranks")]
         expected = Counter(printed.query("exhibit == @exhibit")["printed"])
         place = list(halves[0].columns).index("paper")
         assert Counter(line[place] for half in halves for line in half.rows) == expected
