@@ -43,7 +43,8 @@ def bring(data: DataSet, source: Path, root: Path, link: bool = False) -> tuple[
         if link:
             return target, _link(data, source, target)
         with arriving(target) as waiting:
-            _fill(source, waiting)
+            for part in _parts(data, source):
+                _fill(part, waiting)
             report = _arrived(data, source, waiting)
             if report.problems:
                 raise _Unfit(report)
@@ -102,6 +103,24 @@ def _link(data: DataSet, source: Path, target: Path) -> Report:
     except OSError as error:
         raise PapersError(f"cannot write {target} ({error.strerror}); choose another ROOT") from None
     return report
+
+
+def _parts(data: DataSet, source: Path) -> list[Path]:
+    """The archives of `data` that lie in the folder `source`; `source` itself where there are none.
+
+    Raises:
+        PapersError: some archives of a data set that is handed out in several are there, and no folder.
+    """
+    for names in data.archives if source.is_dir() else ():
+        there = [source / name for name in names if (source / name).is_file()]
+        missing = [name for name in names if source / name not in there]
+        if there and not missing:
+            return there
+        if there and not any(path.is_dir() for path in source.iterdir()):
+            raise PapersError(
+                f"half a data set: {there[0].name} is in {source} and {' and '.join(missing)} missing; add it"
+            )
+    return [source]
 
 
 def _fill(source: Path, folder: Path) -> None:

@@ -31,6 +31,8 @@ class DataSet:
     `make(folder, size, options)` renders a stand-in into an empty folder, and `made(folder, size,
     options)` says whether the folder holds just that one; None where there is no stand-in.
     `acknowledged` is the check of a withdrawn data set for whoever asks for it all the same.
+    `archives` names the files in which it is handed out, a tuple for each way: a SOURCE folder that holds
+    all files of one way is unpacked, not copied.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DataSet:
     make: Callable[[Path, str, dict[str, str]], None] | None = None
     made: Callable[[Path, str, dict[str, str]], bool] | None = None
     acknowledged: Callable[[Path], Report] | None = None
+    archives: tuple[tuple[str, ...], ...] = ()
 
     @property
     def card(self) -> Path:

@@ -1,0 +1,139 @@
+"""CIFAR-10 and CIFAR-100 as published (Krizhevsky 2009): Python pickles and plain binary files.
+
+Pickles can run any code, so that only what an array needs is unpickled. Layouts:
+https://www.cs.toronto.edu/~kriz/cifar.html.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from papers_lib.errors import PapersError
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+SIDE = 32
+VALUES = 3 * SIDE * SIDE  # of an image: red, green, blue, each by rows
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The files of one published layout.
+
+    `labels` is the key of the labels in a pickle, `names` that of the class names; a binary record has
+    `head` label bytes, the last of which counts.
+    """
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    meta: str
+    labels: str = ""
+    names: str = ""
+    head: int = 1
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.train, *self.test, self.meta)
+
+
+_FIVE = tuple(f"data_batch_{i}" for i in range(1, 6))
+
+BATCHES: Mapping[tuple[str, str], Batches] = {
+    ("cifar10", "python"): Batches(_FIVE, ("test_batch",), "batches.meta", "labels", "label_names"),
+    ("cifar100", "python"): Batches(("train",), ("test",), "meta", "fine_labels", "fine_label_names"),
+    ("cifar10", "binary"): Batches(
+        tuple(f"{name}.bin" for name in _FIVE), ("test_batch.bin",), "batches.meta.txt"
+    ),
+    ("cifar100", "binary"): Batches(("train.bin",), ("test.bin",), "fine_label_names.txt", head=2),
+}
+
+
+def read(path: Path, batches: Batches) -> tuple[Pixels, Labels]:
+    """Images [N, 32, 32, 3] and labels [N] of one file.
+
+    Raises:
+        PapersError: the file is missing, broken, of another kind, or asks for more than arrays.
+    """
+    if not batches.labels:
+        return _binary(path, batches.head)
+    content = _unpickled(path)
+    try:
+        rows = np.asarray(content["data"], dtype=np.uint8)
+        labels = np.asarray(content[batches.labels], dtype=np.int64)
+        if rows.shape != (len(labels), VALUES):
+            raise ValueError(f"{rows.shape} values for {len(labels)} labels")
+    except (KeyError, TypeError, ValueError) as error:
+        raise PapersError(f"{path} is no batch of images ({error}); fetch it again") from None
+    return _images(rows), labels
+
+
+def class_names(path: Path, batches: Batches) -> tuple[str, ...]:
+    """The class names, in the order of the labels.
+
+    Raises:
+        PapersError: the file is missing, broken or of another kind.
+    """
+    if batches.labels:
+        names = _unpickled(path).get(batches.names)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise PapersError(f"{path} has no {batches.names}; fetch it again")
+        return tuple(names)
+    text = _bytes(path).decode("utf-8", errors="replace")
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _binary(path: Path, head: int) -> tuple[Pixels, Labels]:
+    content = np.frombuffer(_bytes(path), dtype=np.uint8)
+    if not len(content) or len(content) % (head + VALUES):
+        raise PapersError(
+            f"{path} has {len(content)} bytes, not a multiple of {head + VALUES}; fetch it again"
+        )
+    records = content.reshape(-1, head + VALUES)
+    return _images(records[:, head:]), records[:, head - 1].astype(np.int64)
+
+
+def _images(rows: Pixels) -> Pixels:
+    return np.ascontiguousarray(rows.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+
+
+class _Arrays(pickle.Unpickler):
+    """Unpickles arrays, numbers, text, lists and dictionaries, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        rebuild: Any = np.empty(0).__reduce__()[0]
+        known = {"_reconstruct": rebuild, "ndarray": np.ndarray, "dtype": np.dtype}
+        if module.partition(".")[0] == "numpy" and name in known:
+            return known[name]
+        if (module, name) == ("_codecs", "encode"):  # bytes, as Python 3 writes them for Python 2
+            return lambda text, _: text.encode("latin1")
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = _Arrays(file, encoding="latin1").load()
+    except OSError as error:
+        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+    except Exception as error:  # a broken pickle raises almost anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise PapersError(f"{path} is not a whole pickle of arrays ({reason}); fetch it again") from None
+    if not isinstance(content, dict):
+        raise PapersError(f"{path} is a pickle of something else; fetch it again")
+    return content

@@ -1,0 +1,212 @@
+"""Classification sets as images and labels: CIFAR-10, CIFAR-100, Imagenette, ImageNet, and stand-ins of them.
+
+`load` reads labels and names; `load_images` gives the pixels. Image files are decoded once: the result
+lies as one `.npy` beside the data, under a name that changes with the files, and is read from there
+the next time (50,000 images of 32 pixels: 154 MB).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from papers_lib.datasets.cifar_files import Labels, Pixels
+from papers_lib.datasets.classification_layouts import SETS, Survey, survey
+from papers_lib.datasets.images import _rgb
+from papers_lib.errors import PapersError
+from papers_lib.files import PlaceError, replacing
+
+NAMES = tuple(SETS)
+CACHE = ".decoded"
+LARGEST = 4 * 2**30  # bytes of decoded images that are still kept on disk
+
+_CHUNK = 64  # images a task: a task each would cost more than a small image
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One side of a data set. `images` are pixels uint8 [N, H, W, 3], or N files; `labels` [N] int64.
+
+    `cache` is the path, without suffix, at which decoded files are kept; None where there is no need.
+    """
+
+    images: Pixels | tuple[Path, ...]
+    labels: Labels
+    cache: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """A data set with its labels. `title` is how a result names it, such as "CIFAR-10 (JPEG copy)".
+
+    `classes` are the names, in the order of the labels. `fingerprint` is the one of `Survey.fingerprint`,
+    with its limits.
+    """
+
+    name: str
+    title: str
+    root: Path
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    stand_in: bool
+    fingerprint: str
+
+
+def load(root: Path, name: str) -> Classified:
+    """Read the labels of `name` under `root`, in whichever layout they lie there; no image is opened.
+
+    Args:
+        root: the data set's own folder, or the one that holds it as `<name>/` or as its official folder.
+        name: one of `NAMES`.
+
+    Raises:
+        PapersError: nothing there, half a data set, a wrong count, classes that differ between train and
+            test, labels out of step with the images. The message names the first fault and how to see all.
+    """
+    found = survey(Path(root), name)
+    if found.problems:
+        raise PapersError(_first(found, Path(root)))
+    fingerprint = found.fingerprint
+    train, test = (_split(found, side, fingerprint) for side in ("train", "test"))
+    return Classified(name, found.title, found.base, train, test, found.classes, found.stand_in, fingerprint)
+
+
+def _first(found: Survey, root: Path) -> str:
+    more = len(found.problems) - 1
+    see = f"python -m data_prep check {found.name} {root}"
+    return f"{found.problems[0]} ({f'and {more} more faults; ' if more else ''}see: {see})"
+
+
+def _split(found: Survey, side: str, fingerprint: str) -> Split:
+    if side in found.pixels:
+        return Split(found.pixels[side], found.labels[side])
+    state = hashlib.sha256(f"{fingerprint} {found.newest}".encode()).hexdigest()[:16]
+    files = tuple(found.base / file for file in found.files[side])
+    return Split(files, found.labels[side], found.base / CACHE / f"{side}-{state}")
+
+
+def load_images(split: Split, size: int | None = None, threads: int = 2) -> Pixels:
+    """The pixels of a side, uint8 [N, H, W, 3], RGB, in memory; not to be changed in place.
+
+    Decoded files are kept beside the data; where that cannot be written, they are decoded each time.
+
+    Args:
+        split: a side of `load`.
+        size: the shorter side of each image is scaled to `size`, and the middle square is kept; None: as
+            the images are, which must then be of one size.
+        threads: decoders at once (Pillow works outside Python's lock).
+
+    Raises:
+        PapersError: an image is missing, empty, truncated or none at all, or images differ in size and
+            none is given; the message names the file.
+    """
+    if size is not None and size < 1:
+        raise PapersError(f"size {size} is no number of pixels; give 1 or more, or none")
+    if isinstance(split.images, np.ndarray):
+        return _squares(split.images, size, threads)
+    path = None if split.cache is None else split.cache.with_name(f"{split.cache.name}-{size or 'own'}.npy")
+    kept = _kept(path, len(split))
+    if kept is not None:
+        return kept
+    pixels = _decode_all(split.images, size, threads)
+    if path is not None and pixels.nbytes <= LARGEST:
+        _keep(path, pixels)
+    return pixels
+
+
+def _squares(images: Pixels, size: int | None, threads: int) -> Pixels:
+    if size is None or images.shape[1:3] == (size, size):
+        return images
+    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
+
+    def fill(i: int) -> None:
+        pixels[i] = np.asarray(_square(Image.fromarray(images[i]), size))
+
+    _each(fill, len(images), threads)
+    return pixels
+
+
+def _decode_all(files: Sequence[Path], size: int | None, threads: int) -> Pixels:
+    first = decode(files[0], size).shape if files else (size or 0, size or 0, 3)
+    pixels = np.empty((len(files), *first), dtype=np.uint8)
+
+    def fill(i: int) -> None:
+        one = decode(files[i], size)
+        if one.shape != first:
+            raise PapersError(
+                f"{files[i]} has {one.shape[1]}x{one.shape[0]} pixels, {files[0]} {first[1]}x{first[0]}; "
+                "give a size to scale them to"
+            )
+        pixels[i] = one
+
+    _each(fill, len(files), threads)
+    return pixels
+
+
+def _each(fill: Callable[[int], None], count: int, threads: int) -> None:
+    def chunk(start: int) -> None:
+        for i in range(start, min(start + _CHUNK, count)):
+            fill(i)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(chunk, range(0, count, _CHUNK)):
+            pass
+
+
+def decode(file: Path, size: int | None = None) -> Pixels:
+    """One image [H, W, 3] of `load_images`."""
+    try:
+        with Image.open(file) as image:
+            if size is not None:
+                (wide, high), factor = image.size, size / min(image.size)
+                image.draft("RGB", (math.ceil(wide * factor), math.ceil(high * factor)))
+            picture = _rgb(image)
+            return np.asarray(picture if size is None else _square(picture, size))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).partition(" '")[0] or type(error).__name__
+        raise PapersError(f"{file} is not a whole image ({reason}); restore it") from None
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    """The middle square, scaled to `size`."""
+    wide, high = picture.size
+    side = min(wide, high)
+    x, y = (wide - side) / 2, (high - side) / 2
+    return picture.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
+
+
+# Decoded images on disk
+
+
+def _kept(path: Path | None, count: int) -> Pixels | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):  # half a file: it is written again
+        return None
+    return pixels if pixels.dtype == np.uint8 and pixels.ndim == 4 and len(pixels) == count else None
+
+
+def _keep(path: Path, pixels: Pixels) -> None:
+    """Write `pixels`, and remove what older files, or a killed process, left for this side and size."""
+    side, _, own = path.stem.split("-")
+    with suppress(PlaceError), replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, pixels, allow_pickle=False)
+    for old in path.parent.glob(f"{side}-*-{own}.npy"):
+        if old != path:
+            with suppress(OSError):
+                old.unlink()
