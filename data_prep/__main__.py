@@ -20,7 +20,12 @@ from typing import NoReturn
 from data_prep.sets import DataSet, Report, arriving, as_json, occupied
 from papers_lib.errors import PapersError
 
-MODULES = ("data_prep.cars196", "data_prep.reid", "data_prep.classification")  # each has its DATASETS
+MODULES = (
+    "data_prep.cars196",
+    "data_prep.reid",
+    "data_prep.classification",
+    "data_prep.sysu30k",
+)  # each has its DATASETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
