@@ -1,0 +1,399 @@
+"""Views of images: crop, flip, colour jitter, grey, blur, solarise, on whole batches of uint8.
+
+Every image draws its own parameters, but an operation runs once for the batch: crop and blur are
+weighted sums of neighbouring rows, then of columns, and colour is a 3×3 matrix for each image. Images
+stay resident as uint8; parameters are drawn on the CPU, so that a seed gives the same views on any device.
+
+The order is that of BYOL (Grill et al. 2020) as OpenSelfSup and lightly have it. What differs from their
+Pillow pipeline, which rounds to 8 bits after every step:
+
+* values stay float32, clamped to [0, 1] where Pillow clips;
+* hue turns the chroma plane of YIQ and keeps the luma, where Pillow turns the H of HSV;
+* the blur is a Gaussian cut off at 3 of the largest σ and reflected at the border, where Pillow
+  approximates it by box filters and repeats the border.
+
+Crops are resampled as Pillow does it (bilinear or bicubic, with antialias where they shrink).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+
+MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"
+TRIES = 10  # boxes drawn for a crop, as torchvision does; the first that fits is taken
+RATIO = (3 / 4, 4 / 3)  # width by height of a crop
+RESIZE = 8 / 7  # an image is scored at its centre: 224 of 256
+CACHE = 2**20  # values of a part of a batch on a CPU: 4 MB
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+NEUTRAL = (1.0, 1.0, 1.0, 0.0)  # three factors and turns of hue that change nothing
+
+
+class Recipe(NamedTuple):
+    """Probabilities and magnitudes of one view.
+
+    Magnitudes are torchvision's: a factor is drawn from [1 − m, 1 + m], hue from [−m, m] turns.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)  # share of the image's area that a crop takes
+    bicubic: bool = False
+    flip: float = 0.5
+    jitter: float = 0.8
+    magnitudes: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)  # brightness … hue
+    gray: float = 0.2
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the view
+    solarize: float = 0.0
+
+
+_BYOL = Recipe(bicubic=True)
+_CIFAR = Recipe(magnitudes=(0.4, 0.4, 0.4, 0.1))
+_MOCO = Recipe(scale=(0.2, 1.0), magnitudes=(0.4, 0.4, 0.4, 0.1), blur=0.5)
+_WEAK = Recipe(jitter=0.0, gray=0.0)
+
+RECIPES: dict[str, tuple[Recipe, Recipe]] = {
+    # The released configuration of the paper, which is BYOL's: the two views differ.
+    "byol": (_BYOL._replace(blur=1.0), _BYOL._replace(blur=0.1, solarize=0.2)),
+    # The same on average, but one law for both views: the paper names no asymmetry.
+    "symmetric": (_BYOL._replace(blur=0.55, solarize=0.1),) * 2,
+    # lightly's CIFAR-10 benchmark: SimCLR's at half strength, without blur.
+    "cifar": (_CIFAR, _CIFAR),
+    "simclr": (Recipe(magnitudes=(0.8, 0.8, 0.8, 0.2), blur=0.5),) * 2,
+    # MoCo v1 greys before it jitters; that differs only where a value is clipped.
+    "moco_v1": (Recipe(scale=(0.2, 1.0), jitter=1.0, magnitudes=(0.4, 0.4, 0.4, 0.4)),) * 2,
+    # MoCo v2, and SimSiam after it.
+    "moco_v2": (_MOCO, _MOCO),
+    # Crop and flip, as for training a classifier.
+    "weak": (_WEAK, _WEAK),
+}
+
+
+class Draw(NamedTuple):
+    """What a batch of B images drew, on the CPU."""
+
+    box: Tensor  # [B, 4] int64: top, left, height, width of the crop
+    flipped: Tensor  # [B] bool
+    order: Tensor  # [B, 4] int64: which of BRIGHTNESS … HUE comes first, second, …
+    factors: Tensor  # [B, 4]: of brightness, contrast, saturation; turns of hue; 1, 1, 1, 0 if not jittered
+    gray: Tensor  # [B] bool
+    sigma: Tensor  # [B]: of the blur, in pixels; 0 if not blurred
+    solarized: Tensor  # [B] bool
+
+    def part(self, some: slice) -> Draw:
+        """The draws of some of the images."""
+        return Draw(*(field[some] for field in self))
+
+
+class Taps(NamedTuple):
+    """A linear filter along one axis: output i of an image is Σ_t weight[i, t] · input[pixel[i, t]]."""
+
+    pixel: Tensor  # [B, size, T] int64
+    weight: Tensor  # [B, size, T]
+
+
+def view(images: Tensor, recipe: Recipe, generator: torch.Generator, size: int | None = None) -> Tensor:
+    """One random view of each image, every image with its own parameters.
+
+    Args:
+        images: uint8 [B, H, W, 3], on any device.
+        recipe: one of a pair of `RECIPES`.
+        generator: of the CPU, whatever the images' device.
+        size: the side of the views; the images' shorter side by default.
+
+    Returns:
+        float32 [B, 3, size, size], ImageNet-normalised, channels-last in memory.
+
+    Raises:
+        PapersError: images that are not uint8 [B, H, W, 3], a size below 1, a generator of a GPU.
+    """
+    size = _checked(images, size)
+    if generator.device.type != "cpu":
+        raise PapersError("the generator of the views lives on a GPU; give torch.Generator() of the CPU")
+    drawn = draw(recipe, len(images), images.shape[1], images.shape[2], generator)
+    return apply(images, drawn, recipe, size)
+
+
+def draw(recipe: Recipe, count: int, height: int, width: int, generator: torch.Generator) -> Draw:
+    """Parameters for `count` images of height × width pixels.
+
+    Every image takes as many numbers from the generator whatever the recipe, so that recipes can be
+    compared on the same crops.
+    """
+    box = _boxes(recipe, count, height, width, generator)
+    chance = torch.rand(5, count, generator=generator)
+    order = torch.rand(count, 4, generator=generator).argsort(1)
+    m, neutral = torch.tensor(recipe.magnitudes), torch.tensor(NEUTRAL)
+    low, high = (neutral - m).clamp(min=torch.tensor([0.0, 0.0, 0.0, -0.5])), neutral + m
+    factors = low + (high - low) * torch.rand(count, 4, generator=generator)
+    sigma = torch.empty(count).uniform_(*recipe.sigma, generator=generator)
+    return Draw(
+        box,
+        chance[0] < recipe.flip,
+        order,
+        torch.where(chance[1, :, None] < recipe.jitter, factors, neutral),
+        chance[2] < recipe.gray,
+        torch.where(chance[3] < recipe.blur, sigma, 0.0),
+        chance[4] < recipe.solarize,
+    )
+
+
+@torch.no_grad()
+def apply(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor:
+    """The views that `drawn` describes; of the recipe only `bicubic` and the largest σ count.
+
+    On a CPU the batch goes in parts that stay in its cache; the result does not depend on them.
+    """
+    out = _empty(images, size)
+    with torch.autocast(images.device.type, enabled=False):  # a caller's autocast would round colours
+        for some in _parts(images, size):
+            out[some] = _normalised(_augmented(images[some], drawn.part(some), recipe, size))
+    return out
+
+
+def _augmented(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor:
+    """Operations that no image drew are skipped; the rarer ones run on the images that drew them."""
+    x = _cropped(images, drawn, size, recipe.bicubic)
+    if (drawn.factors != torch.tensor(NEUTRAL)).any():
+        x = _jittered(x, drawn)
+    if drawn.gray.any():
+        some = _chosen(drawn.gray, x.device)
+        x[some] = _luma(x[some]).expand(-1, 3, -1, -1)
+    if drawn.sigma.any():
+        some = _chosen(drawn.sigma, x.device)
+        taps = _blur_taps(drawn.sigma[drawn.sigma > 0], size, recipe.sigma[1], x.device)
+        x[some] = _filtered(x[some].transpose(2, 3), taps, taps)
+    if drawn.solarized.any():
+        some = _chosen(drawn.solarized, x.device)
+        x[some] = _solarized(x[some])
+    return x
+
+
+@torch.no_grad()
+def plain(images: Tensor, size: int | None = None) -> Tensor:
+    """Images as they are scored, without randomness; arguments, result and errors as `view`.
+
+    Images of size × size are only normalised. Others are resized (bilinear, antialias) so that their
+    shorter side is 8/7 · size, and the centre is cut out: the 224 of 256 of ImageNet.
+    """
+    size = _checked(images, size)
+    out = _empty(images, size)
+    for some in _parts(images, size):
+        out[some] = _normalised(_centred(images[some], size))
+    return out
+
+
+def _centred(images: Tensor, size: int) -> Tensor:
+    if images.shape[1:3] == (size, size):
+        return images.permute(0, 3, 1, 2) / 255
+    part = torch.full((len(images),), min(images.shape[1:3]) / RESIZE)
+    rows, columns = (
+        _resize_taps((n - part) / 2, part, (0 * part, 0 * part + n), size, False, images.device)
+        for n in images.shape[1:3]
+    )
+    return _filtered(images.permute(0, 3, 2, 1), columns, rows).div_(255)
+
+
+def resized(batch: Tensor, size: int) -> Tensor:
+    """A batch [B, 3, H, W] at size × size, bilinear without antialias, as the released random resolution.
+
+    Raises:
+        PapersError: a size below 1.
+    """
+    if size < 1:
+        raise PapersError(f"views of {size} px were asked for; a side is at least 1 px")
+    if batch.shape[2:] == (size, size):
+        return batch
+    return F.interpolate(batch, (size, size), mode="bilinear", align_corners=False)
+
+
+def draw_size(generator: torch.Generator, low: int, high: int) -> int:
+    """A side from {low, …, high}, each equally likely: one for a whole batch.
+
+    Raises:
+        PapersError: not 1 ≤ low ≤ high.
+    """
+    if not 1 <= low <= high:
+        raise PapersError(f"sides from {low} to {high} px were asked for; give 1 <= low <= high")
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _checked(images: Tensor, size: int | None) -> int:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        found = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+        raise PapersError(f"images are {found}; they must be uint8 [B, H, W, 3]")
+    size = min(images.shape[1:3]) if size is None else size
+    if size < 1:
+        raise PapersError(f"views of {size} px were asked for; a side is at least 1 px")
+    return size
+
+
+def _boxes(recipe: Recipe, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Random resized crops as torchvision draws them: [count, 4], top, left, height, width."""
+    area = torch.empty(count, TRIES).uniform_(*recipe.scale, generator=generator) * height * width
+    logs = math.log(RATIO[0]), math.log(RATIO[1])
+    ratio = torch.empty(count, TRIES).uniform_(*logs, generator=generator).exp()
+    w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.float().argmax(1, keepdim=True)
+    # None fits: the largest box of an allowed shape, in the centre.
+    most_w, most_h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
+    none = ~fits.any(1)
+    w = w.gather(1, first)[:, 0].masked_fill(none, most_w)
+    h = h.gather(1, first)[:, 0].masked_fill(none, most_h)
+    place = torch.rand(2, count, generator=generator)
+    top = torch.where(none, (height - h) / 2, place[0] * (height - h + 1)).floor()
+    left = torch.where(none, (width - w) / 2, place[1] * (width - w + 1)).floor()
+    return torch.stack((top, left, h, w), 1).long()
+
+
+def _parts(images: Tensor, size: int) -> Iterator[slice]:
+    """The batch in parts of about `CACHE` values on a CPU, whole on a GPU."""
+    _, height, width, _ = images.shape
+    step = len(images) if images.is_cuda else max(1, CACHE // (3 * max(size**2, height * width)))
+    return (slice(at, at + step) for at in range(0, len(images), max(1, step)))
+
+
+def _empty(images: Tensor, size: int) -> Tensor:
+    return torch.empty(len(images), 3, size, size, device=images.device, memory_format=torch.channels_last)
+
+
+def _cropped(images: Tensor, drawn: Draw, size: int, bicubic: bool) -> Tensor:
+    """Crop, resize and flip: float32 [B, 3, size, size] in [0, 1]."""
+    top, left, height, width = drawn.box.float().unbind(1)
+    rows = _resize_taps(top, height, (top, top + height), size, bicubic, images.device)
+    columns = _resize_taps(left, width, (left, left + width), size, bicubic, images.device)
+    mirror = _moved(drawn.flipped, images.device)[:, None, None]
+    columns = Taps(*(torch.where(mirror, part.flip(1), part) for part in columns))
+    x = _filtered(images.permute(0, 3, 2, 1), columns, rows).div_(255)
+    return x.clamp_(0, 1) if bicubic else x  # the cubic overshoots
+
+
+def _resize_taps(
+    start: Tensor, part: Tensor, inside: tuple[Tensor, Tensor], size: int, bicubic: bool, where: torch.device
+) -> Taps:
+    """From [start, start + part) to `size` pixels, as Pillow does; pixels outside of `inside` do not count.
+
+    Pillow's kernel is stretched where it shrinks: one of half-width s meets at most ⌈2 s⌉ pixels.
+    """
+    radius = 2 if bicubic else 1
+    many = math.ceil(2 * radius * max(1.0, float(part.max()) / size))
+    start, part, low, stop = (_moved(each, where)[:, None, None] for each in (start, part, *inside))
+    scale = part / size
+    stretch, high = scale.clamp(min=1), stop - 1
+    centre = start + (torch.arange(size, device=where)[:, None] + 0.5) * scale
+    pixel = (centre - radius * stretch + 0.5).floor() + torch.arange(many, device=where)
+    distance = (pixel + 0.5 - centre).abs() / stretch
+    weight = _cubic(distance) if bicubic else (1 - distance).clamp_(min=0)
+    weight.masked_fill_((pixel < low) | (pixel > high), 0)
+    weight /= weight.sum(2, keepdim=True)
+    return Taps(torch.minimum(torch.maximum(pixel, low), high).long(), weight)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys' kernel with a = −1/2, Pillow's bicubic, of distances x ≥ 0."""
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, far.masked_fill_(x >= 2, 0))
+
+
+def _blur_taps(sigma: Tensor, size: int, largest: float, where: torch.device) -> Taps:
+    """Gaussians of σ [B], cut off at 3 of the largest σ and reflected at the border."""
+    reach = min(math.ceil(3 * largest), size - 1)
+    offset = torch.arange(-reach, reach + 1, device=where)
+    weight = torch.exp(-(offset**2) / (2 * _moved(sigma, where)[:, None] ** 2))
+    weight /= weight.sum(1, keepdim=True)
+    pixel = (torch.arange(size, device=where)[:, None] + offset).abs()
+    pixel = size - 1 - (size - 1 - pixel).abs()
+    return Taps(
+        pixel.expand(len(sigma), *pixel.shape),
+        weight[:, None].expand(len(sigma), *pixel.shape),
+    )
+
+
+def _filtered(transposed: Tensor, columns: Taps, rows: Taps) -> Tensor:
+    """Filter planes [B, 3, W, H], given transposed, along both axes: float32 [B, 3, height, width]."""
+    x = transposed.contiguous().float()
+    return _along_rows(_along_rows(x, columns).transpose(2, 3).contiguous(), rows)
+
+
+def _along_rows(x: Tensor, taps: Taps) -> Tensor:
+    """Weighted sums of rows: [B, 3, H, W] → [B, 3, size, W].
+
+    A row is read as the embedding of its number, so that torch's weighted embedding bag does the work:
+    only the rows that count are read, with no copy of them.
+    """
+    count, planes, height, width = x.shape
+    size, many = taps.pixel.shape[1:]
+    base = torch.arange(count * planes, device=x.device).view(count, planes, 1, 1) * height
+    index = (base + taps.pixel[:, None]).view(-1, many)
+    weight = taps.weight[:, None].expand(count, planes, size, many).reshape(-1, many)
+    out = F.embedding_bag(index, x.view(-1, width), mode="sum", per_sample_weights=weight)
+    return out.view(count, planes, size, width)
+
+
+def _jittered(x: Tensor, drawn: Draw) -> Tensor:
+    """Brightness, contrast, saturation and hue in each image's own order, clamped after each.
+
+    Each is c ↦ M c + t on a pixel's colour c; only contrast has a t, (1 − f) times the mean luma.
+    """
+    factors = drawn.factors.gather(1, drawn.order)
+    matrices = _moved(_matrices(drawn), x.device)
+    towards_mean = _moved((1 - factors).masked_fill_(drawn.order != CONTRAST, 0), x.device)
+    pixels = x.flatten(2)
+    for step in range(4):
+        mean = _luma(pixels.mean(2, keepdim=True))
+        offset = towards_mean[:, step, None, None] * mean
+        pixels = torch.bmm(matrices[:, step], pixels).add_(offset).clamp_(0, 1)
+    return pixels.view_as(x)
+
+
+def _matrices(drawn: Draw) -> Tensor:
+    """[B, 4, 3, 3]: the colour matrix of each step, in the image's order."""
+    brightness, contrast, saturation, hue = drawn.factors.T[..., None, None]
+    one, luma = torch.eye(3), torch.tensor(LUMA).expand(3, 3)
+    # With Y the luma and turned chroma: M = L + cos θ (1 − L) + sin θ S.
+    angle = -2 * math.pi * hue  # of HSV grows from red to green, that of YIQ from red to blue
+    turned = luma + angle.cos() * (one - luma) + angle.sin() * _quarter_turn()
+    each = [brightness * one, contrast * one, saturation * one + (1 - saturation) * luma, turned]
+    return torch.stack(each, 1)[torch.arange(len(drawn.order))[:, None], drawn.order]
+
+
+def _quarter_turn() -> Tensor:
+    """S [3, 3]: chroma (I, Q) ↦ (−Q, I) in RGB, of NTSC's YIQ."""
+    yiq = torch.tensor([LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)], dtype=torch.float64)
+    turn = torch.tensor([(0, 0, 0), (0, 0, -1), (0, 1, 0)], dtype=torch.float64)
+    return (yiq.inverse() @ turn @ yiq).float()
+
+
+def _luma(x: Tensor) -> Tensor:
+    """Y of colours [B, 3, …], [B, 1, …]."""
+    return LUMA[0] * x[:, :1] + LUMA[1] * x[:, 1:2] + LUMA[2] * x[:, 2:]
+
+
+def _solarized(x: Tensor) -> Tensor:
+    """Values from 128 of 255 upwards are inverted."""
+    return torch.where(x < 128 / 255, x, 1 - x)
+
+
+def _normalised(x: Tensor) -> Tensor:
+    sd = torch.tensor(SD, device=x.device)[:, None, None]
+    mean = torch.tensor(MEAN, device=x.device)[:, None, None]
+    return x.sub_(mean).div_(sd)
+
+
+def _moved(part: Tensor, where: torch.device) -> Tensor:
+    """To the device without waiting for it."""
+    return part.to(where, non_blocking=True)
+
+
+def _chosen(which: Tensor, where: torch.device) -> Tensor:
+    """Numbers of the images that drew something. Counted on the CPU: a GPU would be waited for."""
+    return _moved(which.nonzero()[:, 0], where)
