@@ -1,0 +1,126 @@
+"""What every method of Table 1 has in common: its batch, its encoder, its generator, its target network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from papers_lib.errors import PapersError
+from papers_lib.median_triplet.optimisers import ema_
+from papers_lib.networks import cifar
+
+Settings = Any  # the wing's TrainSettings, or anything with the attributes that `build` lists
+Logs = dict[str, Tensor]  # detached scalars
+
+
+class Batch(NamedTuple):
+    """What a step sees of the training set."""
+
+    views: tuple[Tensor, ...]  # augmented, float [B, 3, s, s]
+    images: Tensor  # as stored, uint8 [B, H, W, 3]
+    indices: Tensor  # [B] place of each image in the training set
+    labels: Tensor  # [B]; only `supervised` may read them
+
+
+class Method(nn.Module):
+    """An encoder and what trains it.
+
+    Attributes:
+        encoder: images [B, 3, s, s] to features [B, dimension]; what the probes see.
+        recipe: the key of `augment.RECIPES` that the method's own paper is nearest to.
+        number_of_views: how many views a batch must bring.
+        generator: the method's own random numbers, drawn on the CPU. Its state is part of
+            `state_dict`, and all processes of a run draw the same.
+    """
+
+    recipe = "weak"
+    number_of_views = 1
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder, self.dimension = cifar.build(settings.backbone)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """The loss, a float32 scalar, and detached scalars to log.
+
+        Networks run under the caller's autocast, the loss itself always in float32. Queues, memories and
+        pseudo-labels move on with each call, so with each batch of those that a step accumulates.
+
+        Raises:
+            PapersError: another number of views, or a batch of one image.
+        """
+        if len(batch.views) != self.number_of_views:
+            wanted = f"{self.number_of_views} of recipe '{self.recipe}'"
+            raise PapersError(f"{type(self).__name__} was given {len(batch.views)} views; give {wanted}")
+        if len(batch.views[0]) < 2:
+            raise PapersError("a batch of one image has no statistics to normalise by; give 2 or more")
+        return self._loss(batch)
+
+    forward = loss  # so that DistributedDataParallel can wrap a method
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        raise NotImplementedError
+
+    def begin_epoch(self, epoch: int, embed: Callable[[], Tensor]) -> None:
+        """Called before each epoch; `embed` gives features [N, dimension] of the whole training set.
+
+        Calling it once more for the same epoch, as a resumed run does, changes nothing.
+        """
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Called after the optimiser's step number `step`, counted from 0, of `steps` in all."""
+
+    def trained(self) -> list[nn.Parameter]:
+        """What the optimiser may change."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, for `state_dict`."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take up the generator's state."""
+        self.generator.set_state(state.cpu())
+
+
+def target_of(*online: nn.Module) -> nn.Sequential:
+    """A copy of the modules, one after the other, that no gradient reaches."""
+    return nn.Sequential(*(copy.deepcopy(part) for part in online)).requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: tuple[nn.Module, ...], momentum: float, buffers: bool = False) -> None:
+    """ξ ← m ξ + (1 − m) θ, in place, over the parameters and, on request, the BN statistics.
+
+    The statistics matter only where the target is evaluated: in training it normalises by its own batch.
+    """
+    ema_(list(target.parameters()), [p for part in online for p in part.parameters()], momentum)
+    if buffers:
+        pairs = zip(target.buffers(), (b for part in online for b in part.buffers()), strict=True)
+        ours, theirs = zip(*((t, o) for t, o in pairs if t.is_floating_point()), strict=True)
+        ema_(list(ours), list(theirs), momentum)
+
+
+def full_precision(where: Tensor) -> torch.autocast:
+    """Context in which a loss is computed: no autocast, whatever the caller's."""
+    return torch.autocast(where.device.type, enabled=False)
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all processes in the order of their ranks; `rows` itself where there is one process.
+
+    Gradients go back to the process that a row came from, summed over the processes' losses. Where each
+    process computes the same loss over all rows, that is the number of processes times the gradient,
+    which the average of DistributedDataParallel undoes. Every process must bring equally many rows.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    from torch.distributed.nn.functional import all_gather  # absent from some builds of torch
+
+    return torch.cat(all_gather(rows.contiguous()))
