@@ -13,7 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_many
+MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_many cifar10 sysu30k \
+	coco2017 voc0712
 STANDIN := $(MADE:%=$(DATA)/standin/%/STANDIN.json)
 
 .PHONY: reproduce test lint types unit smoke nbval lab bench data clean

@@ -25,6 +25,7 @@ MODULES = (
     "data_prep.reid",
     "data_prep.classification",
     "data_prep.sysu30k",
+    "data_prep.detection_sets",
 )  # each has its DATASETS
 
 
