@@ -1,0 +1,207 @@
+"""The rank-k triplet of Wang et al., "Solving Inefficiency of Self-supervised Representation Learning".
+
+Equation 2, with the sign of its hinge as the public code has it; per query x with positive x⁺,
+
+    ℓ = max(γ d(x, x⁺) − d(x, x⁻_rank-k) + C, 0),        d(x, y) = −s · x·y / (‖x‖ ‖y‖)
+
+where rank-k is the k-th nearest negative. The paper has s = 1, its code 2 (wanggrun/triplet), and
+γ = 2, C = 100: the argument lies in [−3s, 3s] + C, so that the hinge is never clipped and the loss is
+linear. `margin=None`, the default, leaves constant and hinge out: the same gradient, and a value that
+half precision does not round away.
+
+Query i's positive is target i, its negatives are the n − 1 other targets. Which of them is rank k is
+found without gradient; then one negative a query is gathered, and q·(z⁻ − γ z⁺) is all there is to
+differentiate. Losses are computed in float32 (float64 for float64 features), also under autocast.
+
+Features that are not finite, and rows of zeros, which have no direction, give a loss of NaN whatever the
+rank: every target is the positive of a query. So no wait for the device is needed here; the training
+loop looks at the loss.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+from papers_lib.evaluation.nearness import exact
+
+Hinge = Literal["relu", "printed"]
+Rank = int | float | None
+
+
+def rank_k_triplet(
+    query: Tensor,
+    target: Tensor,
+    k: Rank = None,
+    gamma: float = 2.0,
+    *,
+    margin: float | None = None,
+    hinge: Hinge = "relu",
+    distance_scale: float = 2.0,
+) -> Tensor:
+    """Equation 2, mean over the queries, a scalar.
+
+    `hinge="printed"` is the formula as the paper prints it, max(γ d⁺ − d⁻, C), which has no gradient
+    at the paper's C = 100, nor at any C ≥ 3s.
+
+    Args:
+        query: [n, d] predictions of one view.
+        target: [n, d] projections of the other view, row by row of the same images. The gradient
+            reaches them, too, unless the caller detaches them.
+        k: the negative's rank as `rank` reads it; the default is the median of the negatives.
+        gamma: γ, the weight of the positive.
+        margin: C; None is the linear loss, γ d⁺ − d⁻.
+        distance_scale: s.
+
+    Raises:
+        PapersError: shapes that differ, fewer than three images, a rank outside the batch, an unknown
+            hinge, or the printed one without margin.
+    """
+    _check_hinge(margin, hinge)
+    k = rank(k, _images(query, target))
+    z = _unit(target)
+    return _loss(query, z, z[_select(query, z, k)], gamma, margin, hinge, distance_scale)
+
+
+def smoothed_triplet(
+    query: Tensor,
+    target: Tensor,
+    first: int = 2,
+    last: int = 10,
+    gamma: float = 2.0,
+    *,
+    margin: float | None = None,
+    hinge: Hinge = "relu",
+    distance_scale: float = 2.0,
+) -> Tensor:
+    """The head of the newest public code: d⁻ is the mean distance of ranks `first` to `last`.
+
+    Everything else as `rank_k_triplet`.
+
+    Raises:
+        PapersError: as there, or a batch without that many negatives.
+    """
+    _check_hinge(margin, hinge)
+    n = _images(query, target)
+    if not 1 <= first <= last <= n - 1:
+        raise PapersError(
+            f"ranks {first} to {last} are not among the {n - 1} negatives that a batch of {n} images has; "
+            f"give ranks of 1 to {n - 1}, or {last + 1} images or more"
+        )
+    z = _unit(target)
+    negative = F.embedding_bag(_nearest(query, z, last)[:, first - 1 :], z, mode="mean")
+    return _loss(query, z, negative, gamma, margin, hinge, distance_scale)
+
+
+def rank(k: Rank, n: int) -> int:
+    """The rank of the negative, 1 (the nearest) to n − 1, in a batch of `n` images.
+
+    Args:
+        k: an int is the rank itself; a float between 0 and 1 a fraction of n, rounded, at least 1; None
+            is n // 2, which is where `torch.median` of the n − 1 negatives lies.
+
+    Raises:
+        PapersError: fewer than three images, or a rank that the batch does not have.
+    """
+    if n < 3:
+        raise PapersError(f"a batch of {n} has no negatives to rank; give three images or more")
+    if k is None:
+        return n // 2
+    if isinstance(k, bool) or not isinstance(k, int | float) or (isinstance(k, float) and not 0 < k < 1):
+        raise PapersError(
+            f"k is {k!r}; it must be an int, a fraction between 0 and 1, or None for the median"
+        )
+    found = k if isinstance(k, int) else max(1, round(k * n))
+    if not 1 <= found <= n - 1:
+        raise PapersError(f"k={k} is out of range: of {n} images {n - 1} are negatives; give 1 to {n - 1}")
+    return found
+
+
+def selected(query: Tensor, target: Tensor, k: Rank = None) -> Tensor:
+    """The target that is each query's negative of rank k, [n] int64.
+
+    Exact: as a stable sort of the distances would have it, so that of equally near ones the lower index
+    comes first, and the ranks 1 to n − 1 name every other image once.
+
+    Raises:
+        PapersError: as `rank_k_triplet`, or features that are not finite or have no direction (a wait
+            for the device).
+    """
+    k = rank(k, _images(query, target))
+    z = _unit(target.detach())
+    if not (z.isfinite().all() & _unit(query.detach()).isfinite().all()):
+        raise PapersError(
+            "features hold NaN, infinity or a row of zeros, which no rank can be given; train anew"
+        )
+    return _select(query, z, k)
+
+
+def _images(query: Tensor, target: Tensor) -> int:
+    if query.ndim != 2 or query.shape != target.shape:
+        raise PapersError(
+            f"query and target are {tuple(query.shape)} and {tuple(target.shape)}; both must be [n, d]"
+        )
+    return len(query)
+
+
+def _check_hinge(margin: float | None, hinge: str) -> None:
+    if hinge not in ("relu", "printed"):
+        raise PapersError(f"hinge is '{hinge}'; it must be one of relu, printed")
+    if hinge == "printed" and margin is None:
+        raise PapersError("the printed hinge, max(γ d⁺ − d⁻, C), needs its C; give a margin")
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Rows of length 1 in float32 or float64; a row of zeros becomes NaN, not a gradient of 1e12."""
+    features = _full(features)
+    lengths: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / lengths
+
+
+def _full(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+@exact
+def _similarities(query: Tensor, z: Tensor) -> Tensor:
+    """Each query's similarities to all targets, up to the query's length; its positive comes last, at −∞."""
+    with torch.autocast(query.device.type, enabled=False):
+        return (_full(query) @ z.T).fill_diagonal_(-torch.inf)
+
+
+@torch.no_grad()
+def _select(query: Tensor, z: Tensor, k: int) -> Tensor:
+    """The index of the k-th nearest, [n]: of those as near as it, the one that makes k complete."""
+    s = _similarities(query, z)
+    kth = s.kthvalue(len(s) - k + 1, dim=1, keepdim=True).values
+    missing = k - (s > kth).sum(1, keepdim=True, dtype=torch.int32)
+    reached = (s == kth).cumsum(1, dtype=torch.int32) == missing
+    return reached.to(torch.uint8).argmax(1)
+
+
+@torch.no_grad()
+def _nearest(query: Tensor, z: Tensor, last: int) -> Tensor:
+    """The indices of ranks 1 to `last`, [n, last]."""
+    return _similarities(query, z).topk(last, dim=1).indices
+
+
+def _loss(
+    query: Tensor,
+    z: Tensor,
+    negative: Tensor,
+    gamma: float,
+    margin: float | None,
+    hinge: Hinge,
+    distance_scale: float,
+) -> Tensor:
+    """γ d⁺ − d⁻ = s q·(z⁻ − γ z⁺) / ‖q‖ a query, its hinge, and the mean."""
+    with torch.autocast(query.device.type, enabled=False):  # which would take the dots in half precision
+        q, dot = _full(query), torch.linalg.vecdot
+        x: Tensor = dot(q, torch.sub(negative, z, alpha=gamma)) * (distance_scale * dot(q, q).rsqrt())
+    if margin is not None:
+        x = F.relu(x + margin) if hinge == "relu" else x.clamp(min=margin)
+    return x.mean()

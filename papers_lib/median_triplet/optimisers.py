@@ -1,0 +1,142 @@
+"""What steps the BYOL frame: LARS, warm-up with cosine, and the moving average of the target network.
+
+All tensors of a network are stepped in a few calls, and nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+
+
+class Lars(torch.optim.Optimizer):
+    """Layer-wise adaptive rates (You et al., "Large Batch Training of Convolutional Networks", 2017).
+
+    Per weight w with gradient g,
+
+        λ = η ‖w‖ / (‖g‖ + β ‖w‖),   v ← m v + α λ (g + β w),   w ← w − v
+
+    Parameters of one dimension (biases, batch normalisation) take neither decay nor λ, as the public
+    code of Wang et al. has it. Where a weight or its gradient is all zeros, λ is 1.
+
+    Args:
+        params: parameters or groups, as any optimiser takes them.
+        lr: α; momentum: m; weight_decay: β; eta: η.
+        lr_inside: α multiplies before the buffer, as in the paper and that code; False is SGD's way,
+            w ← w − α v. The two differ where α changes.
+
+    Raises:
+        PapersError: a setting below zero.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-6,
+        eta: float = 1e-3,
+        lr_inside: bool = True,
+    ) -> None:
+        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta}
+        for name, value in settings.items():
+            if not value >= 0:
+                raise PapersError(f"Lars: {name} is {value}; it must be zero or more")
+        super().__init__(params, settings | {"lr_inside": lr_inside})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; parameters without gradient are left as they are."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        with torch.no_grad():
+            for group in self.param_groups:
+                self._step(group)
+        return loss
+
+    def _step(self, group: dict[str, Any]) -> None:
+        given = [p for p in group["params"] if p.grad is not None]
+        weights = [p for p in given if p.ndim > 1]
+        others = [p for p in given if p.ndim <= 1]
+        lr = group["lr"] if group["lr_inside"] else 1.0
+        for params, updates in (
+            (weights, _scaled(weights, group["weight_decay"], group["eta"])),
+            (others, [_gradient(p) for p in others]),
+        ):
+            if params:
+                buffers = self._buffers(params)
+                torch._foreach_mul_(buffers, group["momentum"])
+                torch._foreach_add_(buffers, updates, alpha=lr)
+                torch._foreach_sub_(params, buffers, alpha=1.0 if group["lr_inside"] else group["lr"])
+
+    def _buffers(self, params: list[Tensor]) -> list[Tensor]:
+        for p in params:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return [self.state[p]["momentum_buffer"] for p in params]
+
+
+def warm_cosine(step: int, steps: int, warm_steps: int = 0, warm_ratio: float = 1e-4) -> float:
+    """What the learning rate is multiplied by at `step` of `steps`, counted from 0.
+
+    ½ (1 + cos(π t / T)), and in the first `warm_steps` that times a line from `warm_ratio` to 1: the
+    cosine runs from the first step on, as mmcv's does, with which the public code trains.
+
+    Raises:
+        PapersError: a step outside the schedule, or a warm-up longer than it.
+    """
+    if not (0 <= step <= steps and 0 <= warm_steps <= steps and steps > 0):
+        raise PapersError(
+            f"step {step} of {steps} with {warm_steps} to warm up; both must lie within the steps"
+        )
+    factor = (1 + math.cos(math.pi * step / steps)) / 2
+    return factor * (1 - (1 - step / warm_steps) * (1 - warm_ratio)) if step < warm_steps else factor
+
+
+def ema_momentum(base: float, step: int, steps: int) -> float:
+    """The target's momentum at `step` of `steps`: 1 − (1 − base) (cos(π t / T) + 1) / 2 (BYOL).
+
+    From `base` at the first step to 1 at the last.
+    """
+    return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
+
+
+@torch.no_grad()
+def ema_(target: Iterable[Tensor], online: Iterable[Tensor], momentum: float) -> None:
+    """ξ ← m ξ + (1 − m) θ for each pair of tensors, in place.
+
+    Raises:
+        PapersError: different numbers of tensors.
+    """
+    targets, onlines = list(target), list(online)
+    if len(targets) != len(onlines):
+        raise PapersError(f"{len(targets)} tensors follow {len(onlines)}; the two networks must be alike")
+    if targets:
+        torch._foreach_lerp_(targets, onlines, 1 - momentum)
+
+
+def _scaled(weights: list[Tensor], decay: float, eta: float) -> list[Tensor]:
+    """λ (g + β w) for each weight."""
+    if not weights:
+        return []
+    gradients = [_gradient(p) for p in weights]
+    w, g = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
+    rate = torch.where((w > 0) & (g > 0), eta * w / (g + decay * w), 1.0)
+    updates = torch._foreach_add(gradients, weights, alpha=decay)
+    torch._foreach_mul_(updates, list(rate.unbind()))
+    return list(updates)
+
+
+def _gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    return p.grad

@@ -1,0 +1,60 @@
+"""What the loss prefers, alone: free vectors without a network, moved until the loss no longer falls.
+
+The rank of the negative sets how many clumps a batch falls into: a query's nearest k − 1 may come as near
+as they like. At k = n/2 three clumps of a third of the batch each are at rest, in a plane.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_lib.evaluation.collapse import clusters, effective_rank
+from papers_lib.median_triplet.heads import rank, rank_k_triplet, smoothed_triplet
+
+Head = int | float | Literal["smoothed"] | None
+RATE = 10.0  # of the mean loss: a tenth of a vector's own gradient at n = 104
+
+
+class Free(TypedDict):
+    """Vectors [n, d] of length 1 at the end, and what they have become."""
+
+    vectors: Tensor
+    effective_rank: float
+    clusters: int  # at a cosine above .9
+    cosine_to_negative: float  # mean over the queries, and over the ranks that the head takes
+
+
+def free_vectors(n: int = 104, d: int = 256, head: Head = None, steps: int = 1000, seed: int = 0) -> Free:
+    """Minimise a head over n free vectors on the unit sphere, each its own positive, by gradient descent.
+
+    The target is the vectors themselves, without gradient, as the target network is; what is left of the
+    loss then is the repulsion from the negative.
+
+    Args:
+        head: the rank k as `rank_k_triplet` takes it (None: the median), or "smoothed", ranks 2 to 10.
+        steps: the rate falls in a line to zero over them, so that the end is at rest.
+
+    Raises:
+        PapersError: as the heads.
+    """
+    first, last = (2, 10) if head == "smoothed" else (rank(head, n),) * 2
+    generator = torch.Generator().manual_seed(seed)
+    x = F.normalize(torch.randn(n, d, generator=generator)).requires_grad_()
+    for step in range(steps):
+        target = x.detach().clone()
+        loss = smoothed_triplet(x, target) if head == "smoothed" else rank_k_triplet(x, target, head)
+        (gradient,) = torch.autograd.grad(loss, x)
+        with torch.no_grad():
+            x.copy_(F.normalize(x - RATE * (1 - step / steps) * gradient))
+    vectors = x.detach()
+    cosines = (vectors @ vectors.T).fill_diagonal_(-torch.inf).topk(last).values[:, first - 1 :]
+    return {
+        "vectors": vectors,
+        "effective_rank": effective_rank(vectors),
+        "clusters": clusters(vectors),
+        "cosine_to_negative": float(cosines.mean()),
+    }
