@@ -1,0 +1,245 @@
+"""How good are frozen features: a kNN vote and a linear classifier, on features of train and test.
+
+Both are the usual protocols of self-supervised learning. Test labels are only ever counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_lib.errors import PapersError
+from papers_lib.evaluation.nearness import exact
+
+BLOCK = 2**24  # similarities in memory at once: 64 MB
+LRS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+class LinearProbe(TypedDict):
+    """What `linear_probe` found, as fractions."""
+
+    accuracy: float  # of the test set, by the classifier that was fitted on all of train
+    lr: float
+    held_out: dict[str, float]  # by learning rate: accuracy on the held-out part of train
+
+
+@exact
+def knn_accuracy(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    k: int = 200,
+    tau: float = 0.1,
+    classes: int | None = None,
+) -> float:
+    """Weighted kNN vote by cosine (Wu et al., CVPR 2018, sec. 3.4): the share of test images it gets right.
+
+    The k nearest training images vote for their class, each with exp(cos / τ); the class with the most
+    votes is the answer, the lowest at a tie. Exact and blockwise: the whole matrix is never held.
+    lightly's CIFAR-10 table has k = 200 and τ = 0.1.
+
+    Args:
+        train, test: features [N, d], [M, d] of any float type, on one device.
+        train_labels, test_labels: class numbers [N], [M].
+        k: neighbours; at most N, it is not cut down silently.
+        tau: τ, above 0.
+        classes: how many classes there are; one more than the largest training label by default.
+
+    Raises:
+        PapersError: shapes that do not fit, features that are not finite, k not in 1 … N, τ ≤ 0, a
+            label outside of 0 … classes − 1, or a test class that no training image has.
+    """
+    data = _data(train, train_labels, test, test_labels, classes)
+    if not 1 <= k <= len(data.train):
+        raise PapersError(
+            f"k={k} neighbours of {len(data.train)} training images; give 1 <= k <= {len(train)}"
+        )
+    if not tau > 0:
+        raise PapersError(f"tau={tau:g} is no temperature; give one above 0")
+    bank, queries = F.normalize(data.train), F.normalize(data.test)
+    step = max(1, BLOCK // len(bank))
+    right = 0
+    for rows, labels in zip(queries.split(step), data.test_labels.split(step), strict=True):
+        cosine, nearest = (rows @ bank.T).topk(k, sorted=False)
+        # exp(cos / τ) up to a factor of the query, so that a small τ leaves the range of no float
+        weights = ((cosine - cosine.amax(1, keepdim=True)) / tau).exp()
+        votes = rows.new_zeros(len(rows), data.classes)
+        votes.scatter_add_(1, data.train_labels[nearest], weights)
+        right += int((votes.argmax(1) == labels).sum())
+    return right / len(queries)
+
+
+@exact
+def linear_probe(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    *,
+    lrs: Sequence[float] = LRS,
+    epochs: int = 100,
+    batch_size: int = 256,
+    seed: int = 0,
+    held_out: float = 0.1,
+    classes: int | None = None,
+) -> LinearProbe:
+    """Linear evaluation (paper, sec. 4.1): a linear classifier on frozen features, trained by SGD.
+
+    Momentum 0.9, no weight decay, batches of 256, 100 epochs, weights from N(0, 0.01²), as the paper
+    and its code; the learning rate falls by a cosine, step by step, without their warm-up. The paper
+    names no learning rate and its code has another for each checkpoint. Here each rate of `lrs` is
+    fitted to a part of the training set; the one that is best on the held-out rest (the smaller one at
+    a tie) is fitted again to all of train, and that classifier alone meets the test set, once, after
+    its last epoch.
+
+    Features are taken as they are: not standardised, not normalised, and not augmented, where the
+    paper crops and flips at random while it trains the classifier.
+
+    Args:
+        train, test: features [N, d], [M, d] of any float type, on one device; computed in float32.
+        train_labels, test_labels: class numbers [N], [M].
+        lrs: learning rates to choose from; a single one is taken as it is, but scored all the same.
+        epochs: passes over the training set, at least 1.
+        batch_size: images a step; the last, smaller batch counts too.
+        seed: of the split, the weights and the order of the images.
+        held_out: share of each class that is held out, in (0, 1); of two images or more at least one
+            is held out and at least one is not.
+        classes: how many classes there are; one more than the largest training label by default.
+
+    Raises:
+        PapersError: as `knn_accuracy`; or settings out of range, or no class with two training images.
+    """
+    if not lrs or min(lrs) <= 0 or epochs < 1 or batch_size < 1 or not 0 < held_out < 1:
+        found = f"lrs={tuple(lrs)}, epochs={epochs}, batch_size={batch_size}, held_out={held_out:g}"
+        raise PapersError(f"linear probe with {found}; all are above 0, and held_out below 1")
+    data = _data(train, train_labels, test, test_labels, classes)
+    generator = torch.Generator().manual_seed(seed)
+    away = _held_out(data.train_labels, held_out, generator)
+    fit = _Fit(sorted(lrs), epochs, batch_size, data.classes, generator)
+    weights = fit(data.train, data.train_labels, (~away).nonzero()[:, 0])
+    scores = _accuracies(weights, data.train[away], data.train_labels[away])
+    best = max(range(len(lrs)), key=scores.__getitem__)  # the first of equals
+    everything = torch.arange(len(away))
+    final = fit._replace(lrs=[fit.lrs[best]])(data.train, data.train_labels, everything)
+    [accuracy] = _accuracies(final, data.test, data.test_labels)
+    by_lr = {f"{lr:g}": score for lr, score in zip(fit.lrs, scores, strict=True)}
+    return LinearProbe(accuracy=accuracy, lr=fit.lrs[best], held_out=by_lr)
+
+
+class _Fit(NamedTuple):
+    """Softmax regression by SGD, for several learning rates at once."""
+
+    lrs: list[float]
+    epochs: int
+    batch_size: int
+    classes: int
+    generator: torch.Generator
+
+    def __call__(self, x: Tensor, labels: Tensor, of: Tensor) -> Tensor:
+        """Weights [d + 1, L, C] of L classifiers, the last row the bias, from the rows `of` x [N, d].
+
+        All see the same batches, so that a step of all is two matrix products. The gradient is written
+        down: for a batch of n it is xᵀ (softmax(x W) − onehot) / n.
+        """
+        weights = self._start(x)
+        momentum = torch.zeros_like(weights)
+        lrs = torch.tensor(self.lrs, device=x.device)[:, None]
+        steps, step = self.epochs * math.ceil(len(of) / self.batch_size), 0
+        for _ in range(self.epochs):
+            order = of[torch.randperm(len(of), generator=self.generator)].to(x.device)
+            for batch in order.split(self.batch_size):
+                rows = _with_one(x[batch])
+                error = torch.tensordot(rows, weights, 1).softmax(2)
+                error -= F.one_hot(labels[batch], self.classes)[:, None]
+                momentum.mul_(0.9).add_(torch.tensordot(rows.T, error, 1), alpha=1 / len(rows))
+                factor = (1 + math.cos(math.pi * step / steps)) / 2
+                weights.addcmul_(lrs * factor, momentum, value=-1)
+                step += 1
+        return weights
+
+    def _start(self, x: Tensor) -> Tensor:
+        one = torch.randn(x.shape[1] + 1, 1, self.classes, generator=self.generator) * 0.01
+        one[-1] = 0
+        return one.to(x).expand(-1, len(self.lrs), -1).contiguous()
+
+
+def _with_one(rows: Tensor) -> Tensor:
+    """For the bias: [n, d] → [n, d + 1]."""
+    return F.pad(rows, (0, 1), value=1.0)
+
+
+def _accuracies(weights: Tensor, x: Tensor, labels: Tensor) -> list[float]:
+    """Of each of the L classifiers."""
+    parts = zip(x.split(4096), labels.split(4096), strict=True)
+    right = [
+        (torch.tensordot(_with_one(rows), weights, 1).argmax(2) == own[:, None]).sum(0) for rows, own in parts
+    ]
+    found: list[float] = (torch.stack(right).sum(0).double() / len(x)).tolist()
+    return found
+
+
+def _held_out(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A random `share` of each class, bool [N]."""
+    labels = labels.cpu()
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]
+    sizes = labels.bincount()
+    # The place of each image in its class, after shuffling.
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[labels[order]]
+    most = (sizes * share).round().long().clamp(min=1)
+    away = place < torch.minimum(most, sizes - 1)[labels]
+    if not away.any():
+        raise PapersError("no class has two training images, so none can be held out; give more images")
+    return away
+
+
+class _Data(NamedTuple):
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: int
+
+
+def _data(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int | None
+) -> _Data:
+    """Checked, in float32, labels on the features' device."""
+    x, y = _side("training", train, train_labels)
+    x_test, y_test = _side("test", test, test_labels)
+    if train.shape[1] != test.shape[1]:
+        raise PapersError(
+            f"training features have {train.shape[1]} dimensions and test features {test.shape[1]}"
+        )
+    classes = int(y.max()) + 1 if classes is None else classes
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        raise PapersError(
+            f"training labels run from {low} to {high}; {classes} classes are 0 … {classes - 1}"
+        )
+    absent = sorted(set(y_test.unique().tolist()) - set(y.unique().tolist()))
+    if absent:
+        raise PapersError(
+            f"no training image is of the test classes {absent[:5]}, so none can be found; "
+            "give a training set that holds them"
+        )
+    return _Data(x, y, x_test, y_test, classes)
+
+
+def _side(name: str, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    if features.ndim != 2 or labels.shape != features.shape[:1] or len(labels) == 0:
+        shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
+        raise PapersError(f"{name} features and labels are {shapes}; they must be [N, d] and [N], N > 0")
+    x = features.detach().float()
+    if not x.isfinite().all():
+        raise PapersError(
+            f"{name} features hold NaN or infinity; the network diverged or its input is broken"
+        )
+    return x, labels.to(x.device).long()

@@ -1,0 +1,212 @@
+"""The kNN vote against a plain loop, the linear probe against torch's own modules and optimiser."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from papers_lib.errors import PapersError
+from papers_lib.evaluation import probes
+from papers_lib.evaluation.probes import knn_accuracy, linear_probe
+
+
+def world(seed=0, n=90, m=40, classes=5, spread=1.2, d=6):
+    """Blobs around class centres, of uneven size; every class is in both sets."""
+    g = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, d, generator=g)
+    labels = (torch.rand(n + m, generator=g) ** 1.5 * classes).long()
+    labels[:classes] = labels[n : n + classes] = torch.arange(classes)
+    x = centres[labels] + spread * torch.randn(n + m, d, generator=g)
+    return x[:n], labels[:n], x[n:], labels[n:]
+
+
+def slow_knn(train, train_labels, test, test_labels, k, tau):
+    right = 0
+    for query, label in zip(test.double().tolist(), test_labels.tolist(), strict=True):
+        cosines = []
+        for row, own in zip(train.double().tolist(), train_labels.tolist(), strict=True):
+            dot = sum(a * b for a, b in zip(query, row, strict=True))
+            cosines.append((dot / math.hypot(*query) / math.hypot(*row), own))
+        votes = {}
+        for cosine, own in sorted(cosines, reverse=True)[:k]:
+            votes[own] = votes.get(own, 0) + math.exp(cosine / tau)
+        right += max(votes, key=votes.get) == label
+    return right / len(test)
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+@pytest.mark.parametrize("k", [1, 7, 90])
+@pytest.mark.parametrize("seed", range(3))
+def test_knn_equals_the_loop(seed, k, tau):
+    data = world(seed)
+    found = knn_accuracy(*data, k=k, tau=tau)
+    assert found == pytest.approx(slow_knn(*data, k, tau))
+    assert 0.2 < found < 1
+
+
+def test_knn_does_not_depend_on_blocks_scale_precision_or_more_classes(monkeypatch):
+    train, labels, test, test_labels = world(1)
+    want = knn_accuracy(train, labels, test, test_labels, k=9)
+    assert knn_accuracy(train * 7, labels, test / 3, test_labels, k=9) == want
+    assert knn_accuracy(train, labels, test, test_labels, k=9, classes=40) == want
+    assert knn_accuracy(train.double(), labels.int(), test.double(), test_labels.int(), k=9) == want
+    monkeypatch.setattr(probes, "BLOCK", 7 * len(train))
+    assert knn_accuracy(train, labels, test, test_labels, k=9) == want
+
+
+def test_a_small_temperature_neither_overflows_nor_vanishes():
+    data = world(2)
+    assert knn_accuracy(*data, k=20, tau=1e-3) == pytest.approx(slow_knn(*data, 1, 1.0))
+
+
+def test_a_collapsed_representation_votes_for_one_class():
+    labels = torch.arange(40) % 4
+    assert knn_accuracy(torch.ones(40, 3), labels, torch.ones(20, 3), labels[:20], k=40) == 0.25
+
+
+def by_modules(train, labels, test, test_labels, probe, batch, epochs, seed, classes, start, orders):
+    """The last classifier by nn.Linear, autograd and torch's SGD and cosine."""
+    net = nn.Linear(train.shape[1], classes)
+    with torch.no_grad():
+        net.weight.copy_(start[:-1].T)
+        net.bias.zero_()
+    optimiser = torch.optim.SGD(net.parameters(), probe["lr"], momentum=0.9)
+    steps = epochs * math.ceil(len(train) / batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for order in orders:
+        for rows in order.split(batch):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(net(train[rows]), labels[rows]).backward()
+            optimiser.step()
+            schedule.step()
+    with torch.no_grad():
+        return net, (net(test).argmax(1) == test_labels).double().mean().item()
+
+
+def test_a_fit_equals_torchs_modules_and_optimiser():
+    train, labels, test, test_labels = world(3, n=70)
+    batch, epochs, classes, lrs = 16, 6, 5, [0.05, 0.4, 2.0]
+    fit = probes._Fit(lrs, epochs, batch, classes, torch.Generator().manual_seed(7))
+    ours = fit(train, labels, torch.arange(70))
+    g = torch.Generator().manual_seed(7)
+    start = torch.randn(7, 1, classes, generator=g)[:, 0] * 0.01
+    orders = [torch.randperm(70, generator=g) for _ in range(epochs)]
+    accuracies = probes._accuracies(ours, test, test_labels)
+    for i, lr in enumerate(lrs):
+        arguments = (train, labels, test, test_labels, {"lr": lr}, batch, epochs, 7, classes, start, orders)
+        net, accuracy = by_modules(*arguments)
+        torch.testing.assert_close(ours[:-1, i].T, net.weight.data, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(ours[-1, i], net.bias.data, atol=2e-4, rtol=1e-3)
+        assert accuracies[i] == pytest.approx(accuracy)
+
+
+def test_rows_left_out_of_a_fit_have_no_part_in_it():
+    train, labels, _, _ = world(4)
+    some = torch.arange(0, 90, 2)
+
+    def fitted(x):
+        return probes._Fit([0.3], 3, 8, 5, torch.Generator().manual_seed(0))(x, labels, some)
+
+    spoilt = train.clone()
+    spoilt[1::2] = torch.nan
+    assert torch.equal(fitted(train), fitted(spoilt))
+
+
+def test_the_rate_is_chosen_on_the_held_out_part_and_never_on_the_test_set():
+    train, labels, test, test_labels = world(5, n=400, m=60)
+    first = linear_probe(train, labels, test, test_labels, lrs=(1e-5, 0.3, 3.0), epochs=5, seed=1)
+    best = max(first["held_out"].values())
+    assert first["held_out"][f"{first['lr']:g}"] == best > first["held_out"]["1e-05"]
+    assert first["accuracy"] > 0.5
+    wrong = linear_probe(train, labels, test, (test_labels + 1) % 5, lrs=(1e-5, 0.3, 3.0), epochs=5, seed=1)
+    assert (wrong["lr"], wrong["held_out"]) == (first["lr"], first["held_out"])
+    assert wrong["accuracy"] < 0.4
+
+
+def test_a_seed_repeats_it_and_the_order_of_the_rates_does_not_count():
+    data = world(6)
+    one = linear_probe(*data, lrs=(0.1, 1.0), epochs=3, seed=2)
+    assert linear_probe(*data, lrs=(1.0, 0.1), epochs=3, seed=2) == one
+    held = [linear_probe(*data, lrs=(0.1,), epochs=1, seed=s)["held_out"]["0.1"] for s in range(6)]
+    assert len(set(held)) > 1
+
+
+def test_of_equal_rates_the_smaller_one_is_taken():
+    x = torch.eye(4).repeat(20, 1) * 5
+    labels = torch.arange(4).repeat(20)
+    found = linear_probe(x, labels, x, labels, lrs=(3.0, 0.3, 1.0), epochs=10)
+    assert found == {"accuracy": 1.0, "lr": 0.3, "held_out": {"0.3": 1.0, "1": 1.0, "3": 1.0}}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_held_out_is_a_share_of_each_class_and_leaves_one_of_each(share):
+    labels = torch.tensor([0] * 40 + [1] * 11 + [2] * 2 + [3] + [5] * 3)
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    away = probes._held_out(labels, share, torch.Generator().manual_seed(1))
+    for label, size in ((0, 40), (1, 11), (2, 2), (3, 1), (5, 3)):
+        want = min(max(1, round(size * share)), size - 1)
+        assert int(away[labels == label].sum()) == want
+
+
+def spoil(at, value):
+    data = list(world())
+    data[at] = value(data[at])
+    return data
+
+
+def poisoned(x):
+    x = x.clone()
+    x[3, 2] = torch.nan
+    return x
+
+
+@pytest.mark.parametrize("probe", [knn_accuracy, linear_probe])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (spoil(0, poisoned), "training features hold NaN"),
+        (spoil(2, poisoned), "test features hold NaN"),
+        (spoil(1, lambda y: y[1:]), r"training features and labels are \(90, 6\) and \(89,\)"),
+        (spoil(2, lambda x: x[:, :5]), "have 6 dimensions and test features 5"),
+        (spoil(1, lambda y: y - 1), "run from -1 to 3"),
+        (spoil(1, lambda y: y.clamp(max=3)), r"test classes \[4\]"),
+        (spoil(3, lambda y: y + 2), r"test classes \[5, 6\]"),
+        ([part[:0] for part in world()], "N > 0"),
+    ],
+)
+def test_broken_input_is_one_line(probe, data, message):
+    settings = {"k": 5} if probe is knn_accuracy else {"epochs": 1}
+    with pytest.raises(PapersError, match=message) as error:
+        probe(*data, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: knn_accuracy(*world()), "k=200 neighbours of 90 training images; give 1 <= k <= 90"),
+        (lambda: knn_accuracy(*world(), k=0), "k=0 neighbours"),
+        (lambda: knn_accuracy(*world(), k=5, tau=0), "tau=0 is no temperature"),
+        (lambda: knn_accuracy(*world(), k=5, classes=3), "from 0 to 4; 3 classes are 0 … 2"),
+        (lambda: linear_probe(*world(), lrs=()), "all are above 0"),
+        (lambda: linear_probe(*world(), lrs=(0.1, -1)), "all are above 0"),
+        (lambda: linear_probe(*world(), epochs=0), "epochs=0"),
+        (lambda: linear_probe(*world(), held_out=1.0), "held_out=1"),
+        (lambda: linear_probe(*[part[:5] for part in world()], epochs=1), "no class has two training images"),
+    ],
+)
+def test_settings_out_of_range_are_one_line(call, message):
+    with pytest.raises(PapersError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_the_same():
+    data = world(8, n=300)
+    there = [part.cuda() for part in data]
+    assert knn_accuracy(*there, k=20) == pytest.approx(knn_accuracy(*data, k=20))
+    assert linear_probe(*there, epochs=3)["held_out"] == pytest.approx(
+        linear_probe(*data, epochs=3)["held_out"]
+    )
