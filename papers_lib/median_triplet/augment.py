@@ -149,7 +149,7 @@ def draw(recipe: Recipe, count: int, height: int, width: int, generator: torch.G
 def apply(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor:
     """The views that `drawn` describes; of the recipe only `bicubic` and the largest σ count.
 
-    On a CPU the batch goes in parts that stay in its cache; the result does not depend on them.
+    On a CPU the batch goes in parts that stay in its cache; they change no more than the last bit.
     """
     out = _empty(images, size)
     with torch.autocast(images.device.type, enabled=False):  # a caller's autocast would round colours
@@ -345,13 +345,13 @@ def _jittered(x: Tensor, drawn: Draw) -> Tensor:
     Each is c ↦ M c + t on a pixel's colour c; only contrast has a t, (1 − f) times the mean luma.
     """
     factors = drawn.factors.gather(1, drawn.order)
-    matrices = _moved(_matrices(drawn), x.device)
+    matrices = _matrices(drawn)
     towards_mean = _moved((1 - factors).masked_fill_(drawn.order != CONTRAST, 0), x.device)
     pixels = x.flatten(2)
     for step in range(4):
         mean = _luma(pixels.mean(2, keepdim=True))
         offset = towards_mean[:, step, None, None] * mean
-        pixels = torch.bmm(matrices[:, step], pixels).add_(offset).clamp_(0, 1)
+        pixels = torch.bmm(_moved(matrices[:, step], x.device), pixels).add_(offset).clamp_(0, 1)
     return pixels.view_as(x)
 
 
@@ -384,8 +384,8 @@ def _solarized(x: Tensor) -> Tensor:
 
 
 def _normalised(x: Tensor) -> Tensor:
-    sd = torch.tensor(SD, device=x.device)[:, None, None]
-    mean = torch.tensor(MEAN, device=x.device)[:, None, None]
+    """In place."""
+    mean, sd = (_moved(torch.tensor(each), x.device)[:, None, None] for each in (MEAN, SD))
     return x.sub_(mean).div_(sd)
 
 
