@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -49,6 +50,7 @@ def one_of_two(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.timeout(60)
 def test_negatives_of_all_devices(tmp_path):
     mp.start_processes(one_of_two, (str(tmp_path),), 2, start_method="fork")
     x, z, weight = rows()

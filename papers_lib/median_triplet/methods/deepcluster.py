@@ -24,6 +24,7 @@ class DeepCluster(Method):
 
     recipe = "moco_v1"
     pseudo_labels: Tensor
+    weights: Tensor
     clustered: Tensor
 
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
@@ -31,6 +32,7 @@ class DeepCluster(Method):
         self.k = clusters.number_of_clusters(images_total, classes)
         self.head = classifier(self.dimension, self.k)
         self.register_buffer("pseudo_labels", torch.zeros(images_total, dtype=torch.int64))
+        self.register_buffer("weights", torch.ones(self.k))  # of the clusters in the loss
         self.register_buffer("clustered", torch.tensor(-1))  # the epoch that the labels are of
 
     @torch.no_grad()
@@ -40,6 +42,7 @@ class DeepCluster(Method):
             return
         features = clusters.whitened(embed().float())
         self.pseudo_labels.copy_(clusters.kmeans(features, self.k, self.generator))
+        self.weights.copy_(1 / self.pseudo_labels.bincount(minlength=self.k))
         weight = torch.empty(self.head.weight.shape).normal_(std=0.01, generator=self.generator)
         self.head.weight.copy_(weight)
         nn.init.zeros_(self.head.bias)
@@ -49,5 +52,4 @@ class DeepCluster(Method):
         scores = self.head(self.encoder(batch.views[0]))
         labels = self.pseudo_labels[batch.indices.to(scores.device)]
         with full_precision(scores):
-            sizes = self.pseudo_labels.bincount(minlength=self.k)
-            return F.cross_entropy(scores.float(), labels, weight=1 / sizes.clamp(min=1)), {}
+            return F.cross_entropy(scores.float(), labels, weight=self.weights), {}

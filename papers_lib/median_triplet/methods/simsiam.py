@@ -17,7 +17,8 @@ class SimSiam(Method):
 
     As the authors' code: a projector of three layers, each with BN, the last one's without scale and
     shift; a predictor with a bottleneck of a quarter. The width is 2048, or four times the encoder's if that
-    is less. Each view makes a pass of its own.
+    is less. Each view makes a pass of its own. (The authors keep the predictor's learning rate constant; here
+    it follows the schedule of the rest.)
     """
 
     recipe = "moco_v2"
