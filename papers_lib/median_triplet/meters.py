@@ -1,0 +1,86 @@
+"""What a run logs beside its loss: false negatives, collapse, and the share of time spent on views.
+
+Labels are read here and nowhere in a loss: to see how often the chosen negative is of the query's class
+(Table 5), which the paper calls over-clustering.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from papers_lib.evaluation import collapse
+from papers_lib.median_triplet import heads
+from papers_lib.median_triplet.methods.base import Batch, Method
+from papers_lib.median_triplet.methods.frame import OnlineTarget
+from papers_lib.median_triplet.methods.triplet import Triplet
+
+READINGS = 20  # batches an epoch that are looked at
+KEPT = 1000  # images whose features are looked at
+
+
+@torch.no_grad()
+def of_batch(method: Method, labels: Tensor) -> dict[str, float]:
+    """False negatives and the rank of the projections in the batch whose loss was computed last.
+
+    For k = 1, 5, the median, and the method's own: `same_query_<k>`, the share of queries whose rank-k
+    negative is of their class, and `same_batch_<k>`, 1 if any is (the paper's Ω counts batches). Nothing
+    for methods without queries and targets.
+    """
+    if not isinstance(method, OnlineTarget) or not method.latest:
+        return {}
+    n = len(labels)
+    ranks: dict[str, int | float | None] = {"1": 1, "median": None}
+    if n > 5:
+        ranks["5"] = 5
+    if isinstance(method, Triplet):
+        ranks["own"] = method.k(n)
+    found: dict[str, list[float]] = {}
+    for query, target in method.latest:
+        found.setdefault("rank_projections", []).append(collapse.effective_rank(target))
+        for name, k in ranks.items():
+            same = labels[heads.selected(query, target, k)] == labels
+            found.setdefault(f"same_query_{name}", []).append(float(same.float().mean()))
+            found.setdefault(f"same_batch_{name}", []).append(float(same.any()))
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def of_features(features: Tensor) -> dict[str, float]:
+    """Effective rank and spread of the encoder's features, of up to `KEPT` images evenly taken.
+
+    A network that is dead, all features zero, has rank 0 and spread 0.
+    """
+    kept = features[:: max(1, len(features) // KEPT)]
+    if not kept.abs().max() > 0:
+        return {"rank_features": 0.0, "std_features": 0.0}
+    return {
+        "rank_features": round(collapse.effective_rank(kept), 3),
+        "std_features": round(collapse.std_of_normalised(kept), 4),
+    }
+
+
+@torch.no_grad()
+def before_training(method: Method, batches: Iterable[Batch]) -> dict[str, float]:
+    """`of_batch` of an untrained network, on a copy: statistics and random numbers of the run stay."""
+    if not isinstance(method, OnlineTarget):
+        return {}
+    twin = copy.deepcopy(method).train()
+    found = []
+    for batch in batches:
+        twin.loss(batch)
+        found.append(of_batch(twin, batch.labels))
+    return mean(found)
+
+
+def mean(readings: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each name over the readings that there are."""
+    names = readings[0] if readings else ()
+    return {name: round(sum(r[name] for r in readings) / len(readings), 5) for name in names}
+
+
+def collapsed(entry: dict[str, float]) -> bool:
+    """Whether features point all the same way: a spread below a hundredth of that of random directions."""
+    return entry["std_features"] < 0.01

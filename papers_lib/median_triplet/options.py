@@ -1,0 +1,95 @@
+"""The settings of one run: what the paper prints, and a named option for all that it leaves open.
+
+Defaults are preset `paper`: the printed value where there is one (Sections 4 and 5), else the value of the
+released code (github.com/wanggrun/triplet), which is OpenSelfSup's BYOL with another head.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from papers_lib.settings import Frozen
+
+Method = Literal[
+    "random", "supervised", "relative_location", "rotation", "deepcluster", "npid", "odc", "simclr", "moco",
+    "moco_v2", "byol", "simsiam", "triplet",
+]  # fmt: skip
+
+
+class TrainSettings(Frozen):
+    """Everything that can change what the training of an encoder computes."""
+
+    seed: int = Field(0, ge=0)
+
+    # -- images --
+    image_size: int = Field(224, ge=8)  # side of a view
+    images: int = Field(0, ge=0)  # of the training set, an equal share of each class; 0: all
+    recipe: str = ""  # augmentation of methods that compare two views; empty: the method's own
+
+    # -- network --
+    backbone: str = "resnet50"
+    projector_hidden: int = Field(4096, ge=1)
+    projector_out: int = Field(256, ge=1)
+
+    # -- what is learnt from --
+    method: Method = "triplet"
+    head: Literal["median", "rank", "smoothed", "hardest", "prior"] = "median"
+    k: float = Field(0, ge=0)  # head=rank: a rank, or below 1 a share of the batch
+    gamma: float = Field(2.0, gt=0)
+    margin: float | None = None  # None: no hinge, the same gradients as any margin of 6 and more
+    hinge: Literal["relu", "printed"] = "relu"
+    distance_scale: float = Field(2.0, gt=0)  # the code has −2 cos, the paper −cos
+    view_reduction: Literal["sum", "mean"] = "sum"
+    loss_scale: float = Field(1.0, gt=0)
+    negative_pool: Literal["micro_batch", "all_devices"] = "micro_batch"
+    temperature: float = Field(0.0, ge=0)  # 0: the method's own
+    queue: int = Field(65536, ge=1)
+
+    # -- the frame of BYOL --
+    ema_base: float = Field(0.99, ge=0, le=1)
+    ema_buffers: bool = False
+    random_resolution: bool = True
+    online_sizes: tuple[float, float] = (3 / 7, 1.0)  # shares of the view's side
+    target_sizes: tuple[float, float] = (4 / 7, 1.0)
+
+    # -- optimisation --
+    optimiser: Literal["lars", "sgd"] = "lars"
+    lr: float = Field(4.8, gt=0)
+    lr_inside: bool = True  # LARS: the rate enters the momentum buffer
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-6, ge=0)
+    batch_size: int = Field(104, ge=1)
+    accumulation: int = Field(40, ge=1)  # 5 of the paper × 8 devices
+    epochs: int = Field(200, ge=0)
+    warm_up_epochs: float = Field(10, ge=0)
+    warm_ratio: float = Field(1e-4, gt=0, le=1)
+    schedule_epochs: int = Field(0, ge=0)  # of the cosine; 0: epochs
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+
+    # -- evaluation --
+    knn_every: int = Field(10, ge=1)  # epochs
+    knn_k: int = Field(200, ge=1)
+    knn_tau: float = Field(0.1, gt=0)
+    probe_epochs: int = Field(100, ge=1)
+    probe_lrs: tuple[float, ...] = (0.1, 1.0, 10.0)
+    keep_weights: bool = False  # leave the encoder for runs that start from it
+
+
+# What other protocols do otherwise than preset `paper`.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    # lightly's CIFAR-10 benchmark: SGD at 0.06 · batch / 128, cosine to zero, no warm-up, no blur.
+    "cifar": {
+        "image_size": 32, "recipe": "cifar", "backbone": "resnet18_cifar", "projector_hidden": 1024,
+        "random_resolution": False, "optimiser": "sgd", "lr": 0.06, "weight_decay": 5e-4, "batch_size": 128,
+        "accumulation": 1, "warm_up_epochs": 0.0, "queue": 4096,
+    },
+}  # fmt: skip
+# And what single methods do otherwise there: MoCo's momentum (He et al., CVPR 2020), SimCLR's temperature on
+# CIFAR-10 (Chen et al., ICML 2020, appendix B.9).
+OF_METHOD: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {"moco": {"ema_base": 0.999}, "moco_v2": {"ema_base": 0.999}},
+    "cifar": {"simclr": {"temperature": 0.5}},
+}
