@@ -24,7 +24,7 @@ from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from papers_lib import checkpoint, compute
 from papers_lib.datasets import coco, voc
@@ -52,6 +52,27 @@ class Body(nn.Sequential):
     """The backbone up to layer3: images [B, 3, H, W] to one feature map of `out_channels`."""
 
     out_channels: int
+    stride: int  # pixels of the image a pixel of the map
+
+
+class OneMapAlign(MultiScaleRoIAlign):  # type: ignore[misc]
+    """RoIAlign on the one map there is, at its scale, half a pixel of it accounted for as in detectron2.
+
+    torchvision guesses the scale from the first batch and keeps it; with small images, which are padded to
+    multiples of 32, the guess can be wrong by a factor of two, and a resumed run can guess otherwise.
+    """
+
+    def __init__(self, size: int, stride: int) -> None:
+        super().__init__(["0"], size, sampling_ratio=2)
+        self.scale = 1 / stride
+
+    def forward(
+        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """RoIs [R, c, size, size] of all images."""
+        size, samples = self.output_size, self.sampling_ratio
+        rois: Tensor = roi_align(x["0"], boxes, size, self.scale, samples, aligned=True)
+        return rois
 
 
 class Pooled(nn.Module):
@@ -79,7 +100,7 @@ def faster_rcnn_c4(settings: TransferSettings, classes: int, weights: Weights = 
         PapersError: weights of another architecture, or a backbone without stages.
     """
     body, stage, dimension = _cut(settings, weights)
-    return FasterRCNN(body, **_common(settings, stage, dimension, classes))
+    return FasterRCNN(body, **_common(settings, body, stage, dimension, classes))
 
 
 def mask_rcnn_c4(settings: TransferSettings, classes: int, weights: Weights = None) -> MaskRCNN:
@@ -87,10 +108,10 @@ def mask_rcnn_c4(settings: TransferSettings, classes: int, weights: Weights = No
     body, stage, dimension = _cut(settings, weights)
     return MaskRCNN(
         body,
-        mask_roi_pool=MultiScaleRoIAlign(["0"], _roi_size(settings), sampling_ratio=2),
+        mask_roi_pool=OneMapAlign(_roi_size(settings), body.stride),
         mask_head=stage,
         mask_predictor=MaskRCNNPredictor(dimension, min(256, dimension), classes + 1),
-        **_common(settings, stage, dimension, classes),
+        **_common(settings, body, stage, dimension, classes),
     )
 
 
@@ -102,7 +123,8 @@ def _cut(settings: TransferSettings, weights: Weights) -> tuple[Body, nn.Module,
         backbone.requires_grad_(False)
     body.eval()
     with torch.no_grad():
-        body.out_channels = body(torch.zeros(1, 3, 64, 64)).shape[1]
+        _, body.out_channels, side, _ = body(torch.zeros(1, 3, 64, 64)).shape
+    body.stride = 64 // side
     return body, nn.Sequential(OrderedDict(stage=stage, norm=nn.BatchNorm2d(dimension))), dimension
 
 
@@ -120,7 +142,9 @@ def _roi_size(settings: TransferSettings) -> int:
     return settings.roi_size or (14 if settings.image_size >= 320 else 8)
 
 
-def _common(settings: TransferSettings, stage: nn.Module, dimension: int, classes: int) -> dict[str, Any]:
+def _common(
+    settings: TransferSettings, body: Body, stage: nn.Module, dimension: int, classes: int
+) -> dict[str, Any]:
     """What both detectors have; numbers of proposals are in the ratios of detectron2's C4."""
     scale, count = settings.image_size / 800, settings.proposals
     anchors = AnchorGenerator((tuple(max(4, round(a * scale)) for a in ANCHORS),), (RATIOS,))
@@ -135,7 +159,7 @@ def _common(settings: TransferSettings, stage: nn.Module, dimension: int, classe
         "rpn_batch_size_per_image": min(256, count),
         "box_batch_size_per_image": min(512, count),
         "box_detections_per_img": min(100, count),
-        "box_roi_pool": MultiScaleRoIAlign(["0"], _roi_size(settings), sampling_ratio=2),
+        "box_roi_pool": OneMapAlign(_roi_size(settings), body.stride),
         "box_head": Pooled(stage),
         "box_predictor": FastRCNNPredictor(dimension, classes + 1),
     }

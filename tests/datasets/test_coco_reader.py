@@ -1,0 +1,190 @@
+"""COCO's layout: what is read, and one line for each way it can be out of step."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from papers_lib.datasets import coco, scenes
+from papers_lib.errors import PapersError
+
+SQUARE = [[2, 3, 12, 3, 12, 9, 2, 9]]
+
+
+def annotation(number, image, category, **changes):
+    box = {"bbox": [2, 3, 10, 6], "area": 60, "iscrowd": 0, "segmentation": SQUARE}
+    return {"id": number, "image_id": image, "category_id": category, **box, **changes}
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three training images and one test image, categories 3 and 7."""
+    base = tmp_path / "coco2017"
+    crowd = {"size": [20, 30], "counts": [20 * 4 + 5, 3, 17, 3, 600 - 108]}
+    annotations = {
+        "train2017": [
+            annotation(1, 9, 7),
+            annotation(2, 9, 3, iscrowd=1, segmentation=crowd, bbox=[4, 5, 2, 3]),
+            annotation(3, 5, 3),
+        ],
+        "val2017": [annotation(1, 4, 7)],
+    }
+    for folder, numbers in (("train2017", (9, 5, 6)), ("val2017", (4,))):
+        (base / folder).mkdir(parents=True)
+        for number in numbers:
+            Image.new("RGB", (30, 20), (number * 9, 0, 0)).save(base / folder / f"{number:012d}.jpg")
+        content = {
+            "images": [{"id": n, "file_name": f"{n:012d}.jpg", "height": 20, "width": 30} for n in numbers],
+            "annotations": annotations[folder],
+            "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
+        }
+        path = base / "annotations" / f"instances_{folder}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+    told = {"name": "coco2017", "classes": ["dog", "cat"], "counts": {"train": 3, "test": 1}}
+    (base / "STANDIN.json").write_text(json.dumps(told))
+    return tmp_path
+
+
+def change(root, edit, folder="train2017"):
+    path = root / "coco2017" / "annotations" / f"instances_{folder}.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def refused(root):
+    with pytest.raises(PapersError) as error:
+        coco.load(root)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_reads_boxes_labels_crowds_and_masks(root):
+    data = coco.load(root)
+    assert data.classes == ("dog", "cat") and data.stand_in
+    assert [s.file.name for s in data.train] == [f"{n:012d}.jpg" for n in (5, 6, 9)]
+    first, empty, both = data.train
+    assert len(empty.boxes) == 0 and scenes.masks(empty).shape == (0, 20, 30)
+    assert (first.labels.tolist(), both.labels.tolist()) == ([1], [2, 1])
+    assert both.ignored.tolist() == [False, True]
+    assert both.boxes.tolist() == [[2, 3, 12, 9], [4, 5, 6, 8]]
+    square, crowd = scenes.masks(both)
+    assert square[3:9, 2:12].all() and square.sum() == 60
+    assert crowd[5:8, 4:6].all() and crowd.sum() == 6
+    assert scenes.picture(both).shape == (20, 30, 3)
+
+
+def test_the_folder_itself_and_the_official_one_are_found(root):
+    assert coco.load(root / "coco2017").root == root / "coco2017"
+    (root / "coco2017").rename(root / "coco")
+    assert coco.load(root).root == root / "coco"
+
+
+def test_fingerprint_follows_labels_and_not_the_place(root, tmp_path):
+    before = coco.load(root).fingerprint
+    shutil.copytree(root / "coco2017", tmp_path / "else where" / "coco2017")
+    assert coco.load(tmp_path / "else where").fingerprint == before
+    change(root, lambda c: c["annotations"][0].update(category_id=3))
+    assert coco.load(root).fingerprint != before
+
+
+@pytest.mark.parametrize("code", ["polygon", "runs"])
+def test_masks_equal_pycocotools(code):
+    mask = pytest.importorskip("pycocotools.mask", reason="needs the extra 'detection'")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        if code == "polygon":
+            angle = np.sort(rng.uniform(0, 6.28, 9))
+            corners = 50 + rng.uniform(15, 45, (9, 1)) * np.stack([np.cos(angle), np.sin(angle)], 1)
+            outline = [corners.ravel().tolist(), [3, 3, 9, 3, 9, 8]]
+        else:
+            cuts = np.sort(rng.integers(0, 110 * 100, 11))
+            outline = {"size": [110, 100], "counts": np.diff([0, *cuts, 110 * 100]).tolist()}
+        want = mask.frPyObjects(outline, 110, 100)
+        want = mask.decode(mask.merge(want) if code == "polygon" else want).astype(bool)
+        scene = scenes.scene(Path("x"), 110, 100, [scenes.Drawn((0, 0, 9, 9), 1, False, outline)], True)
+        found = scenes.masks(scene)[0]
+        # pycocotools rounds a polygon's edges to a fifth of a pixel.
+        assert (found != want).sum() <= (0.02 * want.sum() if code == "polygon" else 0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (
+            lambda c: c["annotations"][0].update(image_id=77),
+            "annotation 1 is of image 77, which is not listed",
+        ),
+        (lambda c: c["annotations"][0].update(category_id=4), "annotation 1 has category 4, which is not"),
+        (lambda c: c["annotations"][2].update(bbox=[2, 3, 0, 6]), "annotation 3 has a box that is empty"),
+        (lambda c: c["annotations"][2].update(bbox=[2, 3, 10, -6]), "annotation 3 has a box that is empty"),
+        (lambda c: c["annotations"][2].update(bbox=[2, 3, 10, float("nan")]), "a box that is empty"),
+        (lambda c: c["annotations"][2].update(bbox=[25, 3, 10, 6]), "reaches out of the 30x20 pixels"),
+        (lambda c: c["annotations"][2].update(segmentation=[]), "annotation 3 has no segmentation"),
+        (lambda c: c["annotations"][2].pop("bbox"), "is no file of COCO instances (KeyError: 'bbox')"),
+        (lambda c: c.pop("categories"), "is no file of COCO instances (KeyError: 'categories')"),
+        (lambda c: c["images"].append(c["images"][0] | {"id": 10}), "is listed 2 times"),
+        (lambda c: c["images"].pop(), "000000000006.jpg is not in instances_train2017.json"),
+        (lambda c: c["categories"][0].update(name="cow"), "has other categories than the training file"),
+    ],
+)
+def test_annotations_out_of_step(edit, says, root):
+    change(root, edit)
+    assert says in refused(root)
+
+
+def test_the_two_empty_boxes_of_the_release_are_left_out(root):
+    def as_released(content):
+        content["images"][1]["id"] = content["annotations"][2]["image_id"] = 200365
+        content["annotations"].append(annotation(918, 200365, 7, bbox=[2, 3, 1.03, 0.0]))
+
+    change(root, as_released)
+    found = coco.survey(root)
+    assert found.problems == [] and "annotation 918" in found.notes[0]
+    assert [len(s.boxes) for s in found.sides["train"]] == [1, 0, 2]
+
+
+def test_images_and_files_that_are_missing(root):
+    base = root / "coco2017"
+    (base / "train2017" / "000000000005.jpg").unlink()
+    assert "000000000005.jpg is missing, but instances_train2017.json lists it" in refused(root)
+    shutil.rmtree(base / "val2017")
+    problems = coco.survey(root).problems
+    assert len(problems) == 2 and "half a data set: no image in" in problems[1]
+    (base / "annotations" / "instances_train2017.json").write_text("{")
+    assert "is no file of COCO instances" in refused(root)
+    (base / "annotations" / "instances_train2017.json").unlink()
+    assert "half a data set: " in refused(root) and "and 1 more faults" in refused(root)
+    shutil.rmtree(base)
+    assert "is empty" in refused(root) and "does not exist" in refused(root / "nowhere")
+
+
+def test_counts_are_held_against_the_published_ones(root):
+    (root / "coco2017" / "STANDIN.json").unlink()
+    assert "coco2017 has 3 train images, 118287 expected" in refused(root)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"name": "coco2017"}'])
+def test_broken_standin_file(text, root):
+    (root / "coco2017" / "STANDIN.json").write_text(text)
+    assert "STANDIN.json is broken" in refused(root)
+
+
+def test_a_stand_in_of_something_else(root):
+    told = {"name": "voc0712", "classes": [], "counts": {"train": 3, "test": 1}}
+    (root / "coco2017" / "STANDIN.json").write_text(json.dumps(told))
+    assert "is a stand-in of voc0712, not of coco2017" in refused(root)
+
+
+def test_an_image_of_another_size_and_a_broken_one(root):
+    scene = coco.load(root).train[0]
+    Image.new("RGB", (31, 20)).save(scene.file)
+    with pytest.raises(PapersError, match="has 31x20 pixels, its annotation says 30x20"):
+        scenes.picture(scene)
+    scene.file.write_bytes(b"no image")
+    with pytest.raises(PapersError, match="is not a whole image"):
+        scenes.picture(scene)

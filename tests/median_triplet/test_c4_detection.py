@@ -1,0 +1,244 @@
+"""C4 detectors: what they are made of, that they start from the weights given, learn, and resume."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep import detection_sets, sysu30k
+from papers_lib.datasets import coco, scenes
+from papers_lib.errors import PapersError
+from papers_lib.median_triplet import detection, transfer
+from papers_lib.median_triplet.detection import Loop, faster_rcnn_c4, fine_tune, mask_rcnn_c4, rate, sides
+from papers_lib.median_triplet.transfer_options import PROTOCOLS, TransferSettings
+from papers_lib.networks import cifar
+
+TINY = TransferSettings(
+    backbone="tiny16", image_size=64, steps=3, batch_size=2, lr=0.005, proposals=16, height=32, width=16
+)
+needs_coco = pytest.mark.skipif(
+    importlib.util.find_spec("pycocotools") is None, reason="needs pycocotools, in the extra 'detection'"
+)
+
+
+def changed(**changes):
+    return TINY.model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("transfer")
+    recipe = {"train": "5", "test": "3", "pixels": "64", "classes": "2"}
+    for data in detection_sets.DATASETS:
+        (root / data.name).mkdir()
+        data.make(root / data.name, "smoke", recipe)
+    (root / "sysu30k").mkdir()
+    sysu30k.make(root / "sysu30k", "smoke", {"bags": "1", "queries": "5", "distractors": "20"})
+    return str(root)
+
+
+@pytest.mark.parametrize(("build", "millions"), [(faster_rcnn_c4, 33.2), (mask_rcnn_c4, 36.0)])
+def test_the_paper_s_detectors_have_the_known_size(build, millions):
+    model = build(TransferSettings(), 20 if build is faster_rcnn_c4 else 80)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert model.backbone.out_channels == 1024
+    assert model.rpn.anchor_generator.sizes == ((32, 64, 128, 256, 512),)
+    assert model.roi_heads.box_roi_pool.output_size == (14, 14) and model.backbone.stride == 16
+
+
+def test_rois_are_cut_at_the_scale_of_the_map_whatever_came_first():
+    align, grid = detection.OneMapAlign(4, 8), torch.arange(8.0).expand(1, 1, 8, 8)  # 64 × 64 pixels
+    for shape in ((33, 33), (64, 64)):  # 33 pixels are padded to 64, which looks like a stride of 4
+        rois = align({"0": grid}, [torch.tensor([[16.0, 16.0, 48.0, 48.0]])], [shape])
+        assert rois[0, 0, 0].tolist() == pytest.approx([2, 3, 4, 5])  # four bins of one pixel of the map
+
+
+@pytest.mark.parametrize("name", ["tiny16", "resnet18", "resnet18_cifar16"])
+def test_any_residual_backbone_is_cut_after_its_third_stage(name):
+    weights = cifar.build(name)[0].state_dict()
+    model = mask_rcnn_c4(changed(backbone=name), 2, weights)
+    stage = model.roi_heads.mask_head
+    assert model.roi_heads.box_head.stage is stage
+    own = [*model.backbone.state_dict().values(), *stage.stage.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(own, weights.values(), strict=True))
+    assert model.backbone.stride == {"tiny16": 8, "resnet18": 16, "resnet18_cifar16": 4}[name]
+
+
+def test_weights_of_another_backbone_are_refused():
+    weights = cifar.build("tiny24")[0].state_dict()
+    with pytest.raises(PapersError, match="do not fit the backbone 'tiny16'"):
+        faster_rcnn_c4(TINY, 2, weights)
+
+
+@pytest.mark.parametrize("protocol", ["moco", "released"])
+def test_the_rate_of_the_protocols(protocol):
+    coco_rate, voc_rate = (PROTOCOLS[task, protocol] for task in ("mask_rcnn", "faster_rcnn"))
+    if protocol == "moco":
+        steps = (500, 1000, 119_999, 120_000, 160_000)
+        found = [rate(coco_rate, step, 180_000) for step in steps]
+        assert found == pytest.approx([0.5005, 1, 1, 0.1, 0.01])
+        assert [rate(voc_rate, s, 24_000) for s in (17_999, 18_000, 22_000)] == pytest.approx([1, 0.1, 0.01])
+    else:
+        found = [rate(coco_rate, step, 180_000) for step in (0, 90_000, 180_000)]
+        assert found == pytest.approx([0.001, 0.5, 0], abs=1e-12)
+    assert sides(coco_rate, 800)[0] == 640 and sides(voc_rate, 800)[0] == 480
+    assert sides(coco_rate, 800)[-1] == (800 if protocol == "moco" else 864)
+
+
+def test_a_mirrored_example_is_the_picture_in_a_mirror(root):
+    scene = next(s for s in coco.load(root).train if s.ignored.any())
+    image, target = detection.example(scene, False, True)
+    other, mirrored = detection.example(scene, True, True)
+    assert torch.equal(other, image.flip(2)) and torch.equal(mirrored["masks"], target["masks"].flip(2))
+    assert len(target["boxes"]) == (~scene.ignored).sum()
+    for box, mask in zip(mirrored["boxes"], mirrored["masks"], strict=True):
+        columns = mask.any(0).nonzero()
+        assert abs(int(columns[0]) - box[0]) <= 1 and abs(int(columns[-1]) + 1 - box[2]) <= 1
+    assert image.max() <= 1 and torch.equal(
+        image, torch.from_numpy(scenes.picture(scene)).permute(2, 0, 1) / 255
+    )
+
+
+def loop(kind, settings, root):
+    data = coco.load(root)
+    torch.manual_seed(settings.seed)
+    build = mask_rcnn_c4 if kind == "mask_rcnn" else faster_rcnn_c4
+    return Loop(kind, settings, build(settings, len(data.classes)), data, torch.device("cpu"))
+
+
+def silent(step, total, note):
+    pass
+
+
+def test_it_learns(root, tmp_path):
+    run = loop("faster_rcnn", changed(steps=25, lr=0.02, batch_size=3), root)
+    run.run(tmp_path / "c.pt", silent)
+    totals = [each["loss"] for each in run.losses]
+    assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[1:6])
+
+
+def test_frozen_trains_the_heads_alone(root, tmp_path):
+    for frozen in (False, True):
+        run = loop("mask_rcnn", changed(frozen=frozen, steps=2), root)
+        before = {name: value.clone() for name, value in run.model.state_dict().items()}
+        run.run(tmp_path / "c.pt", silent)
+        moved = {
+            name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])
+        }
+        cut = {n for n in moved if n.startswith(("backbone.", "roi_heads.box_head.stage.stage."))}
+        assert bool(cut) is not frozen
+        assert any(n.startswith("roi_heads.mask_predictor") for n in moved)
+        assert "roi_heads.box_head.stage.norm.weight" in moved
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(detection, "EVERY", -1.0)
+    whole = loop("mask_rcnn", TINY, root)
+    whole.run(tmp_path / "whole.pt", silent)
+
+    def killed(step, total, note):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop("mask_rcnn", TINY, root).run(tmp_path / "killed.pt", killed)
+    resumed = loop("mask_rcnn", TINY.model_copy(), root)
+    resumed.resume(torch.load(tmp_path / "killed.pt"))
+    assert resumed.step == 1
+    resumed.run(tmp_path / "killed.pt", silent)
+    assert resumed.means() == whole.means()
+    ours, theirs = resumed.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_checkpoint_of_the_other_detector_is_passed_over(root, capsys):
+    run = loop("faster_rcnn", TINY, root)
+    run.resume(loop("mask_rcnn", TINY, root).state() | {"step": 2})
+    assert run.step == 0 and "starts afresh" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path):
+    run = loop("faster_rcnn", TINY, root)
+    with torch.no_grad():
+        run.model.rpn.head.cls_logits.bias.fill_(torch.nan)
+    with pytest.raises((FloatingPointError, AssertionError)):
+        run.run(tmp_path / "c.pt", silent)
+
+
+@needs_coco
+@pytest.mark.parametrize(("kind", "name"), [("mask_rcnn", "coco2017"), ("faster_rcnn", "voc0712")])
+def test_fine_tuning_gives_plain_numbers(kind, name, root, tmp_path):
+    weights = cifar.build("tiny16")[0].state_dict()
+    seen = []
+    found = fine_tune(
+        kind,
+        (root, name),
+        TINY,
+        weights,
+        tmp_path,
+        "cpu",
+        lambda step, total, note: seen.append((step, total)),
+    )
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    what = ("box", "mask") if kind == "mask_rcnn" else ("box",)
+    assert {k for k in found if k.startswith("AP")} == {
+        f"{a}_{w}" for a in ("AP", "AP50", "AP75") for w in what
+    }
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert fine_tune(kind, (root, name), TINY, weights, tmp_path) == found  # from the last checkpoint
+    assert len(seen) == 3
+
+
+@needs_coco
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        ("mask_rcnn", "voc0712", "voc0712 has no masks"),
+        ("faster_rcnn", "cifar10", "unknown data set 'cifar10' for detection"),
+    ],
+)
+def test_data_that_do_not_fit_the_task(kind, name, says, root, tmp_path):
+    with pytest.raises(PapersError, match=says):
+        fine_tune(kind, (root, name), TINY, None, tmp_path)
+
+
+@needs_coco
+def test_detections_lie_in_the_picture_file(root):
+    data = coco.load(root)
+    model = mask_rcnn_c4(TINY, 2)
+    model.roi_heads.score_thresh = 0.0
+    for scene, found in zip(data.test, detection.detect(model, data.test, 64), strict=True):
+        assert len(found.boxes) == len(found.scores) == len(found.labels) == len(found.masks) > 0
+        assert found.boxes[:, 0::2].max() <= scene.width and found.boxes[:, 1::2].max() <= scene.height
+        assert found.masks[0]["size"] == [scene.height, scene.width]
+
+
+# Table 4
+
+
+@pytest.mark.parametrize("fusion", ["normalised", "released", "none"])
+def test_search_counts_as_the_protocol_says(fusion, root):
+    settings = changed(task="search", flip_fusion=fusion)
+    found = transfer.search(settings, (root, "sysu30k"), None, "cpu")
+    assert json.loads(json.dumps(found)) == found
+    assert found["parts"] == {"query": 5, "gallery": 25}
+    assert 0 <= found["rank1"] <= found["rank5"] <= found["rank10"] <= 1
+
+
+@pytest.mark.parametrize("fusion", ["normalised", "none"])
+def test_fused_features_do_not_see_a_mirror(fusion, monkeypatch):
+    net = cifar.build("tiny16")[0].eval()
+    pixels = torch.randint(0, 256, (4, 32, 16, 3), dtype=torch.uint8)
+    found = []
+    for each in (pixels, pixels.flip(2)):
+        monkeypatch.setattr(transfer.crops, "load_images", lambda files, h, w, p=each: p)
+        found.append(transfer.embed(net, ["x"] * 4, changed(flip_fusion=fusion), torch.device("cpu")))
+    assert torch.allclose(*found, atol=1e-5) is (fusion == "normalised")
+
+
+def test_the_released_fusion_hardly_sees_the_first_picture():
+    a, b = torch.tensor([[5.0, 0.0]]), torch.tensor([[0.0, 30.0]])
+    assert transfer.fused(a, b, "released")[0].tolist() == pytest.approx([1 / 901**0.5, 30 / 901**0.5])
+    assert transfer.fused(a, b, "normalised")[0].tolist() == pytest.approx([0.5**0.5] * 2)
