@@ -135,7 +135,8 @@ def selected(query: Tensor, target: Tensor, k: Rank = None) -> Tensor:
     z = _unit(target.detach())
     if not (z.isfinite().all() & _unit(query.detach()).isfinite().all()):
         raise PapersError(
-            "features hold NaN, infinity or a row of zeros, which no rank can be given; train anew"
+            "features hold NaN, infinity or a row of zeros, which have no rank; "
+            "lower the learning rate or check the images"
         )
     return _select(query, z, k)
 
@@ -177,9 +178,12 @@ def _similarities(query: Tensor, z: Tensor) -> Tensor:
 def _select(query: Tensor, z: Tensor, k: int) -> Tensor:
     """The index of the k-th nearest, [n]: of those as near as it, the one that makes k complete."""
     s = _similarities(query, z)
-    kth = s.kthvalue(len(s) - k + 1, dim=1, keepdim=True).values
+    kth, place = s.kthvalue(len(s) - k + 1, dim=1, keepdim=True)
+    equal = s == kth
+    if s.device.type == "cpu" and equal.sum() == len(s):  # no ties; on other devices looking is a wait
+        return place.squeeze(1)
     missing = k - (s > kth).sum(1, keepdim=True, dtype=torch.int32)
-    reached = (s == kth).cumsum(1, dtype=torch.int32) == missing
+    reached = equal.cumsum(1, dtype=torch.int32) == missing
     return reached.to(torch.uint8).argmax(1)
 
 

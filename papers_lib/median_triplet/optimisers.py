@@ -66,18 +66,17 @@ class Lars(torch.optim.Optimizer):
 
     def _step(self, group: dict[str, Any]) -> None:
         given = [p for p in group["params"] if p.grad is not None]
-        weights = [p for p in given if p.ndim > 1]
-        others = [p for p in given if p.ndim <= 1]
-        lr = group["lr"] if group["lr_inside"] else 1.0
-        for params, updates in (
-            (weights, _scaled(weights, group["weight_decay"], group["eta"])),
-            (others, [_gradient(p) for p in others]),
-        ):
-            if params:
-                buffers = self._buffers(params)
-                torch._foreach_mul_(buffers, group["momentum"])
-                torch._foreach_add_(buffers, updates, alpha=lr)
-                torch._foreach_sub_(params, buffers, alpha=1.0 if group["lr_inside"] else group["lr"])
+        weights, others = [p for p in given if p.ndim > 1], [p for p in given if p.ndim <= 1]
+        inside, outside = (group["lr"], 1.0) if group["lr_inside"] else (1.0, group["lr"])
+        params, buffers, split = weights + others, self._buffers(weights + others), len(weights)
+        if params:
+            torch._foreach_mul_(buffers, group["momentum"])
+        if weights:
+            _add_scaled(buffers[:split], weights, inside, group["weight_decay"], group["eta"])
+        if others:
+            torch._foreach_add_(buffers[split:], [_gradient(p) for p in others], alpha=inside)
+        if params:
+            torch._foreach_sub_(params, buffers, alpha=outside)
 
     def _buffers(self, params: list[Tensor]) -> list[Tensor]:
         for p in params:
@@ -125,16 +124,13 @@ def ema_(target: Iterable[Tensor], online: Iterable[Tensor], momentum: float) ->
         torch._foreach_lerp_(targets, onlines, 1 - momentum)
 
 
-def _scaled(weights: list[Tensor], decay: float, eta: float) -> list[Tensor]:
-    """λ (g + β w) for each weight."""
-    if not weights:
-        return []
+def _add_scaled(buffers: list[Tensor], weights: list[Tensor], lr: float, decay: float, eta: float) -> None:
+    """v ← v + α λ (g + β w) for each weight, in place."""
     gradients = [_gradient(p) for p in weights]
     w, g = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
-    rate = torch.where((w > 0) & (g > 0), eta * w / (g + decay * w), 1.0)
-    updates = torch._foreach_add(gradients, weights, alpha=decay)
-    torch._foreach_mul_(updates, list(rate.unbind()))
-    return list(updates)
+    rates = torch.where((w > 0) & (g > 0), eta * w / (g + decay * w), 1.0)
+    torch._foreach_addcmul_(buffers, gradients, list(rates.unbind()), lr)
+    torch._foreach_addcmul_(buffers, weights, list((rates * decay).unbind()), lr)
 
 
 def _gradient(p: Tensor) -> Tensor:

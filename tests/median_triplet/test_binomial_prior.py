@@ -17,7 +17,7 @@ def exact_tail(m, p, k):
     return Fraction(ways, b**m)
 
 
-@pytest.mark.parametrize("m", [103, 104, 255, 511])
+@pytest.mark.parametrize("m", [103, 255])
 @pytest.mark.parametrize("classes", [2, 10, 1000, 30508])
 def test_tail_is_exact_far_out(m, classes):
     for k in (1, 2, 5, 10, 52, m):
