@@ -56,8 +56,6 @@ def rank_one(
     y, other_ids = _side("gallery", gallery, gallery_ids)
     if x.shape[1] != y.shape[1]:
         raise PapersError(f"queries have {x.shape[1]} dimensions, the gallery {y.shape[1]}; embed both alike")
-    if not len(x) or block < 1:
-        raise PapersError(f"{len(x)} queries, blocks of {block}; give at least one of each")
     x = _unit("query", x if x.dtype == torch.float64 else x.float())
     rows, columns = _matches(ids, other_ids)
     nearest = _nearest(x, y, rows, columns) - TIE[x.dtype]
@@ -129,6 +127,8 @@ def _side(name: str, features: Array, ids: Array) -> tuple[Tensor, NDArray[np.in
         raise PapersError(
             f"{name} features and ids are {tuple(x.shape)} and {people.shape}; they must be [N, d], [N]"
         )
+    if not len(x):
+        raise PapersError(f"the {name} is empty; give at least one image")
     if people.dtype.kind not in "iu":
         raise PapersError(f"{name} ids are {people.dtype}; give integers")
     return x, people.astype(np.int64)

@@ -182,11 +182,10 @@ def fine_tune(
     Args:
         kind: "faster_rcnn" or "mask_rcnn".
         data: root folder and name, "coco2017" or "voc0712".
-        settings: all that can change the result; the same for every row of a table.
+        settings: the same for every row of a table.
         weights: the encoder's state dict; None for random weights.
         folder: where the checkpoint goes.
-        device: "auto", "cpu" or "cuda".
-        report: called with step, steps in all, and a note.
+        device, report: as in `training.train`.
 
     Returns:
         Plain JSON: AP_box, AP50_box, AP75_box, and with masks AP_mask, AP50_mask, AP75_mask, fractions of

@@ -111,7 +111,7 @@ def test_broken_input_is_one_line():
         ((x, y, ids[1:], others), r"\[N, d\]"),
         ((x, y, ids * 1.0, others), "integers"),
         ((x, y, lost, others), r"query 3 \(identity 77\) has no image of its identity in the gallery"),
-        ((x[:0], y, ids[:0], others), "at least one"),
+        ((x[:0], y, ids[:0], others), "query is empty"),
     ):
         with pytest.raises(PapersError, match=says) as error:
             rank_one(*data)
