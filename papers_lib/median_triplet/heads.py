@@ -180,7 +180,9 @@ def _select(query: Tensor, z: Tensor, k: int) -> Tensor:
     s = _similarities(query, z)
     kth, place = s.kthvalue(len(s) - k + 1, dim=1, keepdim=True)
     equal = s == kth
-    if s.device.type == "cpu" and equal.sum() == len(s):  # no ties; on other devices looking is a wait
+    if s.device.type == "cpu" and int(equal.count_nonzero()) == len(
+        s
+    ):  # no ties; on other devices looking is a wait
         return place.squeeze(1)
     missing = k - (s > kth).sum(1, keepdim=True, dtype=torch.int32)
     reached = equal.cumsum(1, dtype=torch.int32) == missing
@@ -203,9 +205,9 @@ def _loss(
     distance_scale: float,
 ) -> Tensor:
     """γ d⁺ − d⁻ = s q·(z⁻ − γ z⁺) / ‖q‖ a query, its hinge, and the mean."""
-    with torch.autocast(query.device.type, enabled=False):  # which would take the dots in half precision
-        q, dot = _full(query), torch.linalg.vecdot
-        x: Tensor = dot(q, torch.sub(negative, z, alpha=gamma)) * (distance_scale * dot(q, q).rsqrt())
+    q = _full(query)
+    dots = (q * torch.sub(negative, z, alpha=gamma)).sum(1)  # which autocast leaves in full precision
+    x = dots * (distance_scale * (q * q).sum(1).rsqrt())
     if margin is not None:
         x = F.relu(x + margin) if hinge == "relu" else x.clamp(min=margin)
     return x.mean()
