@@ -60,6 +60,10 @@ bench: $(READY)
 	$(PY) -m benchmarks.pseudo_labels
 	$(PY) -m benchmarks.proxy_loss
 	$(PY) -m benchmarks.reid_ranking
+	$(PY) -m benchmarks.triplet_loss
+	$(PY) -m benchmarks.augmentation
+	$(PY) -m benchmarks.ssl_epoch
+	$(PY) -m benchmarks.large_gallery
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the path; install one" >&2; exit 2; }

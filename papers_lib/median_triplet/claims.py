@@ -7,7 +7,7 @@ in direction by `papers_lib.exhibits.verdicts`, never in the size that the paper
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -253,15 +253,20 @@ def _collapse(runs: Runs) -> list[Claim]:
 
 def _correlation(runs: Runs, name: str) -> Values:
     """Spearman's rank correlation of k and a meter over the heads with one k, by seed."""
-    points: dict[int, list[tuple[int, float]]] = {}
+    points: dict[int, list[tuple[float, float]]] = {}
     for arm in HEADS:
         if arm.name != "smoothed":
             for seed, value in logged(runs, arm.name, name).items():
                 points.setdefault(seed, []).append((own_rank(arm.changes, 128), value))
+    return _spearman(points, 4)
+
+
+def _spearman(points: Mapping[int, Sequence[tuple[float, float]]], least: int) -> Values:
+    """Spearman's correlation by seed; none for a seed with fewer points, or where one side is constant."""
     return {
         seed: float(spearmanr(*zip(*found, strict=True)).statistic)
         for seed, found in points.items()
-        if len(found) >= 4
+        if len(found) >= least and all(len(set(side)) > 1 for side in zip(*found, strict=True))
     }
 
 
@@ -291,11 +296,7 @@ def _probe(runs: Runs) -> list[Claim]:
         short, full = percent(runs, name, "linear_1"), percent(runs, name)
         for seed in short.keys() & full.keys():
             points.setdefault(seed, []).append((short[seed], full[seed]))
-    found = {
-        seed: float(spearmanr(*zip(*pairs, strict=True)).statistic)
-        for seed, pairs in points.items()
-        if len(pairs) >= 8
-    }
+    found = _spearman(points, 8)
     return [
         Claim("C13", "Section 5: one epoch of the probe correlates strongly with the whole",
               "Spearman's correlation over all runs is above 0.8", "heads",

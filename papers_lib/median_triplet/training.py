@@ -168,6 +168,7 @@ class Loop:
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
+            "dropout": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
             "history": self.history,
             "start": self.start,
         }
@@ -182,6 +183,9 @@ class Loop:
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["dropout"][0])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["dropout"][1:])
         self.epoch, self.history, self.start = state["epoch"], state["history"], state["start"]
         return True
 
