@@ -1,0 +1,122 @@
+import pytest
+import torch
+import torchvision
+
+from papers_lib.errors import PapersError
+from papers_lib.nar.networks import check, lresnet50e_ir, resnet18
+from papers_lib.networks import cifar
+
+
+def images(side, seed=0):
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_zeros_are_torchvisions_resnet18():
+    ours = resnet18([0] * 8, stem="imagenet", classes=10)
+    theirs = torchvision.models.resnet18(num_classes=10)
+    theirs.load_state_dict(ours.state_dict())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(images(64)), theirs.eval()(images(64)))
+
+
+def test_zeros_with_the_cifar_stem_are_the_houses_backbone_and_a_classifier():
+    ours = resnet18([0] * 16, classes=7, width=8)
+    backbone, dimension = cifar.resnet18(8)
+    weights = {key: value for key, value in ours.state_dict().items() if not key.startswith("fc.")}
+    backbone.load_state_dict(weights)
+    features = backbone.eval()(images(32))
+    assert features.shape == (2, dimension)
+    torch.testing.assert_close(ours.eval()(images(32)), ours.fc(features))
+
+
+def test_one_entry_a_block_is_two_equal_entries_a_convolution():
+    vector = [1, 0, 2, 3, 0, 1, 3, 2]
+    double = [code for code in vector for _ in range(2)]
+    a, b = resnet18(vector, width=4), resnet18(double, width=4)
+    b.load_state_dict(a.state_dict())
+    torch.testing.assert_close(a.eval()(images(32)), b.eval()(images(32)))
+
+
+def test_an_entry_changes_its_own_convolution_alone():
+    base = dict(resnet18([0] * 16, width=4).named_modules())
+    for place in range(16):
+        other = resnet18([2 * (i == place) for i in range(16)], width=4)
+        names = {name for name, module in other.named_modules() if isinstance(module, torch.nn.MaxPool2d)}
+        stage, block, conv = place // 4 + 1, place // 2 % 2, place % 2 + 1
+        assert names == {f"layer{stage}.{block}.conv{conv}.0"}
+        assert isinstance(base[f"layer{stage}.{block}.conv{conv}"], torch.nn.Conv2d)
+
+
+def test_six_entries_are_the_net_without_its_last_stage():
+    network = resnet18([0, 1, 2, 3, 0, 1], width=4, classes=5)
+    assert [name for name, _ in network.named_children() if name.startswith("layer")] == [
+        "layer1", "layer2", "layer3",
+    ]  # fmt: skip
+    assert network.fc.in_features == 16 and network(images(16)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("rule", ["A", "enas"])
+def test_every_vector_trains(rule):
+    network = resnet18([1, 2, 3, 0, 3, 1, 2, 0, 1, 1, 3, 2, 2, 3, 1, 0], rule, width=4)
+    network(images(32)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_bare_rules_replace_where_channels_stay_and_refuse_where_they_change():
+    assert resnet18([2, 3, 0, 1, 0, 2, 1, 3], "bare", width=4)(images(32)).shape == (2, 10)
+    for place in (2, 4, 6):
+        with pytest.raises(PapersError, match=r"^rule bare: a pool .* use rule A"):
+            resnet18([2 * (i == place) for i in range(8)], "bare", width=4)
+
+
+def test_the_face_network_embeds_and_its_last_scale_is_frozen():
+    vector = [0, 1, 2, 3] * 6
+    network = lresnet50e_ir(vector, width=4, embedding=16)
+    assert network.eval()(images(112)).shape == (2, 16)
+    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
+    assert frozen == ["features.weight"]
+    assert [len(getattr(network, f"stage{n}")) for n in range(1, 5)] == [3, 4, 14, 3]
+
+
+def test_the_face_block_is_the_sum_of_branch_and_shortcut():
+    block = lresnet50e_ir([0] * 48, width=4, embedding=8).stage1[0].eval()
+    maps = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    norm = torch.nn.functional.batch_norm
+    ones, zeros = torch.ones(4), torch.zeros(4)
+
+    def plain(x):
+        return norm(x, zeros, ones, eps=2e-5)
+
+    branch = torch.nn.functional.conv2d(plain(maps), block.conv1.weight, padding=1)
+    branch = torch.nn.functional.prelu(plain(branch), torch.full((4,), 0.25))
+    branch = plain(torch.nn.functional.conv2d(branch, block.conv2.weight, padding=1, stride=2))
+    shortcut = plain(torch.nn.functional.conv2d(maps, block.shortcut[0].weight, stride=2))
+    torch.testing.assert_close(block(maps), branch + shortcut)
+
+
+def test_vectors_are_checked_in_one_line_each():
+    assert check([1, 0, 3], 3) == (1, 0, 3)
+    for vector, words in (
+        ([0] * 7, "^the vector is too short: 7 entries for 8 decisions; give one operator a decision$"),
+        ([0] * 9, "^the vector is too long: 9 entries for 8 decisions; give one operator a decision$"),
+        ([0] * 7 + [4], "^entry 7 of the vector is no operator: 4; known are 0 conv3x3, .*, 3 avg3x3$"),
+        ([0, -1] + [0] * 6, "^entry 1 of the vector is no operator: -1;"),
+        ([0, 1.5] + [0] * 6, "^entry 1 of the vector is no operator: 1.5;"),
+        ([0, True] + [0] * 6, "^entry 1 of the vector is no operator: True;"),
+    ):
+        with pytest.raises(PapersError, match=words):
+            check(vector, 8)
+    assert check([5] * 8, 8, operators=6) == (5,) * 8
+
+
+@pytest.mark.parametrize("length", [0, 7, 10, 15, 17])
+def test_lengths_that_fit_no_network_are_refused(length):
+    with pytest.raises(PapersError, match=f": {length} entries for 6 or 8 or 16 decisions"):
+        resnet18([0] * length)
+
+
+def test_stems_are_two():
+    with pytest.raises(PapersError, match="unknown stem 'mnist'; known are cifar, imagenet"):
+        resnet18([0] * 8, stem="mnist")
+    with pytest.raises(PapersError, match="too long: 49 entries for 24 or 48 decisions"):
+        lresnet50e_ir([0] * 49)
