@@ -57,7 +57,7 @@ SIZES: dict[Profile, Size] = {
         (0, 1, 2), "cifar10", "cifar",
         {
             "backbone": "resnet18_cifar16", "projector_hidden": 512, "projector_out": 128, "images": 10_000,
-            "epochs": 12, "knn_every": 2, "probe_epochs": 30,
+            "image_size": 24, "epochs": 8, "knn_every": 2, "probe_epochs": 30,
         },
         longest=2.0,
     ),
