@@ -1,0 +1,228 @@
+"""The LSTM that draws vectors of operators, and REINFORCE: ENAS's macro controller without its skips.
+
+Decision t takes the embedding of operator a_{t−1} (a learned start at t = 0), and
+
+    h_t = LSTM(e_{t−1}, h_{t−1}),   π(a_t | a_<t) = softmax(c tanh(W h_t / T))
+
+with one W for all decisions and no biases (melodyguan/enas, `general_controller.py`, search of whole
+channels). The tanh keeps every logit within ±c, which is a floor under every operator's probability: at
+c = 1.5 one of four operators never has more than .87, and a vector of 8 never more than a third.
+
+It stays on the CPU: 33,344 weights are smaller than the wait for a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from papers_lib.errors import PapersError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What an implementation fixes. `entropy` is the weight of the sampled entropy in the reward."""
+
+    rate: float
+    tanh: float
+    temperature: float
+    entropy: float
+    beta1: float = 0.0
+    eps: float = 1e-3
+    decay: float = 0.99  # of the baseline, which starts at 0
+    samples: int = 20  # an update
+    updates: int = 50  # an epoch of the shared weights
+
+
+# enas_code: scripts/cifar10_macro_search.sh; enas_paper: Pham et al. 2018, where the paper is silent the
+# code; nar: "we only set accuracy as the reward of our controller".
+PRESETS = {
+    "enas_code": Preset(rate=1e-3, tanh=1.5, temperature=1.0, entropy=1e-4),
+    "enas_paper": Preset(rate=3.5e-4, tanh=2.5, temperature=5.0, entropy=0.1),
+    "nar": Preset(rate=1e-3, tanh=1.5, temperature=1.0, entropy=0.0),
+}
+SIZE = 64
+_START = 0.1  # weights begin in U(−.1, .1)
+
+
+def preset_of(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        PapersError: an unknown name.
+    """
+    if name not in PRESETS:
+        raise PapersError(f"unknown preset '{name}': known are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+class Controller(nn.Module):
+    """π over vectors of N decisions with K operators each.
+
+    Args:
+        decisions: N.
+        operators: K.
+        preset: one of `PRESETS`; the controller takes its tanh and temperature.
+        generator: draws the weights; without one, torch's own.
+
+    Raises:
+        PapersError: an unknown preset, no decision, or fewer than two operators.
+    """
+
+    def __init__(
+        self,
+        decisions: int,
+        operators: int = 4,
+        preset: str = "enas_code",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if decisions < 1 or operators < 2:
+            raise PapersError(f"{decisions} decisions of {operators} operators leave nothing to search")
+        self.decisions, self.operators, self.preset = decisions, operators, preset_of(preset)
+        self.start = nn.Parameter(torch.empty(SIZE))
+        self.embedding = nn.Parameter(torch.empty(operators, SIZE))
+        self.lstm = nn.LSTMCell(SIZE, SIZE, bias=False)
+        self.head = nn.Parameter(torch.empty(operators, SIZE))
+        for p in self.parameters():
+            nn.init.uniform_(p, -_START, _START, generator=generator)
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw `count` vectors a ∼ π: operators [count, N] int64, and log π(a_t | a_<t), [count, N]."""
+        return self._draw(count, lambda logits: torch.multinomial(logits.exp(), 1, generator=generator)[:, 0])
+
+    @torch.no_grad()
+    def argmax(self) -> tuple[int, ...]:
+        """The vector whose every operator is the likeliest after those before it."""
+        vectors, _ = self._draw(1, lambda logits: logits.argmax(1))
+        return tuple(vectors[0].tolist())
+
+    def distributions(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
+        """log π(· | a_<t) along the given vectors, [B, N, K], with gradient.
+
+        Raises:
+            PapersError: vectors that are not [B, N], or an operator that is not one of the K.
+        """
+        vectors = self._checked(vectors)
+        before = self.embedding[vectors[:, :-1]]  # [B, N − 1, SIZE]
+        inputs = torch.cat([self.start.expand(len(vectors), 1, -1), before], dim=1)
+        state, found = None, []
+        for t in range(self.decisions):
+            state = self.lstm(inputs[:, t], state)
+            found.append(self._log_softmax(state[0]))
+        return torch.stack(found, dim=1)
+
+    def log_probs(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
+        """log π(a_t | a_<t), [B, N], with gradient; summed over t log π(a). Raises as `distributions`."""
+        vectors = self._checked(vectors)
+        return self.distributions(vectors).gather(2, vectors[:, :, None]).squeeze(2)
+
+    @torch.no_grad()
+    def entropies(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
+        """Entropy of each decision in nats, [N]: exact given a_<t, mean over the given vectors.
+
+        Over vectors drawn from π their sum estimates the entropy of π without bias. ln K is uniform.
+        """
+        log_p = self.distributions(vectors)
+        return -(log_p.exp() * log_p).sum(2).mean(0)
+
+    def _draw(self, count: int, choose: Any) -> tuple[Tensor, Tensor]:
+        x, state, chosen, found = self.start.expand(count, -1), None, [], []
+        for _ in range(self.decisions):
+            state = self.lstm(x, state)
+            log_p = self._log_softmax(state[0])
+            a = choose(log_p)
+            chosen.append(a)
+            found.append(log_p.gather(1, a[:, None]).squeeze(1))
+            x = self.embedding[a]
+        return torch.stack(chosen, 1), torch.stack(found, 1)
+
+    def _log_softmax(self, h: Tensor) -> Tensor:
+        return bounded(h @ self.head.T, self.preset).log_softmax(1)
+
+    def _checked(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
+        vectors = torch.as_tensor(vectors)
+        if vectors.ndim != 2 or vectors.shape[1] != self.decisions:
+            raise PapersError(f"vectors are {tuple(vectors.shape)}; they must be [B, {self.decisions}]")
+        if vectors.numel() and not (int(vectors.min()) >= 0 and int(vectors.max()) < self.operators):
+            raise PapersError(f"operators must be 0 to {self.operators - 1}; the vectors hold others")
+        return vectors
+
+
+def bounded(logits: Tensor, preset: Preset) -> Tensor:
+    """c tanh(logits / T)."""
+    return preset.tanh * torch.tanh(logits / preset.temperature)
+
+
+class Reinforce:
+    """∇ of E[R] by sampling, with a moving baseline β, and the Adam that follows it.
+
+        β ← β − (1 − d)(β − R_b)  for each sample in turn,   loss = −mean_b (R_b − β) Σ_t log π(a_t | a_<t)
+
+    as the released code has it: every sample moves the baseline first, samples of one update share one
+    step of Adam (mean of their gradients), and the entropy, −Σ p log p of the operators drawn alone, is
+    a constant added to the reward. With β from 0 and rewards above 0 the first advantages (about 100
+    samples) are all positive: whatever was drawn becomes likelier.
+
+    Args:
+        controller: what is trained; `preset` gives rate, decay and weights.
+    """
+
+    def __init__(self, controller: nn.Module, preset: Preset) -> None:
+        self.controller, self.preset, self.baseline = controller, preset, 0.0
+        self.optimiser = torch.optim.Adam(
+            controller.parameters(), preset.rate, betas=(preset.beta1, 0.999), eps=preset.eps
+        )
+
+    def step(
+        self, log_probs: Tensor, rewards: Tensor | Sequence[float], penalty: Tensor | None = None
+    ) -> Tensor:
+        """One update; returns the advantages R_b − β, [B].
+
+        Args:
+            log_probs: [B, choices] of the drawn vectors, with gradient: `Controller.log_probs`.
+            rewards: [B], accuracies as fractions.
+            penalty: a scalar added to the loss.
+
+        Raises:
+            PapersError: not one finite reward a vector.
+        """
+        rewards = torch.as_tensor(rewards, dtype=torch.float32).cpu()
+        if rewards.shape != log_probs.shape[:1] or not rewards.isfinite().all():
+            raise PapersError(
+                f"{len(log_probs)} vectors need one finite reward each; got {rewards.tolist()[:8]}"
+            )
+        drawn = log_probs.detach()
+        entropy = -(drawn * drawn.exp()).flatten(1).sum(1)
+        advantages = self._advantages(rewards + self.preset.entropy * entropy)
+        loss = -(advantages * log_probs.flatten(1).sum(1)).mean()
+        self.optimiser.zero_grad()
+        (loss if penalty is None else loss + penalty).backward()
+        self.optimiser.step()
+        return advantages
+
+    def _advantages(self, rewards: Tensor) -> Tensor:
+        found = []
+        for reward in rewards.tolist():
+            self.baseline -= (1 - self.preset.decay) * (self.baseline - reward)
+            found.append(reward - self.baseline)
+        return torch.tensor(found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed search needs, weights of the controller included."""
+        return {
+            "controller": self.controller.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "baseline": self.baseline,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.controller.load_state_dict(state["controller"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.baseline = state["baseline"]

@@ -1,0 +1,222 @@
+"""One network that holds every vector's: ResNet-18 with all operators, of which one a place runs at a time.
+
+Each convolution's place holds K operators with their own batch normalisation; stem, shortcuts and
+classifier are shared by all vectors (Pham et al. 2018, Section 2.3; NAR, Section 3). A forward pass takes
+a vector and costs what that vector's network costs, in time and in memory.
+
+`begin`, `step` and `finish` are the same pass in pieces, one decision after the other: vectors that start
+alike can share the beginning (`papers_lib.nar.enumeration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from papers_lib.errors import PapersError
+from papers_lib.nar.networks import Stem, resnet18
+from papers_lib.nar.operators import CODED, Rule
+from papers_lib.nar.vectors import RESNET18, check
+
+
+class State(NamedTuple):
+    """Between two decisions: the maps that the next operator takes, and the shortcut of its block."""
+
+    maps: Tensor
+    shortcut: Tensor | None  # None behind the last block
+
+
+class SuperBlock(nn.Module):
+    """torchvision's basic block with K operators and K batch normalisations at each of its two places."""
+
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.conv2, self.bn2 = (
+            nn.ModuleList([block.get_submodule(name) for block in blocks])
+            for name in ("conv1", "bn1", "conv2", "bn2")
+        )
+        self.downsample: nn.Module | None = dict(blocks[0].named_children()).get("downsample")
+
+    def shortcut(self, maps: Tensor) -> Tensor:
+        """What is added behind the second place, from the block's input."""
+        found: Tensor = maps if self.downsample is None else self.downsample(maps)
+        return found
+
+    def place(self, maps: Tensor, second: bool, code: int) -> Tensor:
+        """The operator of that code and its batch normalisation, at the first or the second place."""
+        operators, norms = (self.conv2, self.bn2) if second else (self.conv1, self.bn1)
+        found: Tensor = norms[code](operators[code](maps))
+        return found
+
+
+class SuperNet(nn.Module):
+    """All networks `resnet18(vector, rule, stem, classes, width)` with one set of weights.
+
+    Parameters have the names of `resnet18`'s with the operator's code behind the place,
+    "layer1.0.conv1.3.weight", and its initialisation. Weights of an operator that was not run have no
+    gradient (None), so that an optimiser leaves them, momentum and decay included, as they are.
+
+    Args:
+        decisions: N: 16 convolutions, 8 blocks (one operator for both convolutions), or 6 blocks of the
+            first three stages.
+        width: channels of the first stage.
+        stem: "cifar" or "imagenet".
+        classes: number of logits.
+        rule: what "depthwise" and "pool" stand for, see `papers_lib.nar.operators`.
+        operators: K: the first K codes.
+
+    Raises:
+        PapersError: a number of decisions or operators that there is not, an unknown rule or stem, or a
+            rule that cannot change channels with one of the operators.
+    """
+
+    def __init__(
+        self,
+        decisions: int = 8,
+        width: int = 64,
+        stem: Stem = "cifar",
+        classes: int = 10,
+        rule: Rule = "A",
+        operators: int = CODED,
+    ) -> None:
+        super().__init__()
+        if decisions not in RESNET18 or operators < 1:
+            known = ", ".join(map(str, RESNET18))
+            raise PapersError(
+                f"no supernet has {decisions} decisions of {operators} operators; decisions can be {known}"
+            )
+        self.decisions, self.operators = decisions, operators
+        nets = [resnet18((code,) * decisions, rule, stem, classes, width) for code in range(operators)]
+        children = [dict(net.named_children()) for net in nets]
+        self.stem = nn.Sequential()
+        self._blocks: list[SuperBlock] = []  # those of the stages, in order
+        for name, child in children[0].items():
+            if name.startswith("layer"):
+                blocks = [SuperBlock(same) for same in zip(*(c[name] for c in children), strict=True)]
+                self.add_module(name, nn.Sequential(*blocks))
+                self._blocks += blocks
+            elif not self._blocks:
+                self.stem.add_module(name, child)
+        self.fc = children[0]["fc"]
+
+    def forward(self, images: Tensor, vector: Sequence[int]) -> Tensor:
+        """Logits [B, classes] float32 of the vector's network, for images [B, 3, H, W].
+
+        Raises:
+            PapersError: a vector too short, too long or with an unknown operator.
+        """
+        state = self.begin(images)
+        for decision, code in enumerate(check(vector, self.decisions, self.operators)):
+            state = self.step(state, decision, code)
+        return self.finish(state)
+
+    def begin(self, images: Tensor) -> State:
+        """Before the first decision."""
+        return self._enter(self.stem(images), 0)
+
+    def step(self, state: State, decision: int, code: int) -> State:
+        """Behind one more decision: a block, or, with 16 decisions, a convolution. `state` stays as it is."""
+        if self.decisions != 2 * len(self._blocks):
+            return self._second(self._first(state, decision, code), decision, code)
+        half = self._second if decision % 2 else self._first
+        return half(state, decision // 2, code)
+
+    def finish(self, state: State) -> Tensor:
+        """Logits behind the last decision; in float32 also under autocast, where bfloat16 would tie."""
+        pooled = state.maps.mean((2, 3))
+        with torch.autocast(pooled.device.type, enabled=False):
+            found: Tensor = self.fc(pooled.float())
+        return found
+
+    def weights_of(self, vector: Sequence[int]) -> dict[str, Tensor]:
+        """The shared weights that a vector uses, as a state dict of `resnet18(vector, ...)`.
+
+        Raises:
+            PapersError: as `forward`.
+        """
+        codes = check(vector, self.decisions, self.operators)
+        each = len(self._blocks) * 2 // self.decisions  # places a decision
+        places = [code for code in codes for _ in range(each)]
+        found = {name.removeprefix("stem."): value for name, value in self.state_dict().items()}
+        for name in [name for name in found if name.startswith("layer")]:
+            layer, block, module, *rest = name.split(".")
+            if module == "downsample":
+                continue
+            place = 4 * (int(layer.removeprefix("layer")) - 1) + 2 * int(block) + (module[-1] == "2")
+            value = found.pop(name)
+            if int(rest[0]) == places[place]:
+                found[".".join([layer, block, module, *rest[1:]])] = value
+        return found
+
+    def _enter(self, maps: Tensor, block: int) -> State:
+        # The shortcut is part of the state, so that all operators that follow share it.
+        return State(maps, self._blocks[block].shortcut(maps) if block < len(self._blocks) else None)
+
+    def _first(self, state: State, block: int, code: int) -> State:
+        maps = self._blocks[block].place(state.maps, False, code)
+        return State(F.relu(maps, inplace=True), state.shortcut)
+
+    def _second(self, state: State, block: int, code: int) -> State:
+        maps = self._blocks[block].place(state.maps, True, code)
+        assert state.shortcut is not None
+        return self._enter(F.relu(maps + state.shortcut, inplace=True), block + 1)
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, batch normalisation uses the batch's own statistics and leaves the running ones alone.
+
+    Everything else is as for evaluation. A shared network's running statistics mix those of all vectors
+    that were trained, and fit none of them.
+    """
+    modes = {module: module.training for module in network.modules()}
+    norms = [m for m in modes if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [norm.track_running_stats for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm, track in zip(norms, kept, strict=True):
+            norm.track_running_stats = track
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def recalibrated(supernet: SuperNet, vector: Sequence[int], batches: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, running statistics on the vector's path are the mean over these batches of its own.
+
+    Guo et al. 2020 ("SPOS"), Section 3.4. On leaving, the old ones are back. The network is in evaluation
+    mode inside; the momentum of its normalisations is not used.
+
+    Raises:
+        PapersError: no batch, or a vector as `SuperNet.forward` refuses it.
+    """
+    if not batches:
+        raise PapersError("recalibration needs a batch of images")
+    norms = [m for m in supernet.modules() if isinstance(m, nn.BatchNorm2d)]
+    modes = {module: module.training for module in supernet.modules()}
+    kept = [({k: v.clone() for k, v in norm.named_buffers()}, norm.momentum) for norm in norms]
+    try:
+        supernet.train()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean
+        with torch.no_grad():
+            for images in batches:
+                supernet(images, vector)
+        supernet.eval()
+        yield
+    finally:
+        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+            norm.load_state_dict(buffers, strict=False)
+            norm.momentum = momentum
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,229 @@
+"""The controller against a loop over Python numbers, REINFORCE against a hand computation, and a bandit."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from papers_lib.errors import PapersError
+from papers_lib.nar.controller import PRESETS, SIZE, Controller, Preset, Reinforce
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def controller(decisions=3, operators=4, preset="enas_code", scale=20.0):
+    """With weights so large that its choices depend on those before."""
+    found = Controller(decisions, operators, preset, generator(1))
+    for p in found.parameters():
+        p.data *= scale if p.shape in ((SIZE,), (operators, SIZE)) else 3
+    return found
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def slow_log_probs(net, vector):
+    """One number after the other: gates, cell, logits, softmax."""
+    w_x, w_h = net.lstm.weight_ih.tolist(), net.lstm.weight_hh.tolist()
+    x, h, c, found = net.start.tolist(), [0.0] * SIZE, [0.0] * SIZE, []
+    for a in vector:
+        gates = [
+            sum(w * v for w, v in zip(wx, x, strict=True)) + sum(w * v for w, v in zip(wh, h, strict=True))
+            for wx, wh in zip(w_x, w_h, strict=True)
+        ]
+        i, f, g, o = (gates[k * SIZE : (k + 1) * SIZE] for k in range(4))
+        c = [sigmoid(f[j]) * c[j] + sigmoid(i[j]) * math.tanh(g[j]) for j in range(SIZE)]
+        h = [sigmoid(o[j]) * math.tanh(c[j]) for j in range(SIZE)]
+        raw = [sum(w * v for w, v in zip(row, h, strict=True)) for row in net.head.tolist()]
+        logits = [net.preset.tanh * math.tanh(r / net.preset.temperature) for r in raw]
+        found.append([logit - math.log(sum(map(math.exp, logits))) for logit in logits])
+        x = net.embedding[a].tolist()
+    return found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_log_probabilities_equal_the_loop(preset):
+    net = controller(preset=preset)
+    vectors = [(0, 3, 1), (2, 2, 0)]
+    want = torch.tensor([slow_log_probs(net, v) for v in vectors])
+    torch.testing.assert_close(net.distributions(vectors).detach(), want, rtol=1e-4, atol=1e-5)
+    own = torch.tensor(
+        [[row[a] for row, a in zip(rows, v, strict=True)] for rows, v in zip(want, vectors, strict=True)]
+    )
+    torch.testing.assert_close(net.log_probs(vectors).detach(), own, rtol=1e-4, atol=1e-5)
+    assert want.std(dim=2).min() > 0.1  # the weights are large enough to matter
+
+
+def test_the_policy_is_a_distribution_over_all_vectors():
+    net = controller()
+    every = list(itertools.product(range(4), repeat=3))
+    p = net.log_probs(every).sum(1).exp()
+    assert float(p.sum().detach()) == pytest.approx(1, abs=1e-5)
+
+
+def test_samples_come_from_the_policy_and_bring_their_log_probabilities():
+    net = controller(2, 3)
+    vectors, log_probs = net.sample(20000, generator())
+    torch.testing.assert_close(log_probs, net.log_probs(vectors).detach())
+    every = list(itertools.product(range(3), repeat=2))
+    p = net.log_probs(every).sum(1).exp().detach()
+    counts = torch.tensor([sum(row == [*v] for row in vectors.tolist()) for v in every])
+    assert (counts / 20000 - p).abs().max() < 4 * math.sqrt(0.25 / 20000)
+    again, _ = net.sample(20000, generator())
+    assert torch.equal(vectors, again) and not torch.equal(vectors, net.sample(20000, generator(1))[0])
+
+
+def test_argmax_is_greedy():
+    net, prefix = controller(4), ()
+    for t in range(4):
+        rows = slow_log_probs(net, (*prefix, 0))
+        prefix += (max(range(4), key=rows[t].__getitem__),)
+    assert net.argmax() == prefix
+
+
+def test_entropy_a_decision():
+    net, vectors = controller(), [(0, 3, 1), (2, 2, 0), (2, 1, 1)]
+    want = [[-sum(math.exp(x) * x for x in row) for row in slow_log_probs(net, v)] for v in vectors]
+    torch.testing.assert_close(net.entropies(vectors), torch.tensor(want).mean(0), rtol=1e-4, atol=1e-5)
+    every = list(itertools.product(range(4), repeat=3))
+    log_p = net.log_probs(every).sum(1).detach()
+    samples, _ = net.sample(4000, generator())
+    assert float(net.entropies(samples).sum()) == pytest.approx(-float((log_p.exp() * log_p).sum()), abs=0.03)
+
+
+def test_the_tanh_bounds_every_choice():
+    """Dossier figures of the released constant: .870 of one operator, .33 of a vector of 8; .980 and .85."""
+    for preset, one, eight in (("enas_code", 0.870, 0.33), ("enas_paper", 0.980, 0.85)):
+        net = controller(8, preset=preset, scale=1e4)
+        net.lstm.weight_ih.data *= 100
+        vector = net.argmax()
+        top = net.log_probs([vector]).exp().max()
+        bound = 1 / (1 + 3 * math.exp(-2 * net.preset.tanh))
+        assert float(top.detach()) <= bound + 1e-5
+        assert bound == pytest.approx(one, abs=5e-4) and bound**8 == pytest.approx(eight, abs=5e-3)
+
+
+def test_weights_of_the_released_controller():
+    net = Controller(8)
+    assert sum(p.numel() for p in net.parameters()) == 2 * 64 * 256 + 64 + 2 * 4 * 64 == 33344
+    assert all(p.abs().max() <= 0.1 and p.abs().max() > 0.08 for p in net.parameters())
+    same = (
+        Controller(8, generator=generator(5)).state_dict(),
+        Controller(8, generator=generator(5)).state_dict(),
+    )
+    assert all(torch.equal(same[0][k], same[1][k]) for k in same[0])
+
+
+def hand_gradient(net, vectors, rewards, baselines, entropy_weight):
+    """Σ of the samples' own gradients, one backward each, with a baseline that moves before each."""
+    total = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    for vector, reward, baseline in zip(vectors, rewards, baselines, strict=True):
+        log_p = net.log_probs([vector])
+        bonus = sum(-math.exp(x) * x for x in log_p[0].tolist()) * entropy_weight
+        net.zero_grad()
+        log_p.sum().backward()
+        for name, p in net.named_parameters():
+            total[name] -= (reward + bonus - baseline) * p.grad / len(vectors)
+    return total
+
+
+def test_one_update_equals_the_hand_computation():
+    net = controller()
+    vectors, rewards = [(0, 1, 2), (3, 3, 3), (0, 1, 1)], [0.5, 0.7, 0.1]
+    learner = Reinforce(net, PRESETS["nar"])
+    b1 = 0.01 * 0.5
+    b2 = b1 + 0.01 * (0.7 - b1)
+    b3 = b2 + 0.01 * (0.1 - b2)
+    want = hand_gradient(net, vectors, rewards, (b1, b2, b3), 0.0)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    advantages = learner.step(net.log_probs(vectors), rewards)
+    torch.testing.assert_close(advantages, torch.tensor([0.5 - b1, 0.7 - b2, 0.1 - b3]))
+    assert learner.baseline == pytest.approx(b3)
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.grad, want[name], rtol=1e-4, atol=1e-7)
+        g = want[name]  # Adam's first step with β₁ = 0: m = g, v / (1 − β₂) = g²
+        torch.testing.assert_close(
+            p.detach(), before[name] - 1e-3 * g / (g.abs() + 1e-3), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_entropy_enters_through_the_reward_alone():
+    net, vectors, rewards = controller(), [(0, 1, 2), (3, 3, 3)], [0.5, 0.7]
+    preset = Preset(rate=1e-3, tanh=1.5, temperature=1.0, entropy=0.3)
+    bonus = [sum(-math.exp(x) * x for x in row) * 0.3 for row in net.log_probs(vectors).tolist()]
+    b1 = 0.01 * (0.5 + bonus[0])
+    b2 = b1 + 0.01 * (0.7 + bonus[1] - b1)
+    want = hand_gradient(net, vectors, rewards, (b1, b2), 0.3)
+    learner = Reinforce(net, preset)
+    advantages = learner.step(net.log_probs(vectors), rewards)
+    torch.testing.assert_close(advantages, torch.tensor([0.5 + bonus[0] - b1, 0.7 + bonus[1] - b2]))
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.grad, want[name], rtol=1e-4, atol=1e-7)
+
+
+def test_a_penalty_is_added_to_the_loss():
+    net = controller()
+    learner = Reinforce(net, PRESETS["nar"])  # a first reward of 0 has no advantage
+    before = net.start.detach().clone()
+    learner.step(net.log_probs([(0, 0, 0)]), [0.0], penalty=(net.start**2).sum())
+    torch.testing.assert_close(net.start.grad, 2 * before)
+
+
+def test_presets():
+    assert PRESETS["enas_code"].beta1 == 0 and PRESETS["enas_code"].eps == 1e-3
+    assert PRESETS["nar"].entropy == 0 and PRESETS["nar"].tanh == PRESETS["enas_code"].tanh == 1.5
+    assert (PRESETS["enas_paper"].tanh, PRESETS["enas_paper"].temperature) == (2.5, 5)
+    adam = Reinforce(controller(), PRESETS["enas_code"]).optimiser.param_groups[0]
+    assert (adam["lr"], adam["betas"], adam["eps"]) == (1e-3, (0.0, 0.999), 1e-3)
+
+
+def search(net, learner, updates, draws, best):
+    for _ in range(updates):
+        vectors, _ = net.sample(20, draws)
+        rewards = (vectors == torch.tensor(best)).float().mean(1)
+        learner.step(net.log_probs(vectors), rewards)
+
+
+@pytest.mark.parametrize("preset", ["enas_code", "nar"])
+def test_a_bandit_of_64_arms_is_solved(preset):
+    best = (2, 0, 3)
+    net = Controller(3, 4, preset, generator(0))
+    search(net, Reinforce(net, net.preset), 250, generator(0), best)
+    assert net.argmax() == best
+    assert float(net.log_probs([best]).sum().exp().detach()) > 0.2  # 1/64 before
+
+
+def test_a_search_goes_on_where_it_stopped():
+    whole, halves = Controller(3, generator=generator(0)), Controller(3, generator=generator(0))
+    learner, draws = Reinforce(whole, whole.preset), generator(3)
+    search(whole, learner, 10, draws, (1, 1, 1))
+    first, draws = Reinforce(halves, halves.preset), generator(3)
+    search(halves, first, 5, draws, (1, 1, 1))
+    resumed = Controller(3, generator=generator(9))
+    second = Reinforce(resumed, resumed.preset)
+    second.load_state_dict(first.state_dict())
+    search(resumed, second, 5, draws, (1, 1, 1))
+    assert second.baseline == learner.baseline
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("rewards", [[0.1], [0.1, math.nan], [[0.1, 0.2]]])
+def test_rewards_that_are_not_one_finite_number_a_vector(rewards):
+    net = controller()
+    with pytest.raises(PapersError, match="one finite reward each"):
+        Reinforce(net, net.preset).step(net.log_probs([(0, 0, 0), (1, 1, 1)]), rewards)
+
+
+def test_bad_controllers_and_vectors():
+    with pytest.raises(PapersError, match="unknown preset 'best'"):
+        Controller(8, preset="best")
+    with pytest.raises(PapersError, match="nothing to search"):
+        Controller(0)
+    with pytest.raises(PapersError, match="must be"):
+        controller().log_probs([(0, 0)])
+    with pytest.raises(PapersError, match="operators must be 0 to 3"):
+        controller().log_probs([(0, 0, 4)])

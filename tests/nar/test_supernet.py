@@ -1,0 +1,141 @@
+"""The shared network against the networks that it stands for, one vector at a time."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from papers_lib.errors import PapersError
+from papers_lib.nar.networks import resnet18
+from papers_lib.nar.supernet import SuperNet, batch_statistics, recalibrated
+
+
+def images(count=6, pixels=16, seed=0):
+    return torch.randn(count, 3, pixels, pixels, generator=torch.Generator().manual_seed(seed))
+
+
+def supernet(decisions=8, **others):
+    torch.manual_seed(1)
+    net = SuperNet(decisions, width=4, classes=5, **others)
+    for module in net.modules():  # statistics that are not those of a fresh layer
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(std=0.1)
+    return net
+
+
+def vectors(decisions, operators=4, count=4):
+    rng = random.Random(decisions)
+    return [tuple(rng.randrange(operators) for _ in range(decisions)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("decisions", "rule", "stem", "operators"),
+    [(8, "A", "cifar", 4), (16, "B", "cifar", 4), (6, "enas", "imagenet", 4), (16, "A", "cifar", 6)],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_path_is_the_standalone_network(decisions, rule, stem, operators, training):
+    net = supernet(decisions, rule=rule, stem=stem, operators=operators).train(training)
+    for vector in vectors(decisions, operators):
+        alone = resnet18(vector, rule, stem, classes=5, width=4).train(training)
+        alone.load_state_dict(net.weights_of(vector))
+        torch.testing.assert_close(
+            net(images(pixels=32), vector), alone(images(pixels=32)), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_only_the_chosen_operators_run_and_learn():
+    net, vector, ran = supernet(8).train(), (1, 0, 2, 3, 0, 0, 1, 2), []
+    for name, module in net.named_modules():
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    net(images(), vector).sum().backward()
+    places = {f"layer{i // 2 + 1}.{i % 2}.{part}.{code}"
+              for i, code in enumerate(vector) for part in ("conv1", "bn1", "conv2", "bn2")}  # fmt: skip
+    candidates = {
+        n for n, _ in net.named_modules() if n.count(".") == 3 and "downsample" not in n and "stem" not in n
+    }
+    assert {n for n in ran if n in candidates} == places
+    learned = {n for n, p in net.named_parameters() if p.grad is not None}
+    for name, _ in net.named_parameters():
+        place = ".".join(name.split(".")[:4])
+        assert (name in learned) == (place in places or place not in candidates)
+
+
+def test_shared_weights_are_one_set_and_survive_a_checkpoint():
+    net, other = supernet(16), supernet(16)
+    for p in other.parameters():
+        nn.init.zeros_(p)
+    other.load_state_dict(net.state_dict())
+    vector = vectors(16)[0]
+    assert torch.equal(net.eval()(images(), vector), other.eval()(images(), vector))
+    whole = sum(p.numel() for p in net.parameters())
+    assert whole == sum(p.numel() for p in SuperNet(8, width=4, classes=5).parameters())  # same places
+
+
+def test_the_supernet_of_the_paper_has_the_parameters_that_its_parts_have():
+    """14.89 M with the CIFAR stem and rule A."""
+    with torch.device("meta"):
+        found = sum(p.numel() for p in SuperNet(8).parameters())
+    assert round(found / 1e6, 2) == 14.89
+
+
+def test_batch_statistics_are_the_batchs_and_leave_the_running_ones():
+    net, vector = supernet(8), vectors(8)[0]
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net.eval()
+    net.layer1.train()
+    modes = [m.training for m in net.modules()]
+    with batch_statistics(net):
+        found = net(images(), vector)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert modes == [m.training for m in net.modules()]
+    torch.testing.assert_close(
+        found, net.train()(images(), vector)
+    )  # training mode moves them, the same logits
+    assert not torch.equal(net.state_dict()["stem.bn1.running_mean"], before["stem.bn1.running_mean"])
+
+
+def test_batch_statistics_end_with_an_error_inside():
+    net = supernet(8).eval()
+    with pytest.raises(PapersError), batch_statistics(net):
+        net(images(), (0,))
+    assert not any(m.training for m in net.modules())
+    assert all(m.track_running_stats for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_recalibrated_on_one_batch_is_that_batchs_statistics_up_to_its_unbiased_variance():
+    net, vector = supernet(8).train(), vectors(8)[0]
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    x = images(64)
+    with batch_statistics(net):
+        want = net(x, vector)
+    with recalibrated(net, vector, [x]):
+        found = net(x, vector)
+        alone = net(x[:1], vector)
+    torch.testing.assert_close(found, want, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(alone, found[:1], rtol=1e-4, atol=1e-5)  # no longer the batch's
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(m.training and m.momentum == 0.1 for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+    with pytest.raises(PapersError, match="needs a batch"), recalibrated(net, vector, []):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("vector", "message"), [((0,) * 7, "too short"), ((0,) * 9, "too long"), ((0,) * 7 + (4,), "no operator")]
+)
+def test_vectors_that_do_not_fit(vector, message):
+    with pytest.raises(PapersError, match=message):
+        supernet(8)(images(), vector)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"decisions": 7}, "7 decisions"), ({"operators": 0}, "0 operators"), ({"rule": "bare"}, "rule bare"),
+     ({"rule": "C"}, "unknown rule"), ({"stem": "big"}, "unknown stem"), ({"operators": 9}, "operator")],
+)  # fmt: skip
+def test_supernets_that_there_are_not(settings, message):
+    with pytest.raises(PapersError, match=message):
+        SuperNet(**settings)

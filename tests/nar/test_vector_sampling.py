@@ -1,0 +1,71 @@
+"""Vectors drawn without a controller."""
+
+import collections
+
+import pytest
+import torch
+
+from papers_lib.errors import PapersError
+from papers_lib.nar import sampling
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_uniform_vectors_have_every_operator_equally_often_at_every_decision():
+    vectors = sampling.uniform(8000, 8, 4, generator())
+    for column in vectors.T:
+        assert (column.bincount(minlength=4) - 2000).abs().max() < 4 * (8000 * 3 / 16) ** 0.5
+    assert torch.equal(vectors, sampling.uniform(8000, 8, 4, generator()))
+    pairs = collections.Counter(map(tuple, vectors[:, :2].tolist()))
+    assert len(pairs) == 16 and max(pairs.values()) < 650
+
+
+@pytest.mark.parametrize(("count", "operators"), [(12, 4), (10, 4), (3, 4), (18, 6)])
+def test_strict_fair_vectors_have_each_operator_once_in_a_group(count, operators):
+    vectors = sampling.strict_fair(count, 5, operators, generator())
+    assert vectors.shape == (count, 5)
+    for start in range(0, count, operators):
+        for column in vectors[start : start + operators].T.tolist():
+            assert len(set(column)) == len(column) <= operators
+    if count == 12:
+        assert sorted(vectors[4:8, 2].tolist()) == [0, 1, 2, 3]
+
+
+def test_strict_fair_orders_differ_and_are_uniform():
+    groups = sampling.strict_fair(24000, 1, 4, generator()).reshape(-1, 4)
+    counts = collections.Counter(map(tuple, groups.tolist()))
+    assert len(counts) == 24 and max(counts.values()) < 320 and min(counts.values()) > 190
+    two = sampling.strict_fair(400, 2, 4, generator())
+    assert (two[:, 0] != two[:, 1]).any()
+
+
+@pytest.mark.parametrize("replacements", [0, 1, 4, 8])
+def test_vectors_with_a_number_of_replacements(replacements):
+    vectors = sampling.replaced(4000, 8, replacements, 4, generator())
+    assert (vectors.count_nonzero(1) == replacements).all() and int(vectors.max()) <= 3
+    share = 4000 * replacements / 8
+    for column in vectors.T:
+        assert abs(int((column > 0).sum()) - share) <= 4 * (4000 / 4) ** 0.5
+        for operator in (1, 2, 3):
+            assert abs(int((column == operator).sum()) - share / 3) <= 4 * (share / 3 + 1) ** 0.5
+
+
+def test_single_replacements():
+    rows = [tuple(row) for row in sampling.singles(8).tolist()]
+    want = [tuple(k if place == at else 0 for place in range(8)) for at in range(8) for k in (1, 2, 3)]
+    assert rows == want and len(rows) == 24
+    assert sampling.singles(3, 2).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_what_cannot_be_drawn():
+    for draw in (sampling.uniform, sampling.strict_fair):
+        with pytest.raises(PapersError, match="cannot be drawn"):
+            draw(3, 0)
+        with pytest.raises(PapersError, match="cannot be drawn"):
+            draw(-1, 8)
+    with pytest.raises(PapersError, match="9 replacements do not fit 8 decisions"):
+        sampling.replaced(1, 8, 9)
+    with pytest.raises(PapersError, match="1 operators"):
+        sampling.singles(8, 1)
