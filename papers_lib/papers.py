@@ -59,6 +59,11 @@ PAPERS = {
             "Quadruplet Selection Methods for Deep Embedding Learning",
             "Karaman, Gundogdu, Koç, Alatan; ICIP 2019; arXiv:1907.09245",
         ),
+        Paper(
+            "median_triplet",
+            "Solving Inefficiency of Self-supervised Representation Learning",
+            "Wang, Wang, Wang, Torr, Lin; ICCV 2021; arXiv:2104.08760, an early version",
+        ),
     )
 }
 
