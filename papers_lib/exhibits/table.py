@@ -21,7 +21,7 @@ from papers_lib.files import replacing
 
 NOT_RUN = "not run"  # our number is absent because no run has made it yet
 NOT_APPLICABLE = "–"  # there is no such number
-LONG = 15  # rows; a longer table goes into a notebook as HTML and text alone, to keep the file small
+LONG = 10  # rows; a longer table goes into a notebook as HTML and text alone, to keep the file small
 LEFT = ' style="text-align:left"'
 
 Cell = str | int | float | Interval | None
