@@ -17,7 +17,6 @@ from torch import Tensor
 from papers_lib.errors import PapersError
 
 LossWeighting = Literal["per_camera", "sum", "mean"]
-PRODUCT_ROWS = 512  # of the memory at a time: a CPU takes a thin and very wide product in twice the time
 
 
 def camera_aware_loss(
@@ -133,10 +132,8 @@ def update_memory(memory: Tensor, features: Tensor, targets: Tensor, momentum: f
 
 def similarities(features: Tensor, memory: Tensor, tau: float = 1.0) -> Tensor:
     """M f / τ for each sample, [B, P], in the memory's precision, also under autocast; M is a constant."""
-    rows = PRODUCT_ROWS if memory.device.type == "cpu" else len(memory)
     with torch.autocast(features.device.type, enabled=False):
-        scaled = features.to(memory.dtype) / tau
-        return torch.cat([scaled @ part.T for part in memory.detach().split(rows)], 1)
+        return features.to(memory.dtype) / tau @ memory.detach().T
 
 
 def _inter(logits: Tensor, positive: Tensor, targets: Tensor, num_hard_negatives: int | None) -> Tensor:
