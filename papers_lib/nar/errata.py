@@ -149,7 +149,7 @@ def _weak(value: pd.Series) -> Erratum:
         "E11", "Table 5, Section 1", f"baseline {base} % on CIFAR-10",
         f"a standard recipe reaches {usual:g} %",
         f"{usual - base:.1f} points below, {(usual - base) / gain:.0f} times the gain of {gain:+.2f}; "
-        f"{name}: its authors' best of a run on emore is above NAR's number on {', '.join(ahead) or 'no set'}",
+        f"{name}: its authors' best on emore is above NAR's number on {', '.join(ahead) or 'no set'}",
         True, bool(usual - base > 5 * gain),
     )  # fmt: skip
 
