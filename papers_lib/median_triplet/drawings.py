@@ -74,7 +74,7 @@ def figure_2() -> Figure:
 
     rows = []
     for name, head in TOY.items():
-        found = free_vectors(head=head, steps=400)  # type: ignore[arg-type]
+        found = free_vectors(head=head)  # type: ignore[arg-type]
         vectors = found["vectors"]
         _, _, v = vectors.svd()
         for i, (x, y) in enumerate((vectors @ v[:, :2]).tolist()):

@@ -16,7 +16,7 @@ from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.provenance import Provenance
 from papers_lib.exhibits.table import Line, Table, comparison
 from papers_lib.median_triplet import claims as claims_of_paper
-from papers_lib.median_triplet import controls, drawings, readings
+from papers_lib.median_triplet import controls, drawings, printed, readings
 from papers_lib.median_triplet import errata as errata_of_paper
 from papers_lib.median_triplet.plan import PAPER, Settings, plan
 from papers_lib.median_triplet.readings import Runs
@@ -34,6 +34,9 @@ TITLES = {
     "Table 6": "Table 6: the margin C, linear accuracy, %",
     "Table 7": "Table 7: the rank k, linear accuracy, %",
 }
+
+# The probabilities of Section 3.3: m, classes, k.
+TAILS = {f"Pr, m = 104, k = {k}": (104, printed.CLASSES, k) for k in (5, 52)}
 
 
 def provenance(runs: Runs) -> Provenance:
@@ -69,10 +72,10 @@ def tables(runs: Runs) -> dict[str, Table]:
 def comparison_table(runs: Runs, exhibit: str) -> Table:
     """A table of the paper, one line a printed number that a run can answer."""
     made = provenance(runs)
-    printed = _printed(exhibit)
+    numbers = _printed(exhibit)
     lines = [
         Line((row, column), text, _values(runs, answer), made.comparable and answer is not None)
-        for (row, column), text in printed.items()
+        for (row, column), text in numbers.items()
         if (exhibit, row, column) in ROWS
         for answer in [ROWS[exhibit, row, column]]
     ]
@@ -106,12 +109,14 @@ def errata() -> list[Erratum]:
 
 def cells(runs: Runs) -> list[Cell]:
     """For `coverage`: our number for each printed cell; settings and other papers' rows are quoted."""
-    printed = published.load(PAPER)
-    places = zip(printed["exhibit"], printed["row"], printed["column"], strict=True)
+    numbers = published.load(PAPER)
+    places = zip(numbers["exhibit"], numbers["row"], numbers["column"], strict=True)
     return [_cell(runs, *place) for place in places]
 
 
 def _cell(runs: Runs, exhibit: str, row: str, column: str) -> Cell:
+    if row in TAILS:
+        return Cell(exhibit, row, column, float(printed.exact_tail(*TAILS[row])), kind="exact")
     if exhibit == "Table 5":
         k, event, epoch = RANKS[row], row[-2], column.removeprefix("epoch ")
         values = controls.omega(runs, k, event, "start" if epoch == "0" else "last")

@@ -208,6 +208,7 @@ def test_coverage_counts_cells_of_runs_and_quotes_the_rest(runs):
     assert found["Table 2"].missing == found["Table 2"].printed  # no transfer at small
     assert found["settings"].quoted == found["settings"].printed
     assert found["Table 4"].quoted == 6
+    assert found["text"].exact == 2
 
 
 def test_doors_are_plain_json(runs):
