@@ -26,6 +26,7 @@ MODULES = (
     "data_prep.classification",
     "data_prep.sysu30k",
     "data_prep.detection_sets",
+    "data_prep.faces",
 )  # each has its DATASETS
 
 

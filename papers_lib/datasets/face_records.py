@@ -1,0 +1,380 @@
+"""insightface's face records in pure Python: `.rec` with `.idx`, `.lst` and `property`, and `.bin` pairs.
+
+A `.rec` (dmlc-core's RecordIO, as mxnet writes it) is a row of parts, each on four bytes:
+
+    u32 magic · u32 kind (upper 3 bits) and length (lower 29) · payload · padding to a multiple of 4
+
+Kind 0 is a whole record; 1, 2, 3 are the first, middle and last parts of one that contains the magic word,
+which stood between them. A record is `<IfQQ` (number of labels or 0, label, key, 0), then that number of
+float32 labels, then the bytes of a JPEG or PNG. `.idx` has "key<tab>offset" lines.
+
+A pack of faces has, at key 0, a header with labels (N + 1, N + 1 + C): images are the keys 1 .. N, and the
+keys from N + 1 on are C identities without image whose labels are the first key and the last + 1. A pack
+without header has only images. `property` is "C,height,width". https://github.com/deepinsight/insightface.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from papers_lib.datasets.cifar_files import _Arrays
+from papers_lib.errors import PapersError
+
+Integers = NDArray[np.int64]
+
+MAGIC = struct.pack("<I", 0xCED7230A)
+PART = struct.Struct("<4sI")
+HEAD = struct.Struct("<IfQQ")
+WHOLE, FIRST, MIDDLE, LAST = range(4)
+LENGTH_BITS = 29
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: its labels (one or more), its key, and the bytes of its image file, if any."""
+
+    labels: tuple[float, ...]
+    key: int
+    image: bytes
+
+
+class RecordFile:
+    """A `.rec`, read at offsets, from any thread.
+
+    Raises:
+        PapersError: it cannot be opened or is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+        self.size = os.fstat(self._file.fileno()).st_size
+        if not self.size:
+            raise PapersError(f"{path} has zero bytes; fetch it again")
+
+    def payload(self, offset: int) -> bytes:
+        """What is recorded at `offset`, its parts joined.
+
+        Raises:
+            PapersError: no record begins there, or it is cut short.
+        """
+        parts = [self._bytes(start, length) for start, length in self._parts(offset)]
+        return MAGIC.join(parts)
+
+    def end(self, offset: int) -> int:
+        """Where the record at `offset` ends, padding included; errors as `payload`."""
+        *_, (start, length) = self._parts(offset)
+        return start + length + -length % 4
+
+    def record(self, offset: int) -> Record:
+        """The record at `offset`, taken apart; errors as `payload`."""
+        payload = self.payload(offset)
+        try:
+            count, label, key, _ = HEAD.unpack_from(payload)
+            labels = struct.unpack_from(f"<{count}f", payload, HEAD.size) if count else (label,)
+        except struct.error:
+            raise self._wrong(offset, "a record too short for its labels") from None
+        if not all(map(math.isfinite, labels)):
+            raise self._wrong(offset, "a label that is no number")
+        return Record(labels, key, payload[HEAD.size + 4 * count :])
+
+    def label(self, offset: int) -> int:
+        """The first label of the record at `offset`, without reading its image; errors as `payload`."""
+        kind, length = self._part(offset)
+        if kind != WHOLE or length < HEAD.size + 4:
+            return int(self.record(offset).labels[0])
+        head = self._bytes(offset + PART.size, HEAD.size + 4)
+        count, label, *_ = HEAD.unpack_from(head)
+        if count:
+            (label,) = struct.unpack_from("<f", head, HEAD.size)
+        if not math.isfinite(label):
+            raise self._wrong(offset, "a label that is no number")
+        return int(label)
+
+    def _parts(self, offset: int) -> Iterator[tuple[int, int]]:
+        """Start and length of what each part of a record holds."""
+        kind, length = self._part(offset)
+        if kind not in (WHOLE, FIRST):
+            raise self._wrong(offset, "the middle of a record")
+        while True:
+            start = offset + PART.size
+            if start + length > self.size:
+                raise PapersError(
+                    f"{self.path} is cut short: the record at byte {offset} needs {length} bytes, "
+                    f"{self.size - start} are left; fetch it again"
+                )
+            yield start, length
+            if kind in (WHOLE, LAST):
+                return
+            offset = start + length + -length % 4
+            kind, length = self._part(offset)
+            if kind not in (MIDDLE, LAST):
+                raise self._wrong(offset, "another record before the end of the last one")
+
+    def _part(self, offset: int) -> tuple[int, int]:
+        """Kind and length of the part at `offset`."""
+        magic, word = PART.unpack(self._bytes(offset, PART.size))
+        if magic != MAGIC:
+            raise self._wrong(offset, f"no record (magic 0x{magic[::-1].hex()}, not 0x{MAGIC[::-1].hex()})")
+        return word >> LENGTH_BITS, word & (1 << LENGTH_BITS) - 1
+
+    def _bytes(self, start: int, length: int) -> bytes:
+        found = os.pread(self._file.fileno(), length, start)
+        if len(found) < length:
+            raise PapersError(
+                f"{self.path} is cut short: {len(found)} of {length} bytes at byte {start}; fetch it again"
+            )
+        return found
+
+    def _wrong(self, offset: int, what: str) -> PapersError:
+        return PapersError(
+            f"{self.path} has {what} at byte {offset}; its .idx is of another file, or one of them is "
+            "damaged: fetch both again"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """The images of a `.rec`: `offsets` [N] in `file`, and `labels` [N] 0 .. C-1, int64.
+
+    `side` is height and width as `property` has them; None where there is no such file.
+    """
+
+    file: RecordFile
+    offsets: Integers
+    labels: Integers
+    identities: int
+    side: tuple[int, int] | None
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def image(self, index: int) -> bytes:
+        """The bytes of an image file.
+
+        Raises:
+            PapersError: the record is damaged.
+        """
+        return self.file.record(int(self.offsets[index])).image
+
+
+def read_pack(folder: Path, stem: str = "train") -> Pack:
+    """Read which images `<stem>.rec` holds, and of whom; no image is read.
+
+    With a header, the identities' own records say it, and the first and last image of each are held
+    against them; without, the label of each image is read.
+
+    Raises:
+        PapersError: a missing or broken file, an index out of step with the records, a `.rec` that is cut
+            short (as tools leave it that unpack no more than 4 GiB), an identity without image.
+    """
+    keys, offsets = read_index(folder / f"{stem}.idx")
+    file = RecordFile(folder / f"{stem}.rec")
+    _whole(file, folder / f"{stem}.idx", int(offsets.max()))
+    place = dict(zip(keys.tolist(), offsets.tolist(), strict=True))
+    header = file.record(place[0]) if 0 in place else Record((0.0,), 0, b"")
+    if len(header.labels) > 1:
+        images, labels, count = _identities(file, place, header)
+    else:
+        images = offsets[keys > 0] if 0 in place and not header.image else offsets
+        images = images[np.argsort(images)]
+        own = np.array([file.label(offset) for offset in images.tolist()], dtype=np.int64)
+        names, labels = np.unique(own, return_inverse=True)
+        count = len(names)
+    said = read_property(folder / "property")
+    if said and said[0] != count:
+        raise PapersError(f"{folder / 'property'} says {said[0]} identities, {file.path} has {count}; "
+                          "take both from one source")  # fmt: skip
+    return Pack(file, images, labels.astype(np.int64), count, said[1:] if said else None)
+
+
+def _whole(file: RecordFile, index: Path, last: int) -> None:
+    if last >= file.size:
+        raise PapersError(
+            f"{file.path} is cut short: it has {file.size:,} bytes, and {index.name} goes on to byte "
+            f"{last:,}; tools that unpack no more than 4 GiB leave it so: unpack or fetch it again"
+        )
+    end = file.end(last)
+    if end < file.size:
+        raise PapersError(
+            f"{index} is out of step: {file.size - end:,} bytes of {file.path.name} follow the last record "
+            "that it names; take both from one source"
+        )
+
+
+def _identities(file: RecordFile, place: dict[int, int], header: Record) -> tuple[Integers, Integers, int]:
+    """Offsets and labels of the images, and the number of identities, by the identities' records."""
+    start, stop = (int(value) for value in header.labels[:2])
+    missing = next((key for key in range(1, stop) if key not in place), None)
+    if missing is not None or stop <= start:
+        raise PapersError(
+            f"{file.path} announces keys 1 to {stop - 1}, and its .idx has no {missing}; take both from one "
+            "source"
+        )
+    ranges = [_range(file, place, key, start) for key in range(start, stop)]
+    own = [_own_label(file, place, first, last) for first, last in ranges]
+    if len(set(own)) < len(own):
+        twice = next(label for i, label in enumerate(own) if label in own[:i])
+        raise PapersError(
+            f"{file.path} has two identities of label {twice}; its .idx is out of step: fetch both again"
+        )
+    offsets = [place[key] for first, last in ranges for key in range(first, last)]
+    labels = np.repeat(np.arange(len(ranges)), [last - first for first, last in ranges])
+    return np.array(offsets, dtype=np.int64), labels, len(ranges)
+
+
+def _range(file: RecordFile, place: dict[int, int], key: int, start: int) -> tuple[int, int]:
+    """First key and last + 1 of an identity's images."""
+    labels = file.record(place[key]).labels
+    if len(labels) < 2:
+        raise PapersError(
+            f"{file.path}, key {key}: an image where an identity should be; its .idx is out of step: fetch "
+            "both again"
+        )
+    first, last = int(labels[0]), int(labels[1])
+    if not 1 <= first < last <= start:
+        raise PapersError(
+            f"{file.path}, key {key}: an identity without images (keys {first} to {last - 1} of "
+            f"{start - 1}); fetch a whole pack, or pack it again without that identity"
+        )
+    return first, last
+
+
+def _own_label(file: RecordFile, place: dict[int, int], first: int, last: int) -> int:
+    labels = [file.label(place[key]) for key in (first, last - 1)]
+    if labels[0] != labels[1]:
+        raise PapersError(
+            f"{file.path}: the images {first} and {last - 1} are of one identity and have labels {labels[0]} "
+            f"and {labels[1]}; its .idx is out of step: fetch both again"
+        )
+    return labels[0]
+
+
+def read_index(path: Path) -> tuple[Integers, Integers]:
+    """Keys [K] and offsets [K] of an `.idx`.
+
+    Raises:
+        PapersError: it is missing, empty, no list of "key<tab>offset" lines, or has a key or an offset twice.
+    """
+    words = _read(path).split()
+    try:
+        pairs = np.array(words, dtype=np.int64).reshape(-1, 2)
+    except ValueError:
+        pairs = np.empty((0, 2), dtype=np.int64)
+    if not len(pairs) or pairs.min() < 0:
+        raise PapersError(f'{path} is no list of "key offset" lines; fetch it again')
+    keys, offsets = pairs.T
+    for what, values in (("key", keys), ("offset", offsets)):
+        if len(np.unique(values)) < len(values):
+            raise PapersError(f"{path} is out of step: it has a {what} twice; fetch it again")
+    return keys.copy(), offsets.copy()
+
+
+def read_property(path: Path) -> tuple[int, int, int] | None:
+    """Identities, height and width; None where there is no such file.
+
+    Raises:
+        PapersError: it says something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        identities, height, width = (int(word) for word in _read(path).split(b","))
+    except ValueError:
+        raise PapersError(f'{path} is not "identities,height,width"; write that, or remove it') from None
+    return identities, height, width
+
+
+def read_list(path: Path) -> tuple[list[str], Integers]:
+    """Paths and labels [N] of a `.lst`: number, path, label, in insightface's order or mxnet's.
+
+    Raises:
+        PapersError: it is missing, or a line is neither.
+    """
+    paths, labels = [], []
+    for number, line in enumerate(_read(path).decode("utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        words = line.split("\t")
+        try:
+            label, file = (words[1], words[2]) if _is_number(words[1]) else (words[2], words[1])
+            labels.append(int(float(label)))
+        except (IndexError, ValueError):
+            raise PapersError(
+                f'{path}, line {number}: not "number path label" between tabs; mend it, or remove the list'
+            ) from None
+        paths.append(file)
+    return paths, np.array(labels, dtype=np.int64)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+
+
+# Pairs
+
+
+class _Pairs(_Arrays):
+    """Unpickles bytes, arrays, numbers, lists and tuples, and nothing else: a pickle can run any program."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "numpy" and name == "scalar":
+            return np.bool_(True).__reduce__()[0]
+        return super().find_class(module, name)
+
+
+def _file_of(image: Any) -> bytes:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        return image.tobytes()
+    if not isinstance(image, bytes):
+        raise TypeError(f"a {type(image).__name__} where the bytes of an image should be")
+    return image
+
+
+def read_bin(path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
+    """Image files [2 P], two a pair, and whether the two show one person [P], of a `.bin`.
+
+    Such a file is a pickle, of Python 2 or 3; only what such a list needs is unpickled.
+
+    Raises:
+        PapersError: it is missing, broken, of another kind, or asks for more than bytes and arrays.
+    """
+    try:
+        with path.open("rb") as file:
+            images, same = _Pairs(file, encoding="bytes").load()
+        files = tuple(map(_file_of, images))
+        answers = np.asarray([bool(each) for each in same])
+    except OSError as error:
+        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+    except pickle.UnpicklingError as error:
+        raise PapersError(f"{path} is refused as a pickle of pairs ({error}); fetch it again") from None
+    except Exception as error:  # a broken pickle raises almost anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise PapersError(f"{path} is not a whole pickle of pairs ({reason}); fetch it again") from None
+    if not len(answers) or len(files) != 2 * len(answers):
+        raise PapersError(f"{path} has {len(files)} images for {len(answers)} pairs; fetch it again")
+    return files, answers

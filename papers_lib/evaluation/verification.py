@@ -1,0 +1,185 @@
+"""Verification of pairs: are two images of one person? Ten-fold accuracy, and TAR at FAR.
+
+The protocol of LFW (Huang et al., 2007, "unrestricted, labelled outside data") as the public code of ArcFace
+has it (insightface, verification.py): squared distances d of normalised embeddings, a pair is accepted
+where d < t, and t is the one best on the other folds, which lie in the order of the pairs. The public code
+tries 400 thresholds; here the best of all is found by sorting. For TAR at FAR it interpolates over a grid
+in which a FAR stands many times; here the threshold is an impostor's own distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from papers_lib.errors import PapersError
+
+Distances = NDArray[np.float64]
+Answers = NDArray[np.bool_]
+
+
+class Rate(NamedTuple):
+    """True acceptance at a false-acceptance rate.
+
+    `far` was asked for; `tar` is the share of genuine pairs accepted below `threshold`, `reached` the
+    share of impostors, at most `far`.
+    """
+
+    far: float
+    tar: float
+    reached: float
+    threshold: float
+
+
+@torch.no_grad()
+def face_embeddings(network: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Unit embeddings [N, d], float32: of each image and of its mirror, summed, then normalised.
+
+    Args:
+        network: in evaluation mode after the call as before it.
+        images: uint8 [N, 3, H, W], on the network's device; x → (x − 127.5) / 127.5.
+    """
+    training = network.training
+    network.eval()
+    parts = []
+    for batch in images.split(batch_size):
+        pixels = scaled(batch)
+        parts.append(network(pixels).float() + network(pixels.flip(3)).float())
+    network.train(training)
+    return normalize(torch.cat(parts))
+
+
+def scaled(images: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] → float32 in −1 … 1, channels last."""
+    return (images.float() - 127.5).div(127.5).contiguous(memory_format=torch.channels_last)
+
+
+def face_distances(first: Tensor, second: Tensor) -> Distances:
+    """Squared distances [P], 0 … 4, between the rows of two [P, d], each normalised first.
+
+    Raises:
+        PapersError: shapes that differ.
+    """
+    if first.shape != second.shape or first.ndim != 2:
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise PapersError(f"embeddings of pairs are {shapes}; give two of one shape [P, d]")
+    a, b = normalize(first.double()), normalize(second.double())
+    found: Distances = (a - b).square().sum(1).cpu().numpy()
+    return found
+
+
+def ten_fold(
+    distances: Any, same: Any, folds: int = 10, fars: Sequence[float] = (0.1, 0.01, 0.001)
+) -> dict[str, Any]:
+    """Accuracy of verification, each fold at the threshold that is best on the others.
+
+    With the training pairs sorted, d_1 ≤ … ≤ d_n, the accuracy below d_i is
+    (genuine among d_1 … d_{i−1} + impostors among d_i … d_n) / n; the best i is taken, the first of ties,
+    and t = (d_{i−1} + d_i) / 2. One sort serves all folds: O(P log P + folds · P).
+
+    Args:
+        distances: [P] array or tensor; smaller is more alike.
+        same: [P] bool, or 0 and 1.
+        folds: equal parts of the pairs, in their order.
+        fars: for "tar", see `tar_at_far`.
+
+    Returns:
+        `accuracy` and `sd` (mean and population standard deviation over folds, fractions), `accuracies` and
+        `thresholds` by fold, `tar`: the `Rate` at each of `fars`, on all pairs.
+
+    Raises:
+        PapersError: lengths that differ, distances that are not finite, answers other than 0 and 1, all
+            pairs of one kind, folds that do not divide the pairs.
+    """
+    d, genuine = _checked(distances, same)
+    if folds < 2 or len(d) % folds:
+        raise PapersError(f"{len(d)} pairs do not divide into {folds} folds; give a number that divides them")
+    fold = np.repeat(np.arange(folds), len(d) // folds)
+    order = np.argsort(d, kind="stable")
+    d_sorted, genuine_sorted, fold_sorted = d[order], genuine[order], fold[order]
+    thresholds = np.empty(folds)
+    for k in range(folds):
+        others = fold_sorted != k
+        thresholds[k] = best_threshold(d_sorted[others], genuine_sorted[others])
+    correct = (d < thresholds[fold]) == genuine
+    accuracies = correct.reshape(folds, -1).mean(1)
+    return {
+        "accuracy": float(accuracies.mean()),
+        "sd": float(accuracies.std()),
+        "accuracies": accuracies.tolist(),
+        "thresholds": thresholds.tolist(),
+        "tar": tar_at_far(d, genuine, fars),
+    }
+
+
+def best_threshold(distances: Distances, genuine: Answers) -> float:
+    """The t at which d < t is right most often, halfway between two distances; the first of ties.
+
+    Args:
+        distances: [n], ascending.
+        genuine: [n], whether they are of one person.
+    """
+    # gain[i]: genuine minus impostors among the i nearest; right answers are gain[i] + all impostors
+    gain = np.concatenate([[0], np.cumsum(np.where(genuine, 1, -1))])
+    between = np.concatenate([[True], distances[1:] > distances[:-1], [True]])  # no threshold splits a tie
+    i = int(np.argmax(np.where(between, gain, gain.min() - 1)))
+    if i == 0:
+        return float(distances[0])  # nothing is below it
+    if i == len(distances):
+        return float(np.nextafter(distances[-1], np.inf))
+    below, above = float(distances[i - 1]), float(distances[i])
+    middle = below + (above - below) / 2
+    return middle if middle > below else above
+
+
+def tar_at_far(distances: Any, same: Any, fars: Sequence[float] = (0.1, 0.01, 0.001)) -> list[Rate]:
+    """True-acceptance rates at false-acceptance rates, without interpolation.
+
+    Of I impostors ⌊far · I⌋ may be accepted. So the threshold is the distance of the next one, with the
+    impostors sorted, and what ties with it is not accepted. A far below 1 / I allows none at all.
+
+    Args:
+        distances: [P] array or tensor.
+        same: [P] bool, or 0 and 1.
+        fars: each in 0 … 1.
+
+    Raises:
+        PapersError: as `ten_fold`, or a rate out of range.
+    """
+    d, genuine = _checked(distances, same)
+    impostors, own = np.sort(d[~genuine]), np.sort(d[genuine])
+    return [_rate(impostors, own, far) for far in fars]
+
+
+def _rate(impostors: Distances, own: Distances, far: float) -> Rate:
+    if not 0 <= far <= 1:
+        raise PapersError(f"a false-acceptance rate of {far} is none; give 0 to 1")
+    allowed = int(far * len(impostors) + 1e-9)  # 0.001 · 3000 is a hair below 3 in some products
+    accept_all = allowed >= len(impostors)
+    threshold = float("inf") if accept_all else float(impostors[allowed])
+    reached, tar = (np.searchsorted(each, threshold) / len(each) for each in (impostors, own))
+    return Rate(far, float(tar), float(reached), threshold)
+
+
+def _checked(distances: Any, same: Any) -> tuple[Distances, Answers]:
+    d, answers = (
+        np.asarray(each.detach().cpu() if isinstance(each, Tensor) else each) for each in (distances, same)
+    )
+    d = d.astype(np.float64)
+    if d.ndim != 1 or d.shape != answers.shape:
+        raise PapersError(f"distances and answers are {d.shape} and {answers.shape}; give two of one length")
+    if not np.isfinite(d).all():
+        raise PapersError("a distance is not finite; see to the embeddings")
+    if not np.isin(answers, (0, 1)).all():
+        raise PapersError("answers are other than 0 and 1; give for each pair whether it is of one person")
+    genuine = answers.astype(bool)
+    if len(d) == 0 or genuine.all() or not genuine.any():
+        kind = "no pairs" if len(d) == 0 else f"all {len(d)} pairs are of one kind"
+        raise PapersError(f"{kind}; verification needs pairs of one person and of two")
+    return d, genuine

@@ -1,0 +1,71 @@
+"""ArcFace: softmax over angles, with a margin added to the angle of the right identity.
+
+With unit embeddings x, unit rows w_j and cos θ_j = w_jᵀ x, the logits are s cos θ_j, and for the label y
+
+    s cos(θ_y + m)            where θ_y + m ≤ π,
+    s (cos θ_y − m sin m)     beyond, where cos(θ + m) would rise again.
+
+(Deng et al., CVPR 2019, Eq. 3; the second line is what the authors' mxnet code does, sin(π − m) = sin m.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from papers_lib.errors import PapersError
+
+EDGE = 1e-6  # cosines end this far from ±1: the angle has no finite slope there
+
+
+class ArcFace(nn.Module):
+    """The head of a face network: embeddings [B, d] and labels [B] → the loss, a scalar.
+
+    Args:
+        dimension: d.
+        identities: C; the weight is [C, d].
+        scale: s.
+        margin: m in radians.
+
+    Raises:
+        PapersError: a scale that is not positive, a margin outside of 0 … π/2, or fewer than two identities.
+    """
+
+    def __init__(self, dimension: int, identities: int, scale: float = 64.0, margin: float = 0.5) -> None:
+        super().__init__()
+        if scale <= 0 or not 0 <= margin < math.pi / 2:
+            raise PapersError(
+                f"scale {scale} and margin {margin}; give a positive scale, a margin in [0, π/2)"
+            )
+        if identities < 2:
+            raise PapersError(f"ArcFace cannot tell {identities} identities apart; give 2 or more")
+        self.scale, self.margin = scale, margin
+        self.weight = nn.Parameter(torch.randn(identities, dimension) * 0.01)
+
+    def cosines(self, embeddings: Tensor) -> Tensor:
+        """cos θ, [B, C] in float32 whatever the precision around it."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return normalize(embeddings.float()) @ normalize(self.weight.float()).t()
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of the logits with margin, mean over the batch."""
+        logits = arc_logits(self.cosines(embeddings), labels, self.scale, self.margin)
+        return cross_entropy(logits, labels)
+
+
+def arc_logits(cosines: Tensor, labels: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:
+    """The logits above, [B, C], of cosines [B, C] and labels [B].
+
+    cos(θ + m) = cos θ cos m − sin θ sin m, so that no arccos is taken. Rounding may leave a cosine beyond ±1,
+    so it is clamped first.
+    """
+    own = cosines.gather(1, labels[:, None])
+    cos = own.clamp(EDGE - 1, 1 - EDGE)
+    sin = (1 - cos.square()).sqrt()
+    turned = cos * math.cos(margin) - sin * math.sin(margin)
+    # θ + m ≤ π where cos θ ≥ cos(π − m) = −cos m
+    kept = torch.where(cos >= -math.cos(margin), turned, cos - margin * math.sin(margin))
+    return scale * cosines.scatter(1, labels[:, None], kept)
