@@ -150,6 +150,11 @@ class Survey:
             digest.update(f"\0{name}:{test.folds}".encode())
             for values in (test.first, test.second, test.same):
                 digest.update(values.astype("<i8").tobytes())
+            names = (
+                each.relative_to(self.base).as_posix() if isinstance(each, Path) else str(len(each))
+                for each in test.images
+            )
+            digest.update("\0".join(names).encode())
         return digest.hexdigest()
 
 

@@ -1,0 +1,293 @@
+"""`.rec`, `.idx`, `.lst`, `property` and `.bin`: what is read, and one line for each way they are broken."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.faces import framed, write_pack
+from papers_lib.datasets import face_records
+from papers_lib.datasets.face_records import MAGIC, RecordFile, read_bin, read_index, read_list, read_pack
+from papers_lib.errors import PapersError
+
+IMAGES = [
+    (0, b"a"),
+    (0, b"bb" + MAGIC),
+    (1, b"..." + MAGIC * 2 + b"end"),
+    (2, MAGIC),
+    (2, b"x" * 9),
+    (2, b"y"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_pack(tmp_path, IMAGES, 16)
+    return tmp_path
+
+
+def scalar(label: float, key: int, image: bytes) -> bytes:
+    """A record with one label, as most packs have it."""
+    return struct.pack("<IfQQ", 0, label, key, 0) + image
+
+
+def write(folder: Path, records: list[tuple[int, bytes]]) -> Path:
+    offset, lines = 0, []
+    with (folder / "train.rec").open("wb") as file:
+        for key, payload in records:
+            lines.append(f"{key}\t{offset}\n")
+            offset += file.write(framed(payload))
+    (folder / "train.idx").write_text("".join(lines))
+    (folder / "property").unlink(missing_ok=True)
+    return folder
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(PapersError) as caught:
+        read_pack(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_every_image_comes_back_with_its_identity_even_one_with_the_magic_word(folder):
+    pack = read_pack(folder)
+    assert [pack.image(i) for i in range(len(pack))] == [image for _, image in IMAGES]
+    assert pack.labels.tolist() == [label for label, _ in IMAGES]
+    assert (pack.identities, pack.side) == (3, (16, 16))
+    record = pack.file.record(int(pack.offsets[3]))
+    assert (record.labels, record.key) == ((2.0, 1.0), 4)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"abcd", MAGIC, MAGIC * 3, b"abcd" + MAGIC, b"ab" + MAGIC + b"cdef" + MAGIC + b"x"]
+)
+def test_a_record_is_split_where_the_magic_word_stands_on_four_bytes(payload, tmp_path):
+    """Against the plain rule: no part holds the magic word on four bytes, and joined they are the payload."""
+    (tmp_path / "a.rec").write_bytes(framed(b"before!!") + framed(payload) + framed(b"after"))
+    file = RecordFile(tmp_path / "a.rec")
+    start = file.end(0)
+    assert file.payload(start) == payload
+    assert file.payload(file.end(start)) == b"after"
+    assert file.end(file.end(start)) == file.size
+    assert all(framed(payload)[i : i + 4] != MAGIC for i in range(4, 8))
+
+
+def test_a_pack_without_header_is_read_by_the_labels_of_its_images(tmp_path):
+    labels = [7, 3, 3, 9]
+    write(tmp_path, [(10 + i, scalar(label, 10 + i, bytes([i]))) for i, label in enumerate(labels)])
+    pack = read_pack(tmp_path)
+    assert pack.labels.tolist() == [1, 0, 0, 2]
+    assert [pack.image(i) for i in range(4)] == [b"\0", b"\1", b"\2", b"\3"]
+    assert (pack.identities, pack.side) == (3, None)
+
+
+def test_a_header_without_labels_and_image_is_left_out(tmp_path):
+    write(tmp_path, [(0, scalar(0, 0, b"")), (1, scalar(5, 1, b"a")), (2, scalar(6, 2, b"b"))])
+    pack = read_pack(tmp_path)
+    assert [pack.image(i) for i in range(len(pack))] == [b"a", b"b"]
+    assert pack.labels.tolist() == [0, 1]
+
+
+def test_records_beyond_four_gigabytes_are_read(tmp_path):
+    far = 5 * 2**30
+    with (tmp_path / "train.rec").open("wb") as file:
+        first = framed(scalar(0, 1, b"near"))
+        file.write(first)
+        file.truncate(far)  # a hole: nothing of it is on disk
+        file.seek(far)
+        file.write(framed(scalar(1, 2, b"far")))
+    (tmp_path / "train.idx").write_text(f"1\t0\n2\t{far}\n")
+    pack = read_pack(tmp_path)
+    assert [pack.image(i) for i in range(2)] == [b"near", b"far"]
+
+
+def test_what_an_old_unzip_leaves_of_a_large_archive_is_told(tmp_path):
+    write(tmp_path, [(1, scalar(0, 1, b"near"))])
+    (tmp_path / "train.idx").write_text(f"1\t0\n0\t{5 * 2**30}\n")
+    assert "goes on to byte 5,368,709,120; tools that unpack no more than 4 GiB" in refused(tmp_path)
+
+
+def test_truncated_anywhere_is_one_line(folder):
+    whole = (folder / "train.rec").read_bytes()
+    for size in range(1, len(whole), 7):
+        (folder / "train.rec").write_bytes(whole[:size])
+        assert "cut short" in refused(folder)
+    (folder / "train.rec").write_bytes(b"")
+    assert "zero bytes" in refused(folder)
+
+
+def test_a_wrong_magic_is_told_with_both(folder):
+    pack = read_pack(folder)
+    with (folder / "train.rec").open("r+b") as file:
+        file.seek(int(pack.offsets[0]))
+        file.write(b"\1\2\3\4")
+    message = refused(folder)
+    assert "no record (magic 0x04030201, not 0xced7230a) at byte 0" in message
+    assert ".idx is of another file" in message
+
+
+def keys(folder: Path) -> list[list[str]]:
+    return [line.split("\t") for line in (folder / "train.idx").read_text().splitlines()]
+
+
+def rewrite(folder: Path, rows: list[list[str]]) -> None:
+    (folder / "train.idx").write_text("".join(f"{key}\t{offset}\n" for key, offset in rows))
+
+
+def test_an_index_out_of_step_is_told(folder):
+    rows = keys(folder)
+    shifted = [[key, rows[(i + 1) % len(rows)][1]] for i, (key, _) in enumerate(rows)]
+    rewrite(folder, shifted)
+    refused(folder)
+    swapped = [rows[0], [rows[1][0], rows[2][1]], [rows[2][0], rows[1][1]], *rows[3:]]
+    rewrite(folder, swapped)
+    assert (
+        "the images 1 and 2 are of one identity and have labels 0 and 1; its .idx is out of step"
+        in refused(folder)
+    )
+    rewrite(folder, [[key, str(int(offset) + 4)] for key, offset in rows])
+    refused(folder)
+    rewrite(folder, rows[:-1])
+    assert "follow the last record" in refused(folder)
+    rewrite(folder, [rows[0], *rows[2:]])
+    assert "announces keys 1 to 9, and its .idx has no 2" in refused(folder)
+    rewrite(folder, [*rows, rows[0]])
+    assert "has a key twice" in refused(folder)
+
+
+def test_a_middle_part_is_no_record(folder):
+    pack = read_pack(folder)
+    file, start = pack.file, int(pack.offsets[3])
+    inner = start + 8 + 32  # the part after the head; IMAGES[3] is the magic word alone
+    with pytest.raises(PapersError, match="the middle of a record"):
+        file.payload(inner)
+
+
+@pytest.mark.parametrize("labels", [(3.0, 3.0), (3.0, 2.0), (0.0, 2.0), (3.0, 99.0)])
+def test_an_identity_without_images_is_told(labels, folder):
+    path, rows = folder / "train.rec", dict(keys(folder))
+    with path.open("r+b") as file:
+        file.seek(int(rows["8"]) + 8 + 24)
+        file.write(struct.pack("<2f", *labels))
+    assert "key 8: an identity without images" in refused(folder)
+
+
+def test_labels_that_are_no_numbers_are_told(folder):
+    pack = read_pack(folder)
+    with (folder / "train.rec").open("r+b") as file:
+        file.seek(int(pack.offsets[0]) + 8 + 24)
+        file.write(struct.pack("<f", float("nan")))
+    assert "a label that is no number" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("property", "4,16,16", "says 4 identities"),
+        ("property", "three", 'is not "identities,height,width"'),
+        ("train.idx", "", 'no list of "key offset" lines'),
+        ("train.idx", "1\t2\t3", 'no list of "key offset" lines'),
+        ("train.idx", "1\t-2", 'no list of "key offset" lines'),
+        ("train.idx", "one\ttwo", 'no list of "key offset" lines'),
+    ],
+)
+def test_broken_small_files_are_one_line(name, content, says, folder):
+    (folder / name).write_text(content)
+    assert says in refused(folder)
+
+
+def test_missing_files_are_one_line(folder):
+    (folder / "train.rec").unlink()
+    assert "train.rec cannot be read" in refused(folder)
+    (folder / "train.idx").unlink()
+    assert "train.idx cannot be read" in refused(folder)
+
+
+def test_an_index_is_taken_as_it_stands(tmp_path):
+    (tmp_path / "a.idx").write_text("3\t40\r\n1\t0\r\n")
+    found, offsets = read_index(tmp_path / "a.idx")
+    assert (found.tolist(), offsets.tolist()) == ([3, 1], [40, 0])
+
+
+def test_lists_of_both_orders(tmp_path):
+    for name, text in (
+        ("a.lst", "1\tp/a 1.jpg\t4\n1\tq.jpg\t5\n\n"),
+        ("b.lst", "0\t4.000\tp/a 1.jpg\n1\t5.0\tq.jpg\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        paths, labels = read_list(tmp_path / name)
+        assert (paths, labels.tolist()) == (["p/a 1.jpg", "q.jpg"], [4, 5])
+    (tmp_path / "c.lst").write_text("1\ta.jpg\t4\nfrom elsewhere\n")
+    with pytest.raises(PapersError, match=r'c\.lst, line 2: not "number path label" between tabs'):
+        read_list(tmp_path / "c.lst")
+
+
+# Pairs
+
+
+def pairs(path: Path, content: object, protocol: int = 4) -> Path:
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+def test_pairs_of_bytes_arrays_and_numpy_booleans(tmp_path):
+    images = [b"a", np.frombuffer(b"bc", dtype=np.uint8), b"d", b"e"]
+    for protocol in (2, 4):
+        for same in ([True, False], [1, 0], [np.bool_(True), np.bool_(False)], np.array([True, False])):
+            files, found = read_bin(pairs(tmp_path / "a.bin", (images, same), protocol))
+            assert files == (b"a", b"bc", b"d", b"e")
+            assert found.tolist() == [True, False]
+    # as Python 2 wrote it: a list of two short strings and a list of one boolean
+    (tmp_path / "a.bin").write_bytes(b"(]q\x00(U\x01\xffq\x01U\x01bq\x02e]q\x03\x88atq\x04.")
+    files, found = read_bin(tmp_path / "a.bin")
+    assert (files, found.tolist()) == ((b"\xff", b"b"), [True])
+
+
+class Evil:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_malicious_pickle_is_refused_and_never_run(protocol, tmp_path):
+    path = pairs(tmp_path / "lfw.bin", ([Evil(tmp_path / "run"), b"b"], [True]), protocol)
+    with pytest.raises(PapersError, match=r"lfw.bin is refused .*mkdir"):
+        read_bin(path)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (([b"a", b"b", b"c"], [True]), "3 images for 1 pairs"),
+        (([], []), "0 images for 0 pairs"),
+        (([10**15, 3], [True]), "a int where the bytes of an image should be"),
+        ([b"a"], "not a whole pickle of pairs"),
+        ("text", "not a whole pickle of pairs"),
+    ],
+)
+def test_pickles_of_something_else_are_one_line(content, says, tmp_path):
+    with pytest.raises(PapersError) as caught:
+        read_bin(pairs(tmp_path / "lfw.bin", content))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_pickle_is_one_line(tmp_path):
+    path = pairs(tmp_path / "lfw.bin", ([b"a" * 300, b"b"], [True]))
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 11):
+        path.write_bytes(whole[:size])
+        with pytest.raises(PapersError, match=r"lfw\.bin") as caught:
+            read_bin(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(PapersError, match="cannot be read"):
+        face_records.read_bin(tmp_path / "none.bin")

@@ -1,0 +1,288 @@
+"""Packs, class folders and LFW as `faces` reads them, and one line for each way they are out of step."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import faces as prep
+from papers_lib.datasets import face_layouts, faces
+from papers_lib.errors import PapersError
+
+TINY = {"identities": "3", "shots": "4", "pairs": "1", "pixels": "16"}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("faces")
+    for name in faces.NAMES:
+        (root / name).mkdir()
+        prep.make(name, root / name, "smoke", TINY)
+    return root
+
+
+@pytest.fixture
+def copy(drawn: Path, tmp_path: Path) -> Callable[[str], Path]:
+    def of(name: str) -> Path:
+        shutil.copytree(drawn / name, tmp_path / name)
+        return tmp_path / name
+
+    return of
+
+
+def refused(root: Path, name: str, acknowledged: bool = False) -> str:
+    with pytest.raises(PapersError) as caught:
+        faces.load(root, name, acknowledged)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def real(root: Path) -> Path:
+    """A stand-in taken for a real copy."""
+    (root / "STANDIN.json").unlink()
+    return root
+
+
+def test_a_pack_and_class_folders_hold_the_same_people(drawn):
+    pack, folders = (faces.load(drawn, name) for name in ("faces_emore", "faces_own"))
+    assert pack.stand_in and folders.stand_in
+    for data in (pack, folders):
+        assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+        assert (len(data.train), data.train.identities) == (12, 3)
+    assert np.array_equal(pack.train.pixels(range(12), 16), folders.train.pixels(range(12), 16))
+    assert pack.train.pixels([5, 0], 24).shape == (2, 24, 24, 3)
+    assert set(pack.tests) == {"lfw", "cfp_fp", "agedb_30"}
+    assert set(folders.tests) == {"pairs"}
+
+
+def test_pairs_of_a_bin_and_of_pairs_txt_are_the_same(drawn):
+    ours = faces.load(drawn / "lfw", "lfw")
+    assert ours.train is None
+    of_bin, of_list = faces.load(drawn, "faces_emore").tests["lfw"], ours.tests["lfw"]
+    assert len(of_list) == 20
+    assert of_list.folds == 10
+    assert of_list.same.tolist() == of_bin.same.tolist() == [True, False] * 10
+    for side in ("first", "second"):
+        theirs = faces.load_images(of_bin, 16)[getattr(of_bin, side)]
+        assert np.array_equal(faces.load_images(of_list, 16)[getattr(of_list, side)], theirs)
+    names = [of_list.images[i].name for i in (*of_list.first[:2], *of_list.second[:2])]
+    assert names == [f"Nobody_000{i}_000{j}.jpg" for i, j in ((0, 1), (0, 3), (0, 2), (1, 4))]
+
+
+def test_an_image_of_several_pairs_is_there_once(copy):
+    root = copy("lfw")
+    lines = ["1\t1", "Nobody_0000\t1\t2", "Nobody_0000\t1\tNobody_0001\t4"]
+    (root / "pairs.txt").write_text("\n".join(lines))
+    told = json.loads((root / "STANDIN.json").read_text())
+    told["counts"]["pairs"] = {"lfw": 2}
+    (root / "STANDIN.json").write_text(json.dumps(told))
+    found = faces.load(root, "lfw").tests["lfw"]
+    assert (len(found.images), found.folds) == (3, 1)
+    assert (found.first.tolist(), found.second.tolist()) == ([0, 0], [1, 2])
+
+
+@pytest.mark.parametrize("folder", ["lfw_funneled", "lfw-deepfunneled", "", "test"])
+def test_lfw_lies_in_any_of_its_folders(folder, copy, drawn):
+    root = copy("lfw")
+    if folder:
+        (root / "lfw").rename(root / folder)
+    else:
+        for path in (root / "lfw").iterdir():
+            path.rename(root / path.name)
+        (root / "lfw").rmdir()
+    ours = faces.load(root, "lfw").tests["lfw"]
+    theirs = faces.load(drawn, "lfw").tests["lfw"]
+    assert [p.name for p in ours.images] == [p.name for p in theirs.images]
+
+
+def test_class_folders_need_no_train_folder(copy):
+    root = copy("faces_own")
+    expected = faces.load(root, "faces_own")
+    for path in (root / "train").iterdir():
+        path.rename(root / path.name)
+    (root / "train").rmdir()
+    found = faces.load(root, "faces_own")
+    assert found.train.labels.tolist() == expected.train.labels.tolist()
+    assert len(found.tests["pairs"]) == 20
+
+
+def test_fingerprints_follow_content_and_not_place(copy, drawn):
+    for name in faces.NAMES:
+        root = copy(name)
+        before = faces.load(drawn, name).fingerprint
+        assert faces.load(root, name).fingerprint == before
+    root = drawn.parent  # other names, other data
+    prints = {faces.load(drawn, name).fingerprint for name in faces.NAMES}
+    assert len(prints) == 3, root
+
+
+def test_a_changed_pair_changes_the_fingerprint(copy):
+    root = copy("lfw")
+    before = faces.load(root, "lfw").fingerprint
+    lines = (root / "pairs.txt").read_text().splitlines()
+    lines[1], lines[3] = lines[3], lines[1]
+    (root / "pairs.txt").write_text("\n".join(lines))
+    assert faces.load(root, "lfw").fingerprint != before
+
+
+# What is wrong
+
+
+def test_nothing_there_is_one_line(tmp_path):
+    for name, says in (
+        ("faces_emore", "train.rec"),
+        ("lfw", "pairs.txt"),
+        ("faces_own", "folder an identity"),
+    ):
+        message = refused(tmp_path, name)
+        assert says in message
+        assert f"data_prep make {name}" in message
+        assert "does not exist" in refused(tmp_path / "none", name)
+    assert "unknown data set" in refused(tmp_path, "faces")
+
+
+def test_a_withdrawn_copy_is_read_only_when_acknowledged(copy, capsys, monkeypatch):
+    root = real(copy("faces_emore"))
+    message = refused(root, "faces_emore")
+    assert "acknowledge_withdrawn=True" in message
+    assert "withdrew in 2019" in message
+    assert "12 images of 3 identities, 3,804,846 of 85,164 or 5,822,653 of 85,742 expected" in refused(
+        root, "faces_emore", acknowledged=True
+    )
+    known = face_layouts.Known("x", (), {(12, 3): "MS1MV9"}, {"lfw": 20})
+    monkeypatch.setitem(face_layouts.SETS, "faces_emore", known)
+    capsys.readouterr()
+    found = faces.load(root, "faces_emore", acknowledge_withdrawn=True)
+    assert (found.title, found.stand_in) == ("MS1MV9", False)
+    assert "do not publish new results" in capsys.readouterr().err
+
+
+def test_half_a_pack_is_told(copy):
+    root = copy("faces_emore")
+    (root / "train.idx").unlink()
+    assert "half a data set: train.idx missing" in refused(root, "faces_emore")
+
+
+def test_a_truncated_pack_is_told_with_the_way_to_see_all(copy):
+    root = copy("faces_emore")
+    os.truncate(root / "train.rec", 900)
+    (root / "lfw.bin").write_bytes(b"junk")
+    message = refused(root, "faces_emore")
+    assert "cut short" in message
+    assert f"and 1 more faults; see: python -m data_prep check faces_emore {root}" in message
+
+
+def test_an_identity_without_images_is_told(copy):
+    root = copy("faces_own")
+    (root / "train" / "nobody").mkdir()
+    assert "nobody is an identity without images" in refused(root, "faces_own")
+
+
+def test_pairs_that_name_missing_files_are_told(copy):
+    root = copy("lfw")
+    (root / "lfw" / "Nobody_0000" / "Nobody_0000_0002.jpg").unlink()
+    assert "pairs.txt, line 2: Nobody_0000/Nobody_0000_0002.jpg is missing in" in refused(root, "lfw")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rows: rows[:-1], "announces 20 pairs and has 19"),
+        (lambda rows: rows[1:-1], "19 pairs do not divide into 10 folds"),
+        (
+            lambda rows: ["1\t5", *[r for r in rows[1:] if len(r.split()) == 3]],
+            "all 10 pairs are of the same person",
+        ),
+        (
+            lambda rows: ["5", *[r for r in rows[1:] if len(r.split()) == 4]],
+            "all 10 pairs are of the different people",
+        ),
+        (lambda rows: [*rows[:3], "Nobody_0000\tone\ttwo", *rows[4:]], 'line 4: is no "name 1 2"'),
+        (lambda rows: [*rows[:3], "Nobody_0000", *rows[4:]], 'line 4: is no "name 1 2"'),
+        (lambda rows: ["0\t0"], "all 0 pairs"),
+        (lambda rows: [], "all 0 pairs"),
+    ],
+)
+def test_a_broken_list_of_pairs_is_one_line(change, says, copy):
+    root = copy("lfw")
+    rows = (root / "pairs.txt").read_text().splitlines()
+    (root / "pairs.txt").write_text("\n".join(change(rows)))
+    assert says in refused(root, "lfw")
+
+
+@pytest.mark.parametrize(
+    ("same", "says"),
+    [
+        ([True] * 10, "lfw.bin: all 10 pairs are of the same person"),
+        ([True, False, True], "lfw.bin: 3 pairs do not divide into 10 folds"),
+        ([True, False] * 10 + [True, False] * 5, "lfw has 30 pairs, 20 expected"),
+    ],
+)
+def test_pairs_of_a_bin_are_held_against_the_protocol(same, says, copy):
+    root = copy("faces_emore")
+    (root / "lfw.bin").write_bytes(pickle.dumps(([b"x"] * (2 * len(same)), same)))
+    assert says in refused(root, "faces_emore")
+
+
+def test_a_stand_in_whose_pairs_are_gone_is_told(copy):
+    root = copy("faces_emore")
+    (root / "cfp_fp.bin").unlink()
+    assert "no pairs 'cfp_fp'" in refused(root, "faces_emore")
+
+
+def test_a_damaged_image_is_named(copy):
+    root = copy("faces_own")
+    data = faces.load(root, "faces_own")
+    path = data.train.source[1]
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(PapersError, match=rf"{path.name} is not a whole image"):
+        data.train.pixels(range(3), 16)
+    pairs = face_layouts.Pairs("lfw", (b"x", b"y"), np.array([0]), np.array([1]), np.array([True]))
+    with pytest.raises(PapersError, match=r"lfw\.bin, image 0 is not a whole image"):
+        faces.load_images(pairs, 16)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '{"name": "lfw", "counts": {"images": 1, "identities": 1, "pairs": 3}}']
+)
+def test_a_broken_told_file_is_one_line(text, copy):
+    root = copy("lfw")
+    (root / "STANDIN.json").write_text(text)
+    assert "STANDIN.json is broken" in refused(root, "lfw")
+
+
+def test_a_stand_in_of_something_else_is_told(copy):
+    root = copy("faces_emore")
+    told = json.loads((root / "STANDIN.json").read_text()) | {"name": "lfw"}
+    (root / "STANDIN.json").write_text(json.dumps(told))
+    assert "is a stand-in of lfw, not of faces_emore" in refused(root, "faces_emore")
+
+
+def test_scikit_learn_fetches_lfw_to_its_own_place(drawn, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch_lfw_pairs(subset: str, data_home: str, resize: float) -> None:
+        asked.append(subset)
+        shutil.copytree(drawn / "lfw", Path(data_home) / "lfw_home")
+
+    module = types.ModuleType("sklearn.datasets")
+    module.fetch_lfw_pairs = fetch_lfw_pairs
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", module)
+    assert len(faces.fetch_lfw(tmp_path).tests["lfw"]) == 20
+    assert asked == ["10_folds"]
+
+    def offline(**_: object) -> None:
+        raise OSError("no network")
+
+    module.fetch_lfw_pairs = offline
+    with pytest.raises(PapersError, match="LFW cannot be fetched"):
+        faces.fetch_lfw(tmp_path)

@@ -1,0 +1,195 @@
+"""Verification against plain loops: every threshold tried, every impostor counted."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from papers_lib.errors import PapersError
+from papers_lib.evaluation import verification
+from papers_lib.evaluation.verification import (
+    best_threshold,
+    face_distances,
+    face_embeddings,
+    tar_at_far,
+    ten_fold,
+)
+
+
+def world(seed: int, pairs: int = 60, levels: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and answers; on `levels` values only, so that there are ties, where that is not 0."""
+    rng = np.random.default_rng(seed)
+    same = rng.random(pairs) < 0.5
+    same[:2] = True, False
+    d = np.clip(rng.normal(np.where(same, 0.9, 1.4), 0.4), 0, 4)
+    return (np.round(d * levels) / levels if levels else d), same
+
+
+def right(d: np.ndarray, same: np.ndarray, threshold: float) -> int:
+    return sum((x < threshold) == bool(y) for x, y in zip(d, same, strict=True))
+
+
+def every_threshold(d: np.ndarray) -> list[float]:
+    """One in each gap of the distances, and outside of them."""
+    values = sorted({*d.tolist()})
+    middles = [(a + b) / 2 for a, b in pairwise(values)]
+    return [values[0] - 1, *middles, values[-1] + 1]
+
+
+@pytest.mark.parametrize("levels", [0, 3, 20])
+@pytest.mark.parametrize("seed", range(8))
+def test_no_threshold_does_better_and_no_smaller_one_as_well(seed, levels):
+    d, same = world(seed, 40, levels)
+    order = np.argsort(d)
+    found = best_threshold(d[order], same[order])
+    scores = [right(d, same, t) for t in every_threshold(d)]
+    assert right(d, same, found) == max(scores)
+    first = every_threshold(d)[int(np.argmax(scores))]
+    assert all((x < found) == (x < first) for x in d)
+
+
+def test_thresholds_at_the_ends():
+    ascending = np.array([0.1, 0.2, 0.3])
+    assert best_threshold(ascending, np.array([False, False, False])) == 0.1  # nothing is below it
+    assert best_threshold(ascending, np.array([True, True, True])) > 0.3
+    neighbours = np.array([1.0, np.nextafter(1.0, 2)])
+    t = best_threshold(neighbours, np.array([True, False]))
+    assert 1.0 < t <= neighbours[1]
+
+
+@pytest.mark.parametrize("levels", [0, 10])
+def test_ten_folds_as_a_loop_over_all_thresholds(levels):
+    d, same = world(3, 80, levels)
+    found = ten_fold(d, same)
+    accuracies = []
+    for k in range(10):
+        test = np.arange(80) // 8 == k
+        candidates = every_threshold(d[~test])
+        best = max(candidates, key=lambda t: right(d[~test], same[~test], t))
+        accuracies.append(right(d[test], same[test], best) / 8)
+    assert found["accuracies"] == pytest.approx(accuracies)
+    assert found["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert found["sd"] == pytest.approx(np.std(accuracies))
+    assert len(found["thresholds"]) == 10
+    assert found["tar"] == tar_at_far(d, same)
+
+
+def test_exact_thresholds_are_at_least_as_good_on_their_own_pairs_as_the_public_grid():
+    for seed in range(2):
+        d, same = world(seed, 60)
+        order = np.argsort(d)
+        ours = right(d, same, best_threshold(d[order], same[order]))
+        assert ours >= max(right(d, same, t) for t in np.arange(0, 4, 0.01))
+
+
+def test_perfect_collapsed_and_reversed_distances():
+    same = np.tile([True, False], 50)
+    assert ten_fold(np.where(same, 0.2, 1.8), same)["accuracy"] == 1
+    assert ten_fold(np.zeros(100), same)["accuracy"] == 0.5
+    assert ten_fold(np.where(same, 1.8, 0.2), same)["accuracy"] == 0.5
+
+
+def test_folds_are_taken_in_the_order_of_the_pairs():
+    """Two halves with thresholds of their own: each is judged by the other's."""
+    d = np.array([0.1, 0.3] * 2 + [1.1, 1.3] * 2)
+    same = np.array([True, False] * 4)
+    found = ten_fold(d, same, folds=2)
+    assert found["thresholds"] == pytest.approx([1.2, 0.2])
+    assert found["accuracies"] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("levels", [0, 6])
+@pytest.mark.parametrize("far", [0.0, 0.001, 0.1, 0.25, 0.5, 1.0])
+def test_tar_at_far_as_a_loop(far, levels):
+    d, same = world(5, 200, levels)
+    (rate,) = tar_at_far(d, same, (far,))
+    impostors = d[~same]
+    # the highest of all thresholds that accepts no more impostors than allowed
+    allowed = [t for t in [*every_threshold(d)] if (impostors < t).mean() <= far + 1e-12]
+    best = max(allowed)
+    assert rate.reached == pytest.approx((impostors < best).mean())
+    assert rate.reached <= far
+    assert rate.tar == pytest.approx((d[same] < best).mean())
+
+
+def test_a_far_that_the_pairs_cannot_resolve_allows_no_false_acceptance():
+    d, same = world(1, 100)
+    (rate,) = tar_at_far(d, same, (1e-6,))
+    assert rate.reached == 0
+    assert rate.threshold == d[~same].min()
+
+
+def test_three_of_3000_impostors_are_allowed_at_a_thousandth():
+    d = np.concatenate([np.linspace(0.5, 2, 3000), np.full(3000, 0.5005)])
+    same = np.arange(6000) >= 3000
+    (rate,) = tar_at_far(d, same, (0.001,))
+    assert rate.reached == 3 / 3000
+    assert rate.tar == 1
+
+
+def test_tensors_are_taken():
+    d, same = world(2)
+    assert ten_fold(torch.from_numpy(d), torch.from_numpy(same)) == ten_fold(d, same.astype(int))
+
+
+@pytest.mark.parametrize(
+    ("d", "same", "folds", "says"),
+    [
+        (np.ones(7), [1, 0, 1, 0, 1, 0, 1], 10, "7 pairs do not divide into 10 folds"),
+        (np.ones(4), [1, 0, 1, 0], 1, "do not divide"),
+        (np.ones(4), [1, 1, 1, 1], 2, "all 4 pairs are of one kind"),
+        (np.ones(4), [0, 0, 0, 0], 2, "all 4 pairs are of one kind"),
+        (np.ones(0), [], 2, "no pairs"),
+        (np.ones(4), [1, 0, 1], 2, "give two of one length"),
+        (np.array([1, np.nan, 1, 1]), [1, 0, 1, 0], 2, "not finite"),
+        (np.ones(4), [1, 0, 2, 0], 2, "other than 0 and 1"),
+    ],
+)
+def test_bad_input_is_one_line(d, same, folds, says):
+    with pytest.raises(PapersError, match=says) as caught:
+        ten_fold(d, np.array(same), folds)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rate_out_of_range_is_refused():
+    for far in (-0.1, 1.1, float("nan")):
+        with pytest.raises(PapersError, match="give 0 to 1"):
+            tar_at_far(*world(0), fars=(far,))
+
+
+def test_distances_of_normalised_embeddings():
+    a, b = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    found = face_distances(3 * a, b)
+    for x, y, d in zip(a, b, found, strict=True):
+        cosine = float(x @ y / x.norm() / y.norm())
+        assert d == pytest.approx(2 - 2 * cosine, abs=1e-5)
+    with pytest.raises(PapersError, match=r"\(5, 3\) and \(4, 3\)"):
+        face_distances(a, b[:4])
+
+
+class Left(nn.Module):
+    """An embedding that sees the left half, and remembers what it was given."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert not self.training
+        assert images.min() >= -1 and images.max() <= 1
+        half = images[:, :, :, : images.shape[3] // 2]
+        return torch.cat([half.mean((2, 3)), torch.ones(len(images), 1)], 1)
+
+
+def test_an_image_and_its_mirror_are_embedded_and_added():
+    images = torch.randint(
+        0, 256, (5, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    network = Left()
+    found = face_embeddings(network, images, batch_size=2)
+    assert network.training
+    whole = (images.float() - 127.5) / 127.5
+    expected = torch.cat([2 * whole.mean((2, 3)), torch.full((5, 1), 2.0)], 1)
+    assert torch.allclose(found, expected / expected.norm(dim=1, keepdim=True), atol=1e-6)
+    assert torch.allclose(found, face_embeddings(network, images.flip(3)), atol=1e-6)
+    assert verification.scaled(torch.tensor([[[[0, 255]]]], dtype=torch.uint8)).flatten().tolist() == [-1, 1]
