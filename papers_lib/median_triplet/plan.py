@@ -8,10 +8,10 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from papers_lib.errors import PapersError
 from papers_lib.median_triplet.arms import ARMS, SWEEPS, TRANSFERS, Arm, Transfer
 from papers_lib.median_triplet.options import OF_METHOD, PRESETS, TrainSettings
 from papers_lib.median_triplet.transfer_options import TransferSettings
+from papers_lib.runs.planning import refuse_twice, refuse_unknown
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.settings import NotebookSettings, Profile, data_root
 
@@ -135,15 +135,11 @@ def _run(
 
 
 def _refuse(settings: Settings) -> None:
-    known: dict[str, tuple[str, ...]] = {"sweeps": SWEEPS, "arms": tuple(ARMS), "seeds": ()}
-    for name, names in known.items():
-        values = getattr(settings, name)
-        if twice := [value for value in values if values.count(value) > 1]:
-            raise PapersError(f"{name}: {twice[0]} stands twice; name each once")
-        if names and (unknown := [value for value in values if value not in names]):
-            raise PapersError(f"{name}: unknown '{unknown[0]}'; known are {', '.join(names)}")
-    if settings.preset and settings.preset not in PRESETS:
-        raise PapersError(f"preset: unknown '{settings.preset}'; known are {', '.join(PRESETS)}")
+    refuse_twice("seeds", settings.seeds)
+    refuse_unknown("sweeps", settings.sweeps, SWEEPS)
+    refuse_unknown("arms", settings.arms, ARMS)
+    if settings.preset:
+        refuse_unknown("preset", (settings.preset,), PRESETS)
 
 
 def find_data(settings: Settings, name: str) -> Data:
@@ -182,6 +178,5 @@ def _load(root: Path, name: str) -> Any:
         return sysu30k.load(root)
     from papers_lib.datasets import classification
 
-    if name not in classification.NAMES:
-        raise PapersError(f"dataset: unknown '{name}'; known are {', '.join(classification.NAMES)}")
+    refuse_unknown("dataset", (name,), classification.NAMES)
     return classification.load(root, name)

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from papers_lib.datasets import cars196
 from papers_lib.datasets.cars196_layouts import COUNTS
-from papers_lib.errors import PapersError
 from papers_lib.quadruplet_cars196.options import TrainSettings
+from papers_lib.runs.planning import refuse_twice, refuse_unknown, sha256
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.settings import NotebookSettings, Profile, data_root
 
@@ -144,19 +144,13 @@ def plan(settings: Settings) -> list[RunSpec]:
 
 
 def _refuse(settings: Settings, preset: Preset) -> None:
-    for name in ("methods", "seeds"):
-        values = getattr(settings, name)
-        if twice := [value for value in values if values.count(value) > 1]:
-            raise PapersError(f"{name}: {twice[0]} stands twice; name each once")
-    if unknown := [name for name in settings.methods if name not in ARMS]:
-        raise PapersError(f"methods: unknown '{unknown[0]}'; known are {', '.join(ARMS)}")
-    if (settings.dataset or preset.dataset) not in COUNTS:
-        raise PapersError(f"dataset: unknown '{settings.dataset}'; known are {', '.join(COUNTS)}")
+    refuse_twice("seeds", settings.seeds)
+    refuse_unknown("methods", settings.methods, ARMS)
+    refuse_unknown("dataset", (settings.dataset or preset.dataset,), COUNTS)
     if settings.backbone:
         from papers_lib.networks.backbones import NAMES  # imports torch
 
-        if settings.backbone not in NAMES:
-            raise PapersError(f"backbone: unknown '{settings.backbone}'; known are {', '.join(NAMES)}")
+        refuse_unknown("backbone", (settings.backbone,), NAMES)
 
 
 def find_data(settings: Settings, preset: Preset) -> Data:
@@ -182,7 +176,7 @@ def _spec(settings: Settings, preset: Preset, data: Data, arm: Arm, seed: int) -
     if settings.backbone:
         chosen["backbone"] = settings.backbone
     if settings.weights:
-        chosen |= {"start": "file", "weights": _sha256(_weights(settings))}
+        chosen |= {"start": "file", "weights": sha256(_weights(settings))}
     full = _complete(preset.common | chosen | arm.changes | {"seed": seed})
     needs: tuple[RunSpec, ...] = ()
     if full["start"] == "warm":
@@ -213,11 +207,3 @@ def _complete(changes: dict[str, Any]) -> dict[str, Any]:
 
 def _weights(settings: Settings) -> Path:
     return Path(settings.weights).expanduser().absolute()
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    if not path.is_file():
-        raise PapersError(f"no weights at {path}; give the path of a state dict's file")
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from papers_lib.datasets import reid
-from papers_lib.errors import PapersError
+from papers_lib.runs.planning import refuse_twice, refuse_unknown, sha256
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.sampler_study.arms import ARMS, MANY_VALUES, NOISY, SWEEPS, Arm
 from papers_lib.sampler_study.options import PRESETS, TrainSettings
@@ -132,17 +131,12 @@ def _networks(settings: Settings, arm: Arm) -> tuple[str, ...]:
 
 
 def _refuse(settings: Settings) -> None:
-    known: dict[str, tuple[str, ...]] = {"sweeps": SWEEPS, "arms": tuple(ARMS), "seeds": ()}
-    for name, names in known.items():
-        values = getattr(settings, name)
-        if twice := [value for value in values if values.count(value) > 1]:
-            raise PapersError(f"{name}: {twice[0]} stands twice; name each once")
-        if names and (unknown := [value for value in values if value not in names]):
-            raise PapersError(f"{name}: unknown '{unknown[0]}'; known are {', '.join(names)}")
-    if settings.preset not in PRESETS:
-        raise PapersError(f"preset: unknown '{settings.preset}'; known are {', '.join(PRESETS)}")
-    if settings.dataset and settings.dataset not in reid.NAMES:
-        raise PapersError(f"dataset: unknown '{settings.dataset}'; known are {', '.join(reid.NAMES)}")
+    refuse_twice("seeds", settings.seeds)
+    refuse_unknown("sweeps", settings.sweeps, SWEEPS)
+    refuse_unknown("arms", settings.arms, ARMS)
+    refuse_unknown("preset", (settings.preset,), PRESETS)
+    if settings.dataset:
+        refuse_unknown("dataset", (settings.dataset,), reid.NAMES)
 
 
 def find_data(settings: Settings, name: str) -> Data:
@@ -173,7 +167,7 @@ def _spec(settings: Settings, name: str, arm: Arm, seed: int) -> RunSpec:
     if settings.eps:
         asked |= {"eps": settings.eps}
     if settings.weights:
-        asked |= {"start": "file", "weights": _sha256(_weights(settings))}
+        asked |= {"start": "file", "weights": sha256(_weights(settings))}
     full = _complete(_resolved(asked | arm.changes | {"seed": seed}))
     needs: tuple[RunSpec, ...] = ()
     if full["start"] == "warm":
@@ -224,10 +218,3 @@ def _complete(changes: dict[str, Any]) -> dict[str, Any]:
 
 def _weights(settings: Settings) -> Path:
     return Path(settings.weights).expanduser().absolute()
-
-
-@lru_cache(maxsize=4)
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise PapersError(f"no weights at {path}; give the path of a state dict's file")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
