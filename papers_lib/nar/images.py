@@ -1,0 +1,112 @@
+"""The images of a run, whole in memory: uint8 on the device, cropped and flipped there a batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from papers_lib.datasets import classification
+from papers_lib.errors import PapersError
+from papers_lib.nar.options import Common
+
+PAD = 4  # pixels on each side, for the random crop
+MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training images
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """Images [N, H, W, 3] uint8 and labels [N] int64 on the device; `chosen` are those of the run.
+
+    `training` and `validation` part the chosen ones, as many of each class in the validation part.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    training: Tensor
+    validation: Tensor
+    classes: int
+
+    @property
+    def chosen(self) -> Tensor:
+        """Indices of all images of the run."""
+        return torch.cat((self.training, self.validation))
+
+
+def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded:
+    """Read the data set and part its training images, both by the seed.
+
+    The validation part is an equal share of each class, not the last images as in the released code: where
+    images lie by class, the last ones are of one class.
+
+    Raises:
+        PapersError: bad data, or fewer images than asked for.
+    """
+    found = classification.load(Path(data[0]), data[1])
+    labels = found.train.labels
+    chosen = subset(labels, settings.images or len(labels), settings.seed)
+    held = chosen[subset(labels[chosen], settings.valid_size, settings.seed + 1)]
+    training = np.setdiff1d(chosen, held)
+    if len(training) < settings.batch_size:
+        raise PapersError(
+            f"{len(training)} training images do not fill one batch of {settings.batch_size}; "
+            "lower batch_size or valid_size"
+        )
+    size = settings.image_size or None
+    sides = (classification.load_images(side, size) for side in (found.train, found.test))
+    train, test = (torch.as_tensor(pixels, device=where) for pixels in sides)
+    held = np.random.default_rng(settings.seed).permutation(held)  # so that its beginning has all classes
+    train_labels, test_labels, ours, theirs = (
+        torch.as_tensor(x, device=where) for x in (labels, found.test.labels, training, held)
+    )
+    return Loaded(train, train_labels, test, test_labels, ours, theirs, len(found.classes))
+
+
+def subset(labels: np.ndarray, total: int, seed: int) -> np.ndarray:
+    """Indices of `total` images in order, as many of each class as of any other, drawn by the seed.
+
+    Raises:
+        PapersError: a class has too few, or `total` is less than one of each.
+    """
+    if total >= len(labels):
+        return np.arange(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    share = total // len(classes)
+    if not 0 < share <= counts.min():
+        raise PapersError(
+            f"{total} images of {len(classes)} classes are asked for, the rarest class has {counts.min()}; "
+            f"choose between {len(classes)} and {len(classes) * counts.min()}"
+        )
+    random = np.random.default_rng(seed)
+    parts = [random.choice(np.flatnonzero(labels == label), share, replace=False) for label in classes]
+    return np.sort(np.concatenate(parts))
+
+
+def normalised(images: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] → float32 [B, 3, H, W], channels-last in memory."""
+    mean, sd = (torch.tensor(x, device=images.device) for x in (MEAN, SD))
+    return ((images.float() / 255 - mean) / sd).permute(0, 3, 1, 2)
+
+
+def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image cropped at random from itself with a black border of 4, and mirrored half of the time.
+
+    uint8 [B, H, W, 3] → the same, in one gather; `generator` is the CPU's, so that a seed gives the same
+    images on any device.
+    """
+    count, height, width = images.shape[:3]
+    shift = torch.randint(2 * PAD + 1, (2, count, 1), generator=generator)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    across = torch.arange(width)
+    columns = shift[1] + torch.where(mirrored, across.flip(0), across)
+    rows = shift[0] + torch.arange(height)
+    padded = F.pad(images, (0, 0, PAD, PAD, PAD, PAD))
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    which = torch.arange(count, device=images.device)[:, None, None]
+    return padded[which, rows[:, :, None], columns[:, None, :]]
