@@ -46,7 +46,7 @@ PRESETS = {
     "nar": Preset(rate=1e-3, tanh=1.5, temperature=1.0, entropy=0.0),
 }
 SIZE = 64
-_START = 0.1  # weights begin in U(−.1, .1)
+START = 0.1  # weights begin in U(−.1, .1)
 
 
 def preset_of(name: str) -> Preset:
@@ -89,7 +89,7 @@ class Controller(nn.Module):
         self.lstm = nn.LSTMCell(SIZE, SIZE, bias=False)
         self.head = nn.Parameter(torch.empty(operators, SIZE))
         for p in self.parameters():
-            nn.init.uniform_(p, -_START, _START, generator=generator)
+            nn.init.uniform_(p, -START, START, generator=generator)
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

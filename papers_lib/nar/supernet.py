@@ -168,25 +168,34 @@ class SuperNet(nn.Module):
 
 
 @contextmanager
+def running_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, the network is in evaluation mode; behind it, every module is in the mode it was in."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[None]:
     """Inside, batch normalisation uses the batch's own statistics and leaves the running ones alone.
 
     Everything else is as for evaluation. A shared network's running statistics mix those of all vectors
     that were trained, and fit none of them.
     """
-    modes = {module: module.training for module in network.modules()}
-    norms = [m for m in modes if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     kept = [norm.track_running_stats for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.training, norm.track_running_stats = True, False
-    try:
-        yield
-    finally:
-        for norm, track in zip(norms, kept, strict=True):
-            norm.track_running_stats = track
-        for module, training in modes.items():
-            module.training = training
+    with running_statistics(network):
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        try:
+            yield
+        finally:
+            for norm, track in zip(norms, kept, strict=True):
+                norm.track_running_stats = track
 
 
 @contextmanager
@@ -202,21 +211,25 @@ def recalibrated(supernet: SuperNet, vector: Sequence[int], batches: Sequence[Te
     if not batches:
         raise PapersError("recalibration needs a batch of images")
     norms = [m for m in supernet.modules() if isinstance(m, nn.BatchNorm2d)]
-    modes = {module: module.training for module in supernet.modules()}
     kept = [({k: v.clone() for k, v in norm.named_buffers()}, norm.momentum) for norm in norms]
-    try:
-        supernet.train()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean
-        with torch.no_grad():
-            for images in batches:
-                supernet(images, vector)
-        supernet.eval()
-        yield
-    finally:
-        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
-            norm.load_state_dict(buffers, strict=False)
-            norm.momentum = momentum
-        for module, training in modes.items():
-            module.training = training
+    with running_statistics(supernet):
+        try:
+            _recalibrate(supernet, norms, vector, batches)
+            yield
+        finally:
+            for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+                norm.load_state_dict(buffers, strict=False)
+                norm.momentum = momentum
+
+
+@torch.no_grad()
+def _recalibrate(
+    supernet: SuperNet, norms: Sequence[nn.BatchNorm2d], vector: Sequence[int], batches: Sequence[Tensor]
+) -> None:
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+    supernet.train()
+    for images in batches:
+        supernet(images, vector)
+    supernet.eval()

@@ -1,0 +1,223 @@
+"""Every vector's accuracy with the shared weights, exactly, by sharing the beginnings that vectors share.
+
+65,536 vectors of 8 decisions are the leaves of a tree: 4 first blocks, 16 second ones and so on, 87,380
+blocks instead of 8 · 65,536. The tree is walked depth first, one state a level in memory. That is exact
+for every normalisation that does not depend on the operators that follow: the batch's own statistics
+(the default) or running ones. Validation images are fixed, so that all vectors meet the same batches.
+
+Accuracies are fractions in float64: equal numbers of right answers are equal values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from papers_lib.compute import Precision, autocast
+from papers_lib.errors import PapersError
+from papers_lib.nar.supernet import SuperNet, batch_statistics, running_statistics
+from papers_lib.nar.vectors import check
+
+Norm = Literal["batch", "running"]
+Vector = tuple[int, ...]
+_STATISTICS: dict[str, Callable[[SuperNet], AbstractContextManager[None]]] = {
+    "batch": batch_statistics,
+    "running": running_statistics,
+}
+
+
+@torch.no_grad()
+def score(
+    supernet: SuperNet,
+    images: Tensor,
+    labels: Tensor,
+    vectors: Sequence[Sequence[int]] | Tensor,
+    *,
+    batch: int = 1000,
+    norm: Norm = "batch",
+    precision: Precision = "float32",
+) -> Tensor:
+    """Accuracy of each vector with the shared weights, [M] float64 on the CPU, in the order given.
+
+    Equal to a forward pass a vector and batch. Vectors that begin alike are evaluated together, see
+    `block_evaluations`; the supernet's mode and statistics are left as they were.
+
+    Args:
+        supernet: on the device of images and labels.
+        images: [n, 3, H, W], normalised as in training.
+        labels: [n] int64.
+        vectors: [M, N], any order, repeats allowed.
+        batch: images normalised together: as few batches as hold no more than that, of equal size.
+        norm: "batch": their own statistics; "running": the supernet's mixed ones.
+
+    Raises:
+        PapersError: a vector that does not fit, another number of labels than images, fewer than two
+            images, a batch below two, or an unknown norm.
+    """
+    rows = _rows(vectors, supernet)
+    _check(images, labels, batch, norm)
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    walk = [rows[place] for place in order]
+    right = torch.zeros(len(rows), dtype=torch.int64, device=images.device)
+    pieces = -(-len(images) // batch)
+    with _STATISTICS[norm](supernet), autocast(images.device, precision):
+        for x, y in zip(images.tensor_split(pieces), labels.tensor_split(pieces), strict=True):
+            _walk(supernet, x, y, walk, right)
+    found = torch.empty(len(rows), dtype=torch.float64)
+    found[order] = right.cpu().double() / len(images)
+    return found
+
+
+def score_all(
+    supernet: SuperNet,
+    images: Tensor,
+    labels: Tensor,
+    decisions: int | None = None,
+    *,
+    batch: int = 1000,
+    norm: Norm = "batch",
+    precision: Precision = "float32",
+    known: Tensor | None = None,
+    report: Callable[[Tensor], None] | None = None,
+    chunk: int = 4096,
+) -> Tensor:
+    """Accuracy of every vector, [K**N] float64: that of vector a is at `index_of(a)`.
+
+    Args:
+        decisions: N: the last `decisions` of the supernet's vary, those before are the untouched
+            network's; all of them by default. 16 decisions would be 4.3e9 vectors: see `beam_search`.
+        known: what an earlier call found, NaN where it had not yet come; only the chunks with NaN are
+            computed.
+        report: called after each chunk with all accuracies so far, to be saved or shown.
+        chunk: vectors a chunk.
+
+    The other arguments are those of `score`.
+
+    Raises:
+        PapersError: as `score`; decisions that the supernet does not have or that make more than 2²⁴
+            vectors; or `known` of another size.
+    """
+    decisions = supernet.decisions if decisions is None else decisions
+    total = _size(supernet, decisions)
+    found = torch.full((total,), torch.nan, dtype=torch.float64) if known is None else known.clone()
+    if found.shape != (total,):
+        raise PapersError(f"known accuracies are {tuple(found.shape)}; {total} vectors need as many")
+    before = (0,) * (supernet.decisions - decisions)
+    for start in range(0, total, chunk):
+        part = found[start : start + chunk]
+        if part.isnan().any():
+            indices = range(start, start + len(part))
+            vectors = [before + vector_at(index, decisions, supernet.operators) for index in indices]
+            part[:] = score(supernet, images, labels, vectors, batch=batch, norm=norm, precision=precision)
+            if report:
+                report(found)
+    return found
+
+
+def beam_search(
+    supernet: SuperNet,
+    images: Tensor,
+    labels: Tensor,
+    width: int = 16,
+    *,
+    batch: int = 1000,
+    norm: Norm = "batch",
+    precision: Precision = "float32",
+) -> dict[Vector, float]:
+    """All vectors that a beam search scored, with their accuracies, the best first.
+
+    Decision by decision, every operator is tried behind each of the `width` best beginnings; what has
+    not been decided is as in the untouched network. So every vector tried is a whole one, and their
+    number, at most 1 + N (K − 1) width, is the search's cost against random vectors. Equal accuracies
+    stand in the vectors' order. The arguments are those of `score`.
+
+    Raises:
+        PapersError: as `score`, or a beam of no width.
+    """
+    if width < 1:
+        raise PapersError(f"a beam of width {width} holds nothing; give one or more")
+    decisions, found = supernet.decisions, dict[Vector, float]()
+    beam: list[Vector] = [()]
+    for t in range(decisions):
+        rest = (0,) * (decisions - t - 1)
+        tried = [(*start, code, *rest) for start in beam for code in range(supernet.operators)]
+        new = [vector for vector in tried if vector not in found]
+        scores = score(supernet, images, labels, new, batch=batch, norm=norm, precision=precision)
+        found |= dict(zip(new, scores.tolist(), strict=True))
+        beam = [vector[: t + 1] for vector in _best_first(tried, found)[:width]]
+    return {vector: found[vector] for vector in _best_first(list(found), found)}
+
+
+def block_evaluations(vectors: Sequence[Vector]) -> int:
+    """Steps that `score` takes a batch for these vectors; one vector after the other takes M · N."""
+    if not vectors:
+        return 0
+    walk = sorted(vectors)
+    return len(walk[0]) + sum(len(b) - _shared(a, b) for a, b in pairwise(walk))
+
+
+def vector_at(index: int, decisions: int, operators: int = 4) -> Vector:
+    """The vector at a place of `score_all`'s: the digits of `index`, the first decision the highest."""
+    return tuple(index // operators**place % operators for place in reversed(range(decisions)))
+
+
+def index_of(vector: Sequence[int], operators: int = 4) -> int:
+    """Where `score_all` has a vector of the decisions that varied."""
+    index = 0
+    for code in vector:
+        index = index * operators + code
+    return index
+
+
+def _walk(net: SuperNet, x: Tensor, y: Tensor, walk: Sequence[Vector], right: Tensor) -> None:
+    """Add each vector's right answers; `walk` is sorted, so that a beginning is left once and for all."""
+    states, path = [net.begin(x)], Vector()
+    for row, vector in enumerate(walk):
+        kept = _shared(path, vector)
+        del states[kept + 1 :]  # before the next step needs the memory
+        for decision in range(kept, len(vector)):
+            states.append(net.step(states[-1], decision, vector[decision]))
+        right[row] += (net.finish(states[-1]).argmax(1) == y).sum()
+        path = vector
+
+
+def _shared(a: Vector, b: Vector) -> int:
+    """Length of the common beginning."""
+    for place, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return place
+    return min(len(a), len(b))
+
+
+def _best_first(vectors: Sequence[Vector], scores: dict[Vector, float]) -> list[Vector]:
+    return sorted(vectors, key=lambda vector: (-scores[vector], vector))
+
+
+def _rows(vectors: Sequence[Sequence[int]] | Tensor, supernet: SuperNet) -> list[Vector]:
+    rows = vectors.tolist() if isinstance(vectors, Tensor) else vectors
+    return [check(row, supernet.decisions, supernet.operators) for row in rows]
+
+
+def _check(images: Tensor, labels: Tensor, batch: int, norm: str) -> None:
+    if norm not in _STATISTICS:
+        raise PapersError(f"unknown norm '{norm}': known are {', '.join(_STATISTICS)}")
+    if len(images) != len(labels) or len(images) < 2 or batch < 2:
+        raise PapersError(
+            f"{len(images)} images with {len(labels)} labels in batches of {batch} cannot be scored; "
+            "give as many labels as images, two or more, and two or more a batch"
+        )
+
+
+def _size(supernet: SuperNet, decisions: int) -> int:
+    total: int = supernet.operators**decisions if 0 < decisions <= supernet.decisions else 0
+    if not 0 < total <= 2**24:
+        raise PapersError(
+            f"{decisions} decisions of {supernet.operators} operators cannot be enumerated on a supernet of "
+            f"{supernet.decisions}; give fewer, or use beam_search"
+        )
+    return total

@@ -1,0 +1,221 @@
+"""The prefix tree against one forward pass a vector."""
+
+import itertools
+import weakref
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from papers_lib.errors import PapersError
+from papers_lib.nar.enumeration import (
+    beam_search,
+    block_evaluations,
+    index_of,
+    score,
+    score_all,
+    vector_at,
+)
+from papers_lib.nar.supernet import SuperNet
+
+
+def world(decisions=6, count=30, pixels=12, **others):
+    """A narrow supernet of random weights, images, and labels that its vectors get right now and then."""
+    torch.manual_seed(3)
+    net = SuperNet(decisions, width=4, classes=3, **others)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2)
+    net.fc.weight.data.normal_()
+    return net, torch.randn(count, 3, pixels, pixels), torch.randint(3, (count,))
+
+
+def slow_score(net, images, labels, vectors, batches=1, training=True):
+    """One vector after the other; batch statistics by way of training mode, on a copy."""
+    net, found = deepcopy(net).train(training), []
+    for vector in vectors:
+        right = 0
+        with torch.no_grad():
+            for x, y in zip(images.chunk(batches), labels.chunk(batches), strict=True):
+                right += int((net(x, vector).argmax(1) == y).sum())
+        found.append(right / len(images))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def every(decisions, fixed=0):
+    return [(0,) * fixed + v for v in itertools.product(range(4), repeat=decisions)]
+
+
+@pytest.mark.parametrize(("batch", "batches"), [(100, 1), (10, 3)])
+def test_all_scores_equal_scoring_each_vector_alone(batch, batches):
+    net, images, labels = world()
+    want = slow_score(net, images, labels, every(3, 3), batches)
+    found = score_all(net, images, labels, 3, batch=batch)
+    assert torch.equal(found, want) and found.unique().numel() > 3
+
+
+def test_logits_are_the_same_bits(monkeypatch):
+    net, images, labels = world()
+    alone = deepcopy(net).train()
+    seen = []
+    finish = SuperNet.finish
+    monkeypatch.setattr(SuperNet, "finish", lambda self, state: seen.append(finish(self, state)) or seen[-1])
+    score_all(net, images, labels, 3)
+    tree, seen = list(seen), []
+    with torch.no_grad():
+        for vector, logits in zip(every(3, 3), tree, strict=True):
+            assert torch.equal(alone(images, vector), logits)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "norm", "rule"), [(16, "batch", "A"), (8, "running", "enas"), (8, "batch", "B")]
+)
+def test_any_vectors_in_any_order(decisions, norm, rule):
+    net, images, labels = world(decisions, rule=rule)
+    net.layer2.train()
+    g = torch.Generator().manual_seed(0)
+    vectors = torch.randint(4, (9, decisions), generator=g)
+    vectors = torch.cat([vectors, vectors[2:4], torch.zeros(1, decisions, dtype=torch.int64)])
+    before, modes = {k: v.clone() for k, v in net.state_dict().items()}, [m.training for m in net.modules()]
+    found = score(net, images, labels, vectors, batch=16, norm=norm)
+    assert torch.equal(found, slow_score(net, images, labels, vectors.tolist(), 2, norm == "batch"))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert modes == [m.training for m in net.modules()]
+    assert score(net, images, labels, []).shape == (0,)
+
+
+def counted(monkeypatch):
+    calls, step = [], SuperNet.step
+    monkeypatch.setattr(SuperNet, "step", lambda self, *a: calls.append(a[1:]) or step(self, *a))
+    return calls
+
+
+def test_evaluations_are_those_of_the_tree(monkeypatch):
+    net, images, labels = world(6, count=4, pixels=8)
+    calls = counted(monkeypatch)
+    score_all(net, images, labels, 4)
+    tree = 2 + sum(4**level for level in range(1, 5))
+    assert len(calls) == block_evaluations(every(4, 2)) == tree
+    calls.clear()
+    vectors = [(0, 1, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0), (0, 1, 0, 0, 0, 1), (0, 1, 0, 0, 0, 0)]
+    score(net, images, labels, vectors, batch=2)
+    assert len(calls) == 2 * block_evaluations(vectors) == 2 * (6 + 5 + 0 + 1)
+
+
+def test_counts_of_the_whole_space():
+    """87,380 blocks instead of 524,288 (×6.0)."""
+    assert block_evaluations(every(8)) == 87380 == sum(4**level for level in range(1, 9))
+    assert abs(8 * 4**8 / 87380 - 6) < 0.01
+    assert block_evaluations([]) == 0
+
+
+def test_memory_holds_one_state_a_level(monkeypatch):
+    net, images, labels = world(6, count=4, pixels=8)
+    alive, most, step = set(), [0], SuperNet.step
+
+    def watched(self, *a):
+        state = step(self, *a)
+        alive.add(weakref.ref(state.maps, alive.discard))
+        most[0] = max(most[0], len(alive))
+        return state
+
+    monkeypatch.setattr(SuperNet, "step", watched)
+    score_all(net, images, labels, 4)
+    assert most[0] == 6
+
+
+def test_a_stopped_enumeration_goes_on_with_the_chunks_that_miss(monkeypatch):
+    net, images, labels = world(6, count=12, pixels=8)
+    whole = score_all(net, images, labels, 3)
+    saved = []
+
+    def stop(found):
+        saved.append(found.clone())
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_all(net, images, labels, 3, chunk=24, report=stop)
+    assert saved[-1].isnan().sum() == 16 and torch.equal(saved[-1][:48], whole[:48])
+    calls = counted(monkeypatch)
+    rest = []
+    found = score_all(net, images, labels, 3, chunk=24, known=saved[-1], report=rest.append)
+    assert torch.equal(found, whole) and len(rest) == 1
+    assert len(calls) == block_evaluations(every(3, 3)[48:])
+    assert saved[-1].isnan().sum() == 16  # what was given is left as it was
+
+
+def test_bfloat16_scores_equal_bfloat16_alone():
+    net, images, labels = world()
+    with torch.autocast("cpu", torch.bfloat16):
+        want = slow_score(net, images, labels, every(3, 3))
+    found = score_all(net, images, labels, 3, precision="bfloat16")
+    assert torch.equal(found, want)
+
+
+def test_places_of_vectors():
+    assert [vector_at(index, 3) for index in range(64)] == every(3)
+    assert [index_of(vector) for vector in every(3)] == list(range(64))
+    assert vector_at(index_of((5, 0, 3), 6), 3, 6) == (5, 0, 3)
+    assert index_of((1, 0, 0, 0, 0, 0, 0, 0)) == 4**7
+
+
+def slow_beam(net, images, labels, width):
+    beam, found = [()], {}
+    for t in range(net.decisions):
+        tried = {}
+        for start in beam:
+            for code in range(4):
+                vector = (*start, code) + (0,) * (net.decisions - t - 1)
+                if vector not in found:
+                    found[vector] = float(slow_score(net, images, labels, [vector])[0])
+                tried[vector] = found[vector]
+        beam = [v[: t + 1] for v in sorted(tried, key=lambda v: (-tried[v], v))][:width]
+    return found
+
+
+@pytest.mark.parametrize(("decisions", "width"), [(6, 2), (16, 1)])
+def test_beam_search_equals_the_loop(decisions, width):
+    net, images, labels = world(decisions, count=12, pixels=8)
+    found = beam_search(net, images, labels, width)
+    assert found == slow_beam(net, images, labels, width)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert len(found) <= 1 + decisions * 3 * width
+    assert next(iter(found.values())) >= found[(0,) * decisions]
+
+
+def test_a_beam_as_wide_as_the_space_finds_the_best():
+    net, images, labels = world(6, count=12, pixels=8, operators=2)
+    found = beam_search(net, images, labels, 2**5)
+    scores = score_all(net, images, labels)
+    assert {index_of(v, 2): value for v, value in found.items()} == dict(enumerate(scores.tolist()))
+    assert next(iter(found.values())) == float(scores.max())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"vectors": [(0,) * 5]}, "too short"), ({"vectors": [(4,) * 6]}, "no operator"),
+     ({"norm": "group"}, "unknown norm"), ({"batch": 1}, "batches of 1"),
+     ({"labels": torch.zeros(3, dtype=torch.int64)}, "30 images with 3 labels"),
+     ({"images": torch.zeros(1, 3, 8, 8), "labels": torch.zeros(1)}, "two or more")],
+)  # fmt: skip
+def test_bad_input_of_scores(settings, message):
+    net, images, labels = world()
+    given = {"images": images, "labels": labels, "vectors": [(0,) * 6]} | settings
+    with pytest.raises(PapersError, match=message):
+        score(net, **given)
+
+
+def test_bad_input_of_enumeration_and_beam():
+    net, images, labels = world(16)
+    with pytest.raises(PapersError, match="use beam_search"):
+        score_all(net, images, labels)
+    for decisions in (0, 17):
+        with pytest.raises(PapersError, match=f"{decisions} decisions"):
+            score_all(net, images, labels, decisions)
+    with pytest.raises(PapersError, match="64 vectors need as many"):
+        score_all(net, images, labels, 3, known=torch.zeros(65))
+    with pytest.raises(PapersError, match="width 0"):
+        beam_search(net, images, labels, 0)
