@@ -90,7 +90,7 @@ def ten_fold(
         fars: for "tar", see `tar_at_far`.
 
     Returns:
-        `accuracy` and `sd` (mean and population standard deviation over folds, fractions), `accuracies` and
+        `accuracy`, `sd` (mean and population standard deviation over folds, fractions), `accuracies` and
         `thresholds` by fold, `tar`: the `Rate` at each of `fars`, on all pairs.
 
     Raises:
@@ -100,13 +100,11 @@ def ten_fold(
     d, genuine = _checked(distances, same)
     if folds < 2 or len(d) % folds:
         raise PapersError(f"{len(d)} pairs do not divide into {folds} folds; give a number that divides them")
-    fold = np.repeat(np.arange(folds), len(d) // folds)
-    order = np.argsort(d, kind="stable")
-    d_sorted, genuine_sorted, fold_sorted = d[order], genuine[order], fold[order]
+    fold, order = np.repeat(np.arange(folds), len(d) // folds), np.argsort(d, kind="stable")
     thresholds = np.empty(folds)
     for k in range(folds):
-        others = fold_sorted != k
-        thresholds[k] = best_threshold(d_sorted[others], genuine_sorted[others])
+        others = order[fold[order] != k]
+        thresholds[k] = best_threshold(d[others], genuine[others])
     correct = (d < thresholds[fold]) == genuine
     accuracies = correct.reshape(folds, -1).mean(1)
     return {

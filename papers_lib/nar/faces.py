@@ -66,14 +66,7 @@ def train_faces(
         report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
         checkpoint.save(folder / "checkpoint.pt", loop.state())
-    return {
-        "verification": verify(loop.network, found, settings.image_size, where),
-        "proxy_accuracy": loop.held_out_accuracy(),
-        "identities": images.identities,
-        "images": len(images.train),
-        "parameters": sum(p.numel() for p in loop.network.parameters()),
-        "history": loop.history,
-    }
+    return {"verification": verify(loop.network, found, settings.image_size, where)} | loop.result()
 
 
 class Chosen:
@@ -213,6 +206,16 @@ class Loop:
             pixels, labels = self.images.batch(held[start : start + 256])
             right += int((self.head.cosines(self.network(scaled(pixels))).argmax(1) == labels).sum())
         return round(right / len(held), 6) if len(held) else None
+
+    def result(self) -> dict[str, Any]:
+        """What the epochs left."""
+        return {
+            "proxy_accuracy": self.held_out_accuracy(),
+            "identities": self.images.identities,
+            "images": len(self.images.train),
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "history": self.history,
+        }
 
     def state(self) -> dict[str, Any]:
         """Everything that a killed run needs to go on as if nothing had happened."""
