@@ -14,7 +14,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_many cifar10 sysu30k \
-	coco2017 voc0712
+	coco2017 voc0712 faces_emore
 STANDIN := $(MADE:%=$(DATA)/standin/%/STANDIN.json)
 
 .PHONY: reproduce test lint types unit smoke nbval lab bench data clean
@@ -64,6 +64,9 @@ bench: $(READY)
 	$(PY) -m benchmarks.augmentation
 	$(PY) -m benchmarks.ssl_epoch
 	$(PY) -m benchmarks.large_gallery
+	$(PY) -m benchmarks.enumeration
+	$(PY) -m benchmarks.verification
+	$(PY) -m benchmarks.cifar_epoch
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the path; install one" >&2; exit 2; }

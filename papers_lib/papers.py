@@ -64,6 +64,11 @@ PAPERS = {
             "Solving Inefficiency of Self-supervised Representation Learning",
             "Wang, Wang, Wang, Torr, Lin; ICCV 2021; arXiv:2104.08760, an early version",
         ),
+        Paper(
+            "nar",
+            "Neural Architecture Refinement: A Practical Way for Avoiding Overfitting in NAS",
+            "Jiang, Zhao, Pang; 2019; arXiv:1905.02341, an early version",
+        ),
     )
 }
 
