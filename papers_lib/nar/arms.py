@@ -46,7 +46,7 @@ MAIN = (
     Arm("search", "Search with PreTrain", "search", {}, "main"),
     Arm("enumerate", "Every vector, weights of the search", "enumerate", {}, "main", "search"),
     _taken("pick", "Our pick, with PreTrain", "pick", "search", "main", "base"),
-    _taken("best_random", "Best of as many random vectors", "best_random", "enumerate", "main"),
+    _taken("best_random", "Best of random vectors at equal cost", "best_random", "enumerate", "main"),
     _vector("paper_8", "Paper's ResNet-18-8", PAPER_8, "main"),
     _vector("paper_16", "Paper's ResNet-18-16", PAPER_16, "main", **SIXTEEN),
     Arm("search_plain", "Search without PreTrain", "search", PLAIN, "main", against="search"),

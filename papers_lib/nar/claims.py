@@ -128,7 +128,7 @@ def _random(runs: Runs) -> list[Claim]:
               "same weights, same images; the weights were trained by the controller's own draws")
         for name, statement, level in (
             ("C4a", "our pick ranks above the middle of all vectors (ours)", middle),
-            ("C4b", "and above what the best of as many random draws is expected to (ours)", expected),
+            ("C4b", "and above what the best of random draws at equal cost is expected to (ours)", expected),
         )
     ]  # fmt: skip
     rows = (
@@ -136,7 +136,7 @@ def _random(runs: Runs) -> list[Claim]:
             "C4c",
             "pick",
             "best_random",
-            "trained alone, it beats the best of as many random draws (ours)",
+            "trained alone, it beats the best of random draws at equal cost (ours)",
             "networks",
         ),
         ("C4d", "pick", "random_same", "and random vectors with as many replacements (ours)", "networks"),

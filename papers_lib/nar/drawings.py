@@ -74,7 +74,7 @@ def space(runs: Runs) -> Figure:
         "Two panels, weights with PreTrain left and without right. Grey: how many vectors lie at a cost and "
         "a score. A green line: the best score at each cost. A blue line: the controller's likeliest vector "
         "over the epochs. Marks: the untouched network, the paper's vector, our pick, the best of all.",
-        pd.DataFrame(rows, columns=SPACE), _draw_space, made.badge, made.text, size=(8.0, 3.8),
+        pd.DataFrame(rows, columns=SPACE), _draw_space, made.badge, made.text, size=(8.6, 3.8),
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def _draw_space(canvas: Any, data: pd.DataFrame) -> None:
                          edgecolors="white", linewidths=0.6, zorder=3)  # fmt: skip
         axes.set(title="with PreTrain" if label == "enumerate" else "without", xlabel="share of the MACs")
     canvas.axes[0].set_ylabel("accuracy, shared weights")
-    canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside right center")
 
 
 def convergence(runs: Runs) -> Figure:
@@ -160,7 +160,7 @@ def operators(runs: Runs) -> Figure:
         "operators", "Operators that trained the shared weights, by epoch, mean over seeds",
         "Three panels, a line an operator: its share among all decisions of the vectors drawn in an epoch, "
         "with PreTrain, without it, and with six candidates.",
-        mean, _draw_operators, made.badge, made.text, size=(8.0, 3.0),
+        mean, _draw_operators, made.badge, made.text, size=(8.6, 3.0),
     )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def _draw_operators(canvas: Any, data: pd.DataFrame) -> None:
     canvas.axes[0].set_ylabel("share")
     if len(data):
         handles = canvas.axes[2].get_legend_handles_labels()
-        canvas.legend(*handles, loc="outside lower center", ncols=6)
+        canvas.legend(*handles, loc="outside right center")
 
 
 def tau(runs: Runs) -> Figure:

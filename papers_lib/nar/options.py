@@ -14,6 +14,8 @@ from papers_lib.settings import Frozen
 
 Take = Literal["vector", "pick", "argmax", "random_same", "best_random", "optimum", "single"]
 
+Preset = Literal["enas_code", "enas_paper", "nar"]
+
 
 class Common(Frozen):
     """What all runs on images share: data, the searched network, and arithmetic."""
@@ -63,7 +65,7 @@ class SearchSettings(Common):
     pretrain_sampling: Literal["uniform", "strict_fair"] = "uniform"
 
     # -- controller --
-    preset: Literal["enas_code", "enas_paper", "nar"] = "nar"
+    preset: Preset = "nar"
     updates: int = Field(50, ge=1)  # an epoch
     samples: int = Field(20, ge=1)  # an update
     reward_images: int = Field(128, ge=2)
@@ -81,7 +83,7 @@ class ScoreSettings(Common):
     checked: int = Field(32, ge=1)  # vectors that are scored alone as well
     reward_images: int = Field(128, ge=2)  # of a batch, to see how noisy one is
     beam: int = Field(64, ge=1)
-    random: int = Field(1000, ge=1)  # draws that `best_random` is the best of
+    random: int = Field(7680, ge=1)  # draws for `best_random`: as many images as the search's rewards took
 
 
 class TauSettings(Common):
@@ -100,7 +102,7 @@ class SkipSettings(Frozen):
     kind: Literal["skips"] = "skips"
     seed: int = Field(0, ge=0)
     layers: int = Field(12, ge=2)
-    preset: Literal["enas_code", "enas_paper", "nar"] = "enas_code"
+    preset: Preset = "enas_code"
     epochs: int = Field(310, ge=1)
     updates: int = Field(50, ge=1)
     samples: int = Field(20, ge=1)

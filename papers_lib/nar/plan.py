@@ -5,21 +5,22 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import Field
 
-from papers_lib.errors import PapersError
 from papers_lib.nar.arms import ARMS, SWEEPS, Arm, Kind
 from papers_lib.nar.counting import costs
 from papers_lib.nar.face_options import FaceSettings
 from papers_lib.nar.options import (
+    Preset,
     ScoreSettings,
     SearchSettings,
     SkipSettings,
     StandaloneSettings,
     TauSettings,
 )
+from papers_lib.runs.planning import refuse_twice, refuse_unknown
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.settings import Frozen, NotebookSettings, Profile, data_root
 
@@ -67,7 +68,7 @@ SIZES: dict[Profile, Size] = {
             "standalone": {"epochs": 1, "test_every": 1},
             "search": {"epochs": 3, "first_cycle": 1, "pretrain_epochs": 1, "updates": 2, "samples": 4,
                        "reward_images": 20, "final_samples": 4, "score_images": 40, "bn_eval": "batch"},
-            "enumerate": {"score_images": 40, "checked": 4, "reward_images": 20, "beam": 2, "random": 30},
+            "enumerate": {"score_images": 40, "checked": 4, "reward_images": 20, "beam": 2, "random": 8},
             "tau": {"vectors": 4, "epochs": 1, "score_images": 40},
             "skips": {"epochs": 3, "updates": 5},
             "faces": {"image_size": 32, "identities": 0, "shots": 0, "held_out": 1, "width": 4,
@@ -80,11 +81,11 @@ SIZES: dict[Profile, Size] = {
         (0, 1, 2), "cifar10",
         {"images": 10_000, "width": 8, "valid_size": 1000, "precision": "float32"},
         {
-            "standalone": {"epochs": 15, "test_every": 5},
+            "standalone": {"epochs": 12, "test_every": 4},
             "search": {"epochs": 35, "first_cycle": 5, "pretrain_epochs": 5, "updates": 20, "samples": 10,
-                       "score_images": 128, "bn_eval": "batch"},
-            "enumerate": {"score_images": 128, "checked": 16, "random": 300 * 20},
-            "tau": {"vectors": 12, "epochs": 5, "score_images": 1000},
+                       "score_images": 320, "bn_eval": "batch"},
+            "enumerate": {"score_images": 320, "checked": 16, "random": 2400},
+            "tau": {"vectors": 12, "epochs": 3, "score_images": 1000},
             "skips": {"epochs": 100},
             "faces": FACES_SMALL,
         },
@@ -94,7 +95,7 @@ SIZES: dict[Profile, Size] = {
         {
             "standalone": {"epochs": 40, "batch_size": 512, "lr": 0.4, "warm_up_epochs": 4, "test_every": 10},
             "search": {"epochs": 70, "bn_eval": "batch"},
-            "enumerate": {},
+            "enumerate": {"random": 1536},
             "tau": {"epochs": 10, "batch_size": 512, "lr": 0.4},
             "skips": {},
             "faces": FACES_SMALL,
@@ -179,16 +180,11 @@ def cheapest_single(decisions: int) -> tuple[int, ...]:
 
 
 def _refuse(settings: Settings) -> None:
-    known: dict[str, tuple[str, ...]] = {"sweeps": SWEEPS, "arms": tuple(ARMS), "seeds": ()}
-    for name, names in known.items():
-        values = getattr(settings, name)
-        if twice := [value for value in values if values.count(value) > 1]:
-            raise PapersError(f"{name}: {twice[0]} stands twice; name each once")
-        if names and (unknown := [value for value in values if value not in names]):
-            raise PapersError(f"{name}: unknown '{unknown[0]}'; known are {', '.join(names)}")
-    presets = ("enas_code", "enas_paper", "nar")
-    if settings.preset and settings.preset not in presets:
-        raise PapersError(f"preset: unknown '{settings.preset}'; known are {', '.join(presets)}")
+    refuse_twice("seeds", settings.seeds)
+    refuse_unknown("sweeps", settings.sweeps, SWEEPS)
+    refuse_unknown("arms", settings.arms, ARMS)
+    if settings.preset:
+        refuse_unknown("preset", (settings.preset,), get_args(Preset))
 
 
 def _data(settings: Settings, kind: Kind) -> Data:
@@ -229,6 +225,5 @@ def _load(root: Path, name: str, acknowledged: bool) -> Any:
         return faces.load(root, name, acknowledged)
     from papers_lib.datasets import classification
 
-    if name not in classification.NAMES:
-        raise PapersError(f"dataset: unknown '{name}'; known are {', '.join(classification.NAMES)}")
+    refuse_unknown("dataset", (name,), classification.NAMES)
     return classification.load(root, name)
