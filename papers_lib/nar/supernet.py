@@ -133,26 +133,6 @@ class SuperNet(nn.Module):
             found: Tensor = self.fc(pooled.float())
         return found
 
-    def weights_of(self, vector: Sequence[int]) -> dict[str, Tensor]:
-        """The shared weights that a vector uses, as a state dict of `resnet18(vector, ...)`.
-
-        Raises:
-            PapersError: as `forward`.
-        """
-        codes = check(vector, self.decisions, self.operators)
-        each = len(self._blocks) * 2 // self.decisions  # places a decision
-        places = [code for code in codes for _ in range(each)]
-        found = {name.removeprefix("stem."): value for name, value in self.state_dict().items()}
-        for name in [name for name in found if name.startswith("layer")]:
-            layer, block, module, *rest = name.split(".")
-            if module == "downsample":
-                continue
-            place = 4 * (int(layer.removeprefix("layer")) - 1) + 2 * int(block) + (module[-1] == "2")
-            value = found.pop(name)
-            if int(rest[0]) == places[place]:
-                found[".".join([layer, block, module, *rest[1:]])] = value
-        return found
-
     def _enter(self, maps: Tensor, block: int) -> State:
         # The shortcut is part of the state, so that all operators that follow share it.
         return State(maps, self._blocks[block].shortcut(maps) if block < len(self._blocks) else None)
