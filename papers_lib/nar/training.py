@@ -116,11 +116,9 @@ def train(
             fit.history[-1]["accuracy"] = fit.accuracy(images.test, images.test_labels)
             checkpoint.save(folder / "checkpoint.pt", fit.state())
     some = images.chosen[:TRAIN_IMAGES]
-    count = fitting.counted(vector, settings, images)
     return {
         "vector": list(vector),
-        "parameters": count.parameters,
-        "multiply_accumulates": count.multiply_accumulates,
+        **fitting.counted(vector, settings, images)._asdict(),
         "accuracy": fit.history[-1]["accuracy"],
         "train_accuracy": fit.accuracy(images.train[some], images.train_labels[some]),
         "seconds_training": round(sum(entry["seconds"] for entry in fit.history), 2),
