@@ -21,7 +21,8 @@ def test_every_number_parses_and_has_a_source(paper):
     assert len(frame) > 0
     for row in frame.itertuples():
         assert Decimal(row.printed) == Decimal(repr(row.value)), row
-        assert re.search(r"Table|Section|Figure|page|p\.|source", row.source), row
+        # A place in a paper, or a file, a thread or a page of a public repository.
+        assert re.search(r"Table|Section|Figure|page|p\.|source|[\w.-]+/[\w.-]+", row.source), row
 
 
 def cell(frame, exhibit, row, column):
