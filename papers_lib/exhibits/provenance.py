@@ -10,6 +10,8 @@ from papers_lib.errors import PapersError
 from papers_lib.exhibits.ledger import Row
 
 NAMED = 3  # so many commits are named in a footer
+# Copies that are not the published files, by fingerprint: accuracies on them are not exactly comparable.
+COPIES = {"1fd48a2394d1c99902f31d4d5926df04e396e263541f3d7c2168f443348c9e76": "JPEG copy"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ def comparable(rows: Collection[Row], dataset: str) -> bool:
     )
 
 
+def data_name(row: Row) -> str:
+    """The data set as a result names it: with "(stand-in)", or with what kind of copy it is."""
+    kind = "stand-in" if row.data.stand_in else COPIES.get(row.data.fingerprint, "")
+    return f"{row.data.name} ({kind})" if kind else row.data.name
+
+
 def _badge(rows: Sequence[Row], profile: str, same: bool) -> str:
     if profile == "smoke":
         return "SMOKE: stand-in data, numbers mean nothing"
@@ -65,7 +73,7 @@ def _badge(rows: Sequence[Row], profile: str, same: bool) -> str:
 
 
 def _facts(rows: Sequence[Row], profile: str) -> list[str]:
-    data = _distinct(row.data.name + " (stand-in)" * row.data.stand_in for row in rows)
+    data = _distinct(data_name(row) for row in rows)
     commits = _distinct((row.commit[:7] or "none") + "+dirty" * row.dirty for row in rows)
     codes = _distinct(row.code[:7] for row in rows)
     seeds = _distinct(row.seed for row in rows)

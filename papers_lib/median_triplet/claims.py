@@ -150,8 +150,10 @@ def _false_negatives(runs: Runs) -> list[Claim]:
 
 def _share(runs: Runs, arm: str, k: str, start: bool = False) -> Values:
     name = f"same_query_{k}"
-    found = at_start(runs, arm, name) if start else logged(runs, arm, name)
-    return {seed: 100 * value for seed, value in found.items()}
+    if start:
+        return {seed: 100 * value for seed, value in at_start(runs, arm, name).items()}
+    factor = 1 if name in readings.LOGGED else 100  # those in LOGGED come in %
+    return {seed: factor * value for seed, value in logged(runs, arm, name).items()}
 
 
 def _ranks(runs: Runs) -> list[Claim]:

@@ -177,7 +177,7 @@ def _curves(name: str, title: str, ylabel: str, alt: str, data: pd.DataFrame, ma
         if len(shown):
             canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
-    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(7.6, 3.6))
+    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.6, 3.0))
 
 
 def effective_rank(runs: Runs, made: Provenance) -> Figure:

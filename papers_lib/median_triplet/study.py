@@ -127,7 +127,7 @@ def _cell(runs: Runs, exhibit: str, row: str, column: str) -> Cell:
             return Cell(exhibit, row, column, None, kind="quoted")
         values, labels = _values(runs, answer), [answer.label]
     rows = [found for label in labels for found in readings.rows_of(runs, label).values()]
-    data = {found.data.name + (" (stand-in)" if found.data.stand_in else "") for found in rows}
+    data = {origin.data_name(found) for found in rows}
     profile = runs[0][0].profile
     return Cell(exhibit, row, column, readings.mean(values), profile, ", ".join(sorted(data)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from papers_lib.errors import PapersError
+from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits import published
 from papers_lib.exhibits.claims import Claim, Erratum
 from papers_lib.exhibits.coverage import Cell
@@ -94,7 +95,7 @@ def _cell(runs: Runs, exhibit: str, row: str, column: str) -> Cell:
         return Cell(exhibit, row, column, None, kind="run" if ours else "quoted")
     values = readings.percent(runs, label)
     rows = list(readings.rows_of(runs, label).values())
-    data = {made.data.name + (" (stand-in)" if made.data.stand_in else "") for made in rows}
+    data = {origin.data_name(made) for made in rows}
     return Cell(exhibit, row, column, readings.mean(values), runs[0][0].profile, ", ".join(sorted(data)))
 
 

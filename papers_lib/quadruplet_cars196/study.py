@@ -184,6 +184,6 @@ def _run_cell(runs: Runs, exhibit: str, arm: Arm, column: str, metric: str, minu
         other = readings.percent(runs, minus, metric)
         values = {seed: values[seed] - other[seed] for seed in values.keys() & other.keys()}
     rows = readings.rows_of(runs, arm.name).values()
-    data = {row.data.name + (" (stand-in)" if row.data.stand_in else "") for row in rows}
+    data = {origin.data_name(row) for row in rows}
     mean = sum(values.values()) / len(values) if values else None
     return Cell(exhibit, arm.paper_row, column, mean, runs[0][0].profile, ", ".join(sorted(data)))

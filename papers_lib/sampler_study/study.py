@@ -202,7 +202,7 @@ def _cell(runs: Runs, exhibit: str, row: str, column: str) -> Cell:
     assert arm is not None
     values = readings.percent(runs, network, arm, metric)
     rows = readings.rows_of(runs, network, arm).values()
-    data = {row.data.name + (" (stand-in)" if row.data.stand_in else "") for row in rows}
+    data = {origin.data_name(row) for row in rows}
     value = readings.mean(values)
     return Cell(exhibit, row, column, value, runs[0][0].profile, ", ".join(sorted(data)))
 
