@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,20 @@ def provenance(runs: Runs) -> Provenance:
 
 def run(spec: RunSpec) -> dict[str, Any]:
     """Train and evaluate what `spec` says, in the folder that the store gave it."""
-    from papers_lib.median_triplet import training
+    from papers_lib.median_triplet import distributed, training
     from papers_lib.median_triplet.options import TrainSettings
     from papers_lib.median_triplet.transfer_options import TransferSettings
 
     folder = Path(spec.folder)
     data, report = (spec.data.root, spec.data.name), progress.reporter(folder)
     if "task" not in spec.settings:
-        return training.train(TrainSettings.model_validate(spec.settings), data, folder, spec.device, report)
-    settings = TransferSettings.model_validate(spec.settings)
+        settings = TrainSettings.model_validate(spec.settings)
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # started by torchrun
+        train = distributed.train if several else training.train
+        return train(settings, data, folder, spec.device, report)
+    transfer = TransferSettings.model_validate(spec.settings)
     weights = Path(spec.needs[0].folder) / "weights.pt"
-    return training.run_transfer(settings, data, folder, weights, spec.device, report)
+    return training.run_transfer(transfer, data, folder, weights, spec.device, report)
 
 
 def tables(runs: Runs) -> dict[str, Table]:
