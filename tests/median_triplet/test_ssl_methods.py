@@ -138,7 +138,10 @@ def test_a_copy_draws_for_itself():
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_losses_stay_in_float32_under_autocast(name):
-    method, batch = started(name)
+    method, _ = started(name)
+    # 36 px, so that no patch shrinks to one pixel before a stride of two: oneDNN's bfloat16 gradient
+    # of a 3 x 3 kernel there multiplies its padding, memory that nobody wrote, by zero (torch 2.15)
+    batch = batch_of(method, size=36)
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = method.loss(batch)
     assert loss.dtype == torch.float32
