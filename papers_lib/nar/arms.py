@@ -86,6 +86,7 @@ OTHERS = (
     Arm("skips", "Skips without the penalty, simulated reward", "skips", {}, "skips", against=""),
     Arm("skips_flat", "The same, a reward that skips do not change", "skips", {"gain": 0.0}, "skips",
         against="skips"),
+    Arm("skips_penalty", "The same with the penalty", "skips", {"weight": 0.8}, "skips", against="skips"),
     Arm("faces", "LResNet50E-IR, untouched", "faces", {}, "faces", against=""),
     *(
         Arm(f"faces_{count}", f"LResNet50E-IR, {count} random replacements", "faces",

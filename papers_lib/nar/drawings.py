@@ -19,7 +19,7 @@ MARKS = {  # named vectors of the picture: label, marker, colour
     "pick": ("our pick", "o", BLUE), "optimum": ("best of all", "*", "#E69F00"),
 }  # fmt: skip
 SPACE = ["weights", "seed", "what", "share", "score", "count"]
-SKIPS = {"skips": BLUE, "skips_flat": GREY}
+SKIPS = {"skips": BLUE, "skips_flat": GREY, "skips_penalty": GREEN}
 SEARCHED = {"search": BLUE, "search_plain": ORANGE}
 
 
@@ -40,7 +40,8 @@ def figure_1(runs: Runs) -> Figure:
     ]
     return Figure(
         "figure_1", "Figure 1: KL of the skips from ½, penalty off (simulated reward)",
-        "Lines over epochs, one a seed; blue where the reward rises with the skips, grey where not. Left: "
+        "Lines over epochs, one a seed; blue where the reward rises with the skips, green with the "
+        "penalty besides, grey where skips change nothing. Left: "
         "the KL of the skip probabilities from one half, with a dashed "
         f"line at {skip_ceiling(1.5):.2f}, the most that a tanh of 1.5 allows. Right: the skips drawn.",
         pd.DataFrame(rows, columns=["reward", "seed", "epoch", "kl", "rate"]), _draw_figure_1, made.badge,

@@ -97,7 +97,7 @@ class TauSettings(Common):
 
 
 class SkipSettings(Frozen):
-    """ENAS's controller with skips and without the penalty on them, on a simulated reward (Figure 1)."""
+    """ENAS's controller with skips, on a simulated reward; Figure 1 is without the penalty on them."""
 
     kind: Literal["skips"] = "skips"
     seed: int = Field(0, ge=0)
@@ -108,3 +108,4 @@ class SkipSettings(Frozen):
     samples: int = Field(20, ge=1)
     gain: float = Field(0.1, ge=0)  # of accuracy, from no skip to all; 0: they change nothing
     noise: float = Field(0.03, ge=0)  # standard error of a reward
+    weight: float = Field(0.0, ge=0)  # of the penalty; .8 in the released script
