@@ -85,7 +85,7 @@ SIZES: dict[Profile, Size] = {
             "search": {"epochs": 35, "first_cycle": 5, "pretrain_epochs": 5, "updates": 20, "samples": 10,
                        "score_images": 320, "bn_eval": "batch"},
             "enumerate": {"score_images": 320, "checked": 16, "random": 2400},
-            "tau": {"vectors": 12, "epochs": 3, "score_images": 1000},
+            "tau": {"vectors": 30, "epochs": 3, "score_images": 1000},
             "skips": {"epochs": 100},
             "faces": FACES_SMALL,
         },
