@@ -1,10 +1,10 @@
-import importlib.util
 import itertools
 import random
 
 import numpy as np
 import pytest
 import torch
+from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from papers_lib.errors import PapersError
@@ -96,11 +96,8 @@ def test_counts_are_those_of_the_built_face_network(rule, decisions):
     assert count(codes, "lresnet50e_ir", rule, 112, 16, width=4) == hooked(network, 112)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("fvcore") is None, reason="fvcore is not installed")
 @pytest.mark.parametrize("codes", [[0] * 8, EIGHT, SIXTEEN])
 def test_counts_are_fvcores_for_convolutions_and_linear_layers(codes):
-    from fvcore.nn import FlopCountAnalysis
-
     network = resnet18(codes, stem="imagenet", classes=1000).eval()
     analysis = FlopCountAnalysis(network, torch.zeros(1, 3, 224, 224))
     analysis.unsupported_ops_warnings(False)
