@@ -95,6 +95,7 @@ class Loop:
             logged.append(self._step(batch, number))
             if number % max(1, self.batches // meters.READINGS) == 0:
                 read.append(meters.of_batch(self.method, batch.labels))
+        self.optimiser.zero_grad(set_to_none=True)  # of last batches that did not fill a step
         entry = _means(logged, self.epoch) | meters.mean(read) | watch.read()
         self.epoch += 1
         if self.epoch % self.settings.knn_every == 0 or self.epoch == self.settings.epochs:

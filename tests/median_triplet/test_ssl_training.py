@@ -142,6 +142,13 @@ def test_accumulated_batches_are_one_step(data, tmp_path):
     assert not all(torch.equal(a, b) for a, b in zip(before, loop.method.trained(), strict=True))
 
 
+def test_batches_that_fill_no_step_leave_no_gradient_to_the_next_epoch(data):
+    loop = _loop(data, accumulation=2, batch_size=8)
+    assert loop.batches == 5
+    loop.run_epoch()
+    assert all(p.grad is None for p in loop.method.trained())
+
+
 def _loop(data: Path, **changes: Any) -> training.Loop:
     asked = settings(**changes)
     torch.manual_seed(asked.seed)
