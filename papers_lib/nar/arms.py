@@ -75,11 +75,15 @@ SIXTEENS = (
            "pick_16", **SIXTEEN),
     _taken("best_beam_16", "Best of the beam search, 16", "optimum", "beam_16", "sixteen", "pick_16",
            **SIXTEEN),
+    _taken("best_random_16", "Best of random vectors at equal cost, 16", "best_random", "beam_16", "sixteen",
+           "pick_16", **SIXTEEN),
 )  # fmt: skip
 ABLATIONS = (
     Arm("search_cost", "Search, MACs in the reward", "search", {"cost_weight": 0.1}, "ablations",
         against="search"),
     _taken("pick_cost", "Our pick, MACs in the reward", "pick", "search_cost", "ablations"),
+    Arm("search_fair", "Search, strictly fair PreTrain", "search", {"pretrain_sampling": "strict_fair"},
+        "ablations", against="search"),
     Arm("search_6", "Search of six candidates", "search", {"operators": 6}, "ablations", against="search"),
 )  # fmt: skip
 OTHERS = (

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
@@ -53,10 +54,19 @@ def resnet18(
         blocks = [_block(inside, outside, chosen[0], rule), _block(outside, outside, chosen[1], rule)]
         parts[f"layer{stage + 1}"] = nn.Sequential(*blocks)
         inside = outside
-    parts |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(inside, classes)}
+    parts |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": Classifier(inside, classes)}
     network = nn.Sequential(parts)
     _initialise(network)
     return network
+
+
+class Classifier(nn.Linear):
+    """A linear layer that stays out of autocast: logits in bfloat16 would tie."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [B, classes] of features [B, d]."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(self.weight.dtype))
 
 
 def _stem(stem: Stem, width: int) -> OrderedDict[str, nn.Module]:

@@ -83,7 +83,7 @@ class ScoreSettings(Common):
     checked: int = Field(32, ge=1)  # vectors that are scored alone as well
     reward_images: int = Field(128, ge=2)  # of a batch, to see how noisy one is
     beam: int = Field(64, ge=1)
-    random: int = Field(7680, ge=1)  # draws for `best_random`: as many images as the search's rewards took
+    random: int = Field(0, ge=0)  # draws for `best_random`; 0: as many images as the search's rewards took
 
 
 class TauSettings(Common):
@@ -109,3 +109,4 @@ class SkipSettings(Frozen):
     gain: float = Field(0.1, ge=0)  # of accuracy, from no skip to all; 0: they change nothing
     noise: float = Field(0.03, ge=0)  # standard error of a reward
     weight: float = Field(0.0, ge=0)  # of the penalty; .8 in the released script
+    target: float = Field(0.4, gt=0, lt=1)  # of the penalty, as released; what is read is the KL from ½

@@ -29,7 +29,7 @@ def strict_fair(
 
     At every decision, in a fresh order each (Chu et al., "FairNAS", 2019): rows 0 to K − 1, K to 2K − 1
     and so on; the last group is cut where K does not divide `count`. There the K gradients are added
-    before a step is taken; here, too, where the loop does that.
+    before a step is taken; here too (`papers_lib.nar.searching`), each on a batch of its own.
     """
     _check(count, decisions, operators)
     groups = -(-count // operators)

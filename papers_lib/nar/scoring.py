@@ -22,12 +22,13 @@ from papers_lib.nar import counting, enumeration, sampling
 from papers_lib.nar.fitting import Report
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.options import Common, ScoreSettings
-from papers_lib.nar.searching import build
+from papers_lib.nar.searching import build, mac_shares
 from papers_lib.nar.supernet import SuperNet, batch_statistics
 
 BINS = 48  # of the picture, along each axis
 TOP = 0.01  # share of all vectors that counts as their top
 BATCH = 1000  # images that are normalised together
+DRAWN = (1, 5, 39)  # reward batches of a selection; 39 of 128 images are ENAS's validation part
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def enumerate_vectors(
     x, y = normalised(images.train[which]), images.train_labels[which]
     if settings.decisions == 16:
         return _beam(settings, supernet, x, y, needed)
-    found = _score_all(settings, supernet, x, y, folder, report)
+    found = _score_all(settings, supernet, x, y, images.classes, folder, report)
     macs = counting.count_all(
         settings.decisions, "resnet18_cifar", settings.rule, x.shape[-1], images.classes, settings.width
     )[:, 1]
@@ -110,7 +111,13 @@ def enumerate_vectors(
 
 
 def _score_all(
-    settings: ScoreSettings, supernet: SuperNet, x: Tensor, y: Tensor, folder: Path, report: Report
+    settings: ScoreSettings,
+    supernet: SuperNet,
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    folder: Path,
+    report: Report,
 ) -> dict[str, Any]:
     """`enumeration.score_all`, resumable; with the seconds and the block evaluations that it took."""
     total = settings.operators**settings.decisions
@@ -134,13 +141,15 @@ def _score_all(
         known=known,
         report=save,
     )
-    calls = sum(settings.operators ** (n + 1) for n in range(settings.decisions))
+    fixed, shares = mac_shares(settings, x.shape[-1], classes)
+    levels = [settings.operators**place * sum(row) for place, row in enumerate(shares)]
     return {
         "scores": scores,
         "seconds_scoring": round(spent + time.perf_counter() - began, 2),
         "images": len(y),
         "count": total,
-        "block_calls": calls,
+        "multiply_accumulates": len(y) * (total * fixed + sum(levels)),
+        "block_calls": sum(settings.operators ** (n + 1) for n in range(settings.decisions)),
         "naive_block_calls": settings.decisions * total,
     }
 
@@ -168,9 +177,11 @@ def _alone(settings: ScoreSettings, supernet: SuperNet, x: Tensor, y: Tensor, ve
 def _reward_noise(
     settings: ScoreSettings, supernet: SuperNet, images: Loaded, needed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The search's final samples on one reward batch after the other: how often another one is best.
+    """The search's final samples by other reward batches: how often they make another one the best.
 
-    `se` is the standard deviation over batches of one vector's score, mean over the samples.
+    `se` is the standard deviation over batches of one vector's score, mean over the samples. `changed` is
+    the share of 1,000 draws of 1, 5 and 39 batches, as many as there are, in which the sample that is best
+    on all batches is beaten; a tie is no change. Statistics are the batch's, whatever the search took.
     """
     vectors = [sample["vector"] for sample in needed["samples"]]
     whole = len(images.validation) // settings.reward_images
@@ -181,22 +192,28 @@ def _reward_noise(
         )
         for which in images.validation[: whole * settings.reward_images].view(whole, -1)
     ])  # fmt: skip
-    best = table.argmax(1)
-    overall = int(table.mean(0).argmax())
     se = float(table.std(0).mean()) if whole > 1 else 0.0
-    changed = float((best != overall).float().mean())
-    return {"reward_noise": {"se": round(se, 6), "changed": round(changed, 4), "batches": whole,
+    changed = {str(count): _changed(table, count) for count in DRAWN if count <= whole}
+    return {"reward_noise": {"se": round(se, 6), "changed": changed, "batches": whole,
                              "distinct": len({tuple(v) for v in vectors})}}  # fmt: skip
+
+
+def _changed(table: Tensor, count: int, draws: int = 1000) -> float:
+    """Share of draws of `count` batches, [batches, samples], that beat the sample best on all of them."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(draws, len(table), generator=generator).argsort(1)[:, :count]
+    means = table[drawn].mean(1)
+    own = means[:, int(table.mean(0).argmax())]
+    return round(float((means.max(1).values > own + 1e-9).double().mean()), 4)
 
 
 def _summary(settings: ScoreSettings, scored: Scored, needed: Mapping[str, Any]) -> dict[str, Any]:
     everything = np.arange(len(scored.scores))
-    generator = torch.Generator().manual_seed(settings.seed)
-    drawn = sampling.uniform(settings.random, settings.decisions, settings.operators, generator)
+    drawn = random_vectors(settings, needed)
     singles = sampling.singles(settings.decisions, settings.operators).tolist()
     choices = dict(needed["choices"]) | {
         "optimum": scored.vector(scored.best(everything)),
-        "best_random": scored.vector(scored.best(np.array([scored.index(v) for v in drawn.tolist()]))),
+        "best_random": scored.vector(scored.best(np.array([scored.index(v) for v in drawn]))),
         "single": scored.vector(scored.best(np.array([scored.index(v) for v in singles]))),
     }
     base = [0] * settings.decisions
@@ -205,6 +222,7 @@ def _summary(settings: ScoreSettings, scored: Scored, needed: Mapping[str, Any])
     quantiles = np.quantile(scored.scores, np.linspace(0, 1, 101))
     return {
         "choices": choices,
+        "draws": len(drawn),
         "named": {name: scored.read(vector) for name, vector in named.items()},
         "singles": [scored.read(v) for v in singles],
         "mean": float(scored.scores.mean()),
@@ -215,6 +233,16 @@ def _summary(settings: ScoreSettings, scored: Scored, needed: Mapping[str, Any])
         "front": _front(scored),
         "path": _path(scored, needed),
     }
+
+
+def random_vectors(settings: ScoreSettings, needed: Mapping[str, Any]) -> list[list[int]]:
+    """Uniform draws that look at as many validation images as the rewards of the search did."""
+    count = settings.random or max(1, needed["reward_images"] // settings.score_images)
+    generator = torch.Generator().manual_seed(settings.seed)
+    drawn: list[list[int]] = sampling.uniform(
+        count, settings.decisions, settings.operators, generator
+    ).tolist()
+    return drawn
 
 
 def _top(scored: Scored, operators: int) -> dict[str, Any]:
@@ -280,17 +308,22 @@ def _beam(
         supernet, x, y, settings.beam, batch=BATCH, precision=settings.precision
     )  # fmt: skip
     seconds = round(time.perf_counter() - began, 2)
-    pick = needed["choices"]["pick"]
-    (score,) = enumeration.score(supernet, x, y, [pick], batch=BATCH, precision=settings.precision).tolist()
-    best = next(iter(found))
+    named = [needed["choices"]["pick"], [0] * settings.decisions, *random_vectors(settings, needed)]
+    scores = enumeration.score(supernet, x, y, named, batch=BATCH, precision=settings.precision)
+    score, base, *random = scores.tolist()
+    best, place = next(iter(found)), max(range(len(random)), key=random.__getitem__)
     return {
-        "choices": dict(needed["choices"]) | {"optimum": list(best)},
+        "choices": dict(needed["choices"]) | {"optimum": list(best), "best_random": named[2 + place]},
         "tried": len(found),
+        "draws": len(random),
         "images": len(y),
         "seconds_scoring": seconds,
         "pick_score": score,
+        "base_score": base,
         "best_score": found[best],
+        "random_score": random[place],
         "better_than_pick": sum(value > score for value in found.values()),
+        "random_better_than_pick": sum(value > score for value in random),
     }
 
 

@@ -37,8 +37,8 @@ def search(
 
     Returns:
         Plain JSON: `choices` ("pick", the best of the final samples, and "argmax"), `samples` (vector and
-        score of each), `history` (an entry an epoch), `evaluations`, and what it cost: `seconds_shared`,
-        `seconds_controller`, `multiply_accumulates`.
+        score of each), `history` (an entry an epoch), `evaluations` (rewards taken), `reward_images` (of
+        all of them), and what it cost: `seconds_shared`, `seconds_controller`, `multiply_accumulates`.
 
     Raises:
         PapersError: bad data, or settings that the data cannot serve.
@@ -71,11 +71,13 @@ class Search:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.supernet = build(settings, images.classes, where)
         self.optimiser = sgd(self.supernet, settings, settings.lr)
+        for weight in self.supernet.parameters():  # fused SGD wants all, and most have no gradient yet
+            self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         self.controller = Controller(
             settings.decisions, settings.operators, settings.preset, generator=self.generator
         )
         self.reinforce = Reinforce(self.controller, self.controller.preset)
-        self.shares = mac_shares(settings, images)
+        self.shares = mac_shares(settings, images.train.shape[1], images.classes)
         self.epoch, self.macs, self.evaluations = 0, 0.0, 0
         self.history: list[dict[str, Any]] = []
 
@@ -102,10 +104,18 @@ class Search:
         draw = sampling.strict_fair if asked.pretrain_sampling == "strict_fair" else sampling.uniform
         return draw(count, asked.decisions, asked.operators, self.generator)
 
+    def paths_a_step(self) -> int:
+        """Batches, each with a vector of its own, whose gradients are summed before the weights move.
+
+        One; under strict fairness K, so that every operator is trained once a step (Chu et al. 2019).
+        """
+        fair = self.settings.pretrain_sampling == "strict_fair"
+        return self.settings.operators if fair and self.epoch < self.settings.pretrain_epochs else 1
+
     def _train_shared(self, batches: list[Tensor], vectors: Tensor) -> float:
         self.supernet.train()
         losses = []
-        low = self.settings.lr_min / self.settings.lr
+        low, group_size = self.settings.lr_min / self.settings.lr, self.paths_a_step()
         for number, (indices, vector) in enumerate(zip(batches, vectors.tolist(), strict=True)):
             factor = sgdr(self.epoch + number / len(batches), self.settings.first_cycle, low)
             for group in self.optimiser.param_groups:
@@ -114,9 +124,10 @@ class Search:
             with compute.autocast(self.where, self.settings.precision):
                 logits = self.supernet(x, vector)
             loss = F.cross_entropy(logits.float(), y)
-            self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            self.optimiser.step()
+            if (number + 1) % group_size == 0 or number + 1 == len(batches):
+                self.optimiser.step()
+                self.optimiser.zero_grad(set_to_none=True)
             losses.append(loss.detach())
             self.macs += 3 * len(y) * self._macs(vector)  # forward, and twice as much backward
         return mean_loss(losses, self.epoch + 1)
@@ -130,7 +141,7 @@ class Search:
             self.reinforce.step(self.controller.log_probs(vectors), reward)
             rewards.append(reward.mean())
             self.evaluations += asked.samples
-            self.macs += asked.reward_images * sum(map(self._macs, vectors.tolist()))
+            self.macs += asked.reward_images * self._macs_together(vectors.tolist())
         return round(float(torch.stack(rewards).mean()), 5)
 
     def rewards(self, vectors: Tensor) -> Tensor:
@@ -138,8 +149,11 @@ class Search:
         asked, held = self.settings, self.images.validation
         drawn = torch.randperm(len(held), generator=self.generator)[: asked.reward_images]
         found = self.score(vectors.tolist(), held[drawn.to(held.device)], asked.bn_eval)
-        share = torch.tensor([self._macs(v) for v in vectors.tolist()]) / self._macs([0] * asked.decisions)
-        return found - asked.cost_weight * share
+        return found - asked.cost_weight * self.relative_cost(vectors.tolist())
+
+    def relative_cost(self, vectors: list[list[int]]) -> Tensor:
+        """Multiply-accumulates of each vector as a share of the untouched network's, [B]."""
+        return torch.tensor([self._macs(v) for v in vectors]) / self._macs([0] * self.settings.decisions)
 
     def score(self, vectors: list[list[int]], which: Tensor, norm: Any = "batch") -> Tensor:
         """Accuracy of each vector with the shared weights on these images, [B]."""
@@ -149,6 +163,12 @@ class Search:
     def _macs(self, vector: list[int]) -> float:
         return self.shares[0] + sum(self.shares[1][place][code] for place, code in enumerate(vector))
 
+    def _macs_together(self, vectors: list[list[int]]) -> float:
+        """Of scoring these vectors: what they begin alike is computed once."""
+        beginnings = {tuple(v[: place + 1]) for v in vectors for place in range(len(v))}
+        own = sum(self.shares[1][len(start) - 1][start[-1]] for start in beginnings)
+        return len(vectors) * self.shares[0] + own
+
     def _read_controller(self) -> dict[str, Any]:
         """Each decision's entropy in bits, and the likeliest vector; the search's draws stay as they are."""
         generator = torch.Generator().manual_seed(self.epoch)
@@ -157,16 +177,18 @@ class Search:
         return {"entropy": [round(x, 4) for x in bits.tolist()], "argmax": list(self.controller.argmax())}
 
     def result(self) -> dict[str, Any]:
-        """The best of the final samples on the scored images, with what led to it."""
+        """The final sample with the best reward on the scored images, with what led to it."""
         asked = self.settings
         vectors = self.controller.sample(asked.final_samples, self.generator)[0].tolist()
         scores = self.score(vectors, self.images.validation[: asked.score_images]).tolist()
-        best = max(range(len(vectors)), key=scores.__getitem__)
+        costs = (asked.cost_weight * self.relative_cost(vectors)).tolist()
+        best = max(range(len(vectors)), key=lambda i: scores[i] - costs[i])
         return {
             "choices": {"pick": vectors[best], "argmax": list(self.controller.argmax())},
             "samples": [{"vector": v, "score": round(s, 6)} for v, s in zip(vectors, scores, strict=True)],
             "history": self.history,
             "evaluations": self.evaluations,
+            "reward_images": self.evaluations * asked.reward_images,
             "seconds_shared": round(sum(entry["seconds_shared"] for entry in self.history), 2),
             "seconds_controller": round(sum(e.get("seconds_controller", 0.0) for e in self.history), 2),
             "multiply_accumulates": self.macs,
@@ -198,11 +220,10 @@ class Search:
         self.macs, self.evaluations = state["macs"], state["evaluations"]
 
 
-def mac_shares(settings: Common, images: Loaded) -> tuple[float, list[list[float]]]:
+def mac_shares(settings: Common, side: int, classes: int) -> tuple[float, list[list[float]]]:
     """Multiply-accumulates of one image: the fixed part, and each operator's at each decision."""
-    side = images.train.shape[1]
     found = costs(
-        settings.decisions, "resnet18_cifar", settings.rule, side, images.classes, settings.width,
+        settings.decisions, "resnet18_cifar", settings.rule, side, classes, settings.width,
         settings.operators,
     )  # fmt: skip
     rows = [[float(cost.multiply_accumulates) if cost else math.inf for cost in row] for row in found.choices]

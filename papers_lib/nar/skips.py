@@ -138,6 +138,7 @@ def simulated_search(
     gain: float = 0.1,
     noise: float = 0.03,
     weight: float = 0.0,
+    target: float = 0.4,
     seed: int = 0,
 ) -> list[Epoch]:
     """REINFORCE on skips where accuracy rises with their share, one entry an epoch.
@@ -149,6 +150,7 @@ def simulated_search(
         gain: of accuracy from no skip to all; at 0 the reward says nothing about them.
         noise: standard error of a reward; .03 to .04 is that of a batch of 128 images.
         weight: of the penalty in the loss: 0 in Figure 1, .8 in the released script.
+        target: of the penalty, .4 there; the KL returned is the one from ½ all the same.
 
     Raises:
         PapersError: as `SkipController`, or nothing to do.
@@ -167,8 +169,9 @@ def simulated_search(
             drawn = controller.sample(samples, generator)
             share = drawn.skips.float().mean(1)
             rewards = LEVEL + gain * share + noise * torch.randn(samples, generator=generator)
+            penalty = weight * kl_of_skips(drawn.logits, layers, target) if weight else None
+            learner.step(drawn.log_probs, rewards, penalty)
             kl = kl_of_skips(drawn.logits, layers)
-            learner.step(drawn.log_probs, rewards, weight * kl if weight else None)
             read += torch.stack([kl.detach(), share.mean(), rewards.mean()]) / updates
         kl_, rate, reward = read.tolist()
         history.append({"kl": kl_, "rate": rate, "reward": reward})

@@ -26,7 +26,7 @@ def compare(
     """Train some vectors alone, on the images of the shared weights, and correlate validation accuracies.
 
     Half of the vectors are uniform and differ greatly in cost, which alone would rank them; the other half
-    have one to four replacements. `tau_few` is of these. "macs" is the ranking by cost alone.
+    have one to four replacements. `tau_few` is of all that have so few. "macs" is the ranking by cost alone.
 
     Returns:
         Plain JSON: `points` (vector, accuracy alone, and by each reading), `tau` and `tau_few` by reading.

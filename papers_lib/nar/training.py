@@ -79,7 +79,8 @@ def simulate_skips(settings: SkipSettings) -> dict[str, Any]:
     """Figure 1's run: `history` has KL, share of skips and reward, an entry an epoch."""
     found = skips.simulated_search(
         settings.epochs, settings.updates, settings.samples, layers=settings.layers, preset=settings.preset,
-        gain=settings.gain, noise=settings.noise, weight=settings.weight, seed=settings.seed,
+        gain=settings.gain, noise=settings.noise, weight=settings.weight,
+        target=settings.target, seed=settings.seed,
     )  # fmt: skip
     return {"history": [{name: round(float(entry[name]), 5) for name in READ} for entry in found]}
 

@@ -58,7 +58,8 @@ def enumeration(spec: RunSpec) -> dict[str, Any]:
         return {
             "choices": {"pick": [0] * 16, "optimum": [1] * 16}, "tried": 9, "images": 8,
             "seconds_scoring": 1.0,
-            "pick_score": 0.4, "best_score": 0.5, "better_than_pick": 3,
+            "pick_score": 0.4, "best_score": 0.5, "base_score": 0.3, "random_score": 0.45, "draws": 20,
+            "better_than_pick": 3, "random_better_than_pick": 1,
         }  # fmt: skip
     names = ("pick", "argmax", "optimum", "best_random", "single", "base", "paper_8", "paper_8_second")
     named = {
@@ -73,9 +74,11 @@ def enumeration(spec: RunSpec) -> dict[str, Any]:
                 "shares": []},
         "map": [[0.5, 0.4, 10], [1.0, 0.5, 1]], "front": [[0.5, 0.4], [1.0, 0.5]],
         "path": [[1, 1.0, 0.5, 4.0], [3, 0.9, 0.5, 3.0]], "count": 65536, "images": 128,
-        "seconds_scoring": 10.0, "block_calls": 87380, "naive_block_calls": 524288, "checked": 4,
+        "seconds_scoring": 10.0, "multiply_accumulates": 1e12, "draws": 2400,
+        "block_calls": 87380, "naive_block_calls": 524288, "checked": 4,
         "max_difference_to_naive": 0.0,
-        "reward_noise": {"se": 0.03 + 0.001 * spec.seed, "changed": 0.8, "batches": 7, "distinct": 9},
+        "reward_noise": {"se": 0.03 + 0.001 * spec.seed, "changed": {"1": 0.8, "5": 0.4}, "batches": 7,
+                         "distinct": 9},
     }  # fmt: skip
 
 
