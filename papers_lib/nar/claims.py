@@ -169,15 +169,15 @@ def _diversity(runs: Runs) -> list[Claim]:
 
 
 def _pretrain(runs: Runs) -> list[Claim]:
-    sentence = "Section 4.1.2: PreTrain replaces more operators (8 against 5) and is better"
+    sentence = "Section 4.1.2: PreTrain replaces more operators, 8 against 5"
     more, fewer = (readings.replaced(runs, name) for name in ("search", "search_plain"))
-    alone = ("C6b", "pick", "pick_plain", "trained alone, it beats the pick without", "networks")
+    alone = ("C6b", "pick", "pick_plain", "trained alone, it beats the pick without (ours)", "networks")
     plain, trained = (named(runs, label, "pick", "rank") for label in ("enumerate_plain", "enumerate"))
     return [
         Claim("C6a", sentence, "the pick has more replacements", "searches", greater(more, fewer),
               "runs search, search_plain", "the paper's 5 and 8 are of faces, one run each"),
         *_compare(runs, sentence, (alone,)),
-        Claim("C6c", sentence, "the pick ranks better among all vectors, each by its own weights", "ranks",
+        Claim("C6c", sentence, "the pick ranks better among all, each by its own weights (ours)", "ranks",
               greater(plain, trained), "runs enumerate, enumerate_plain", "two sets of weights"),
     ]  # fmt: skip
 
@@ -361,7 +361,7 @@ def _noise(runs: Runs) -> list[Claim]:
         Claim("C16a", sentence, "one reward batch varies more than the best hundredth of vectors (points)",
               "reward_noise", greater(se, top), "run enumerate", "same weights"),
         Claim("C16b", sentence, "on most batches another of the final samples is best (%)", "reward_noise",
-              greater(changed, _level(changed, 50)), "run enumerate", "samples may repeat; ties do not count"),
+              greater(changed, _level(changed, 50)), "run enumerate", "samples may repeat; no ties"),
     ]  # fmt: skip
 
 

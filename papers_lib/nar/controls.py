@@ -13,7 +13,7 @@ from papers_lib.nar import readings
 from papers_lib.nar.arms import ARMS, STANDALONE
 from papers_lib.nar.counting import count
 from papers_lib.nar.printed import NOT_IN_OUR_TEXT
-from papers_lib.nar.readings import ROWS, Runs, mean, percent
+from papers_lib.nar.readings import Runs, mean, percent
 from papers_lib.nar.table_4 import code
 
 SEARCHES = tuple(arm.name for arm in ARMS.values() if arm.kind == "search")
@@ -35,9 +35,9 @@ def table_5(runs: Runs, made: Provenance) -> Table:
     """Table 5: the untouched net and the paper's vectors; ImageNet is for those who have it."""
     printed = published.load("nar").query("exhibit == 'Table 5'")
     lines = [
-        Line((row, column), text, percent(runs, label) if label else {}, made.comparable and bool(label))
+        Line((row, column), text, percent(runs, label), made.comparable and bool(label))
         for row, column, text in zip(printed["row"], printed["column"], printed["printed"], strict=True)
-        for label in [ROWS.get(("Table 5", row, column), "")]
+        for label in [readings.arm_of(runs, "Table 5", row, column)]
     ]
     return comparison(
         "table_5", "Table 5: accuracy, %", ("model", "data"), lines, made.badge, made.text,
@@ -276,10 +276,10 @@ def sixteen(runs: Runs, made: Provenance) -> Table:
     for seed, row in sorted(readings.rows_of(runs, "beam_16").items()):
         m = row.metrics
         scores = [100 * m[f"{name}_score"] for name in ("base", "pick", "random", "best")]
-        rows.append([seed, *scores, m["draws"], m["random_better_than_pick"], m["tried"], m["better_than_pick"],
-                     code(m["choices"]["optimum"])])  # fmt: skip
+        counts = [m[name] for name in ("draws", "random_better_than_pick", "tried", "better_than_pick")]
+        rows.append([seed, *scores, *counts, code(m["choices"]["optimum"])])
     columns = ["seed", "untouched, %", "pick, %", "best random, %", "beam's best, %", "random draws",
-               "of them better than the pick", "beam tried", "better than the pick", "beam's best"]  # fmt: skip
+               "of them above the pick", "beam tried", "above the pick", "beam's best"]  # fmt: skip
     return Table(
         "sixteen", "16 decisions: beam search over the same weights", columns, rows, made.badge, made.text
     )

@@ -39,10 +39,10 @@ def figure_1(runs: Runs) -> Figure:
         for epoch, entry in enumerate(row.metrics["history"], 1)
     ]
     return Figure(
-        "figure_1", "Figure 1: KL of the skips from ½, penalty off (simulated reward)",
-        "Lines over epochs, one a seed; blue where the reward rises with the skips, green with the "
-        "penalty besides, grey where skips change nothing. Left: "
-        "the KL of the skip probabilities from one half, with a dashed "
+        "figure_1", "Figure 1: KL of the skips from ½ (simulated reward)",
+        "Lines over epochs, one a seed; blue without penalty, where the reward rises with the skips, green "
+        "the same with ENAS's penalty, grey without, where skips change nothing. Left: the KL of the skip "
+        "probabilities from one half, with a dashed "
         f"line at {skip_ceiling(1.5):.2f}, the most that a tanh of 1.5 allows. Right: the skips drawn.",
         pd.DataFrame(rows, columns=["reward", "seed", "epoch", "kl", "rate"]), _draw_figure_1, made.badge,
         made.text, size=(7.2, 3.2),

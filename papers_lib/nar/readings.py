@@ -32,6 +32,13 @@ def provenance(runs: Runs, labels: Sequence[str] = ()) -> Provenance:
     return origin.provenance(rows, runs[0][0].profile, "cifar10")
 
 
+def arm_of(runs: Runs, exhibit: str, row: str, column: str) -> str:
+    """The arm that answers a printed number; none where the runs are on other data than the column's."""
+    label = ROWS.get((exhibit, row, column), "")
+    same = all(made.data.name == "cifar10" for made in rows_of(runs, label).values())
+    return label if same else ""
+
+
 def rows_of(runs: Runs, label: str) -> dict[int, Row]:
     """The rows of an arm by seed."""
     return {row.seed: row for spec, row in runs if row is not None and spec.label == label}

@@ -21,7 +21,7 @@ from papers_lib.nar import claims as claims_of_paper
 from papers_lib.nar import controls, drawings, readings, table_4
 from papers_lib.nar import errata as errata_of_paper
 from papers_lib.nar.plan import PAPER, Settings, plan
-from papers_lib.nar.readings import ROWS, Runs
+from papers_lib.nar.readings import Runs
 from papers_lib.runs import progress
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import read_result
@@ -89,7 +89,7 @@ def _cell(runs: Runs, exhibit: str, row: str, column: str) -> Cell:
     exact = _exact_cells()
     if (exhibit, row, column) in exact:
         return Cell(exhibit, row, column, exact[exhibit, row, column], kind="exact")
-    label = ROWS.get((exhibit, row, column), "")
+    label = readings.arm_of(runs, exhibit, row, column)
     if not label:
         ours = exhibit == "Table 5" or (exhibit == "text" and column in RESULTS)
         return Cell(exhibit, row, column, None, kind="run" if ours else "quoted")

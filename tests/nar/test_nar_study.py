@@ -18,7 +18,7 @@ from papers_lib.nar import claims as claims_of_paper
 from papers_lib.nar import plan, readings, study
 from papers_lib.nar.arms import ARMS, SWEEPS
 from papers_lib.nar.plan import MODELS, SIZES, Settings
-from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.spec import Data, RunSpec
 
 EFFECT = {"pick": 0.02, "paper_8": 0.01, "pick_16": 0.05, "optimum": -0.1}
 VECTOR = {"pick": [0, 0, 0, 1, 0, 0, 0, 2], "pick_plain": [0, 0, 0, 0, 0, 0, 0, 1], "base": [0] * 8}
@@ -256,6 +256,15 @@ def test_without_runs_everything_has_its_full_shape(specs, runs):
     assert {claim.finding.verdict for claim in study.claims(empty)} <= {"not tested", "holds", "fails"}
     for figure in study.figures(empty).values():
         assert figure.png
+
+
+def test_a_missing_base_leaves_the_gap_empty_and_other_data_the_column(runs):
+    table = study.tables([(s, None if s.label == "base" else r) for s, r in runs])["networks"]
+    gap = table.columns.index("Δ to untouched")
+    assert all(row[gap] is None for row in table.rows)
+    assert readings.arm_of(runs, "Table 5", "ResNet-18", "CIFAR-10") == "base"
+    other = [(s, r.model_copy(update={"data": Data(name="cifar100")})) for s, r in runs]
+    assert readings.arm_of(other, "Table 5", "ResNet-18", "CIFAR-10") == ""
 
 
 def test_figures_draw_what_the_runs_hold(runs):

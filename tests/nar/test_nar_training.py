@@ -15,7 +15,7 @@ from PIL import Image
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
-from papers_lib.nar import enumeration, fitting, images, schedules, searching, tau, training
+from papers_lib.nar import enumeration, fitting, images, schedules, scoring, searching, tau, training
 from papers_lib.nar.counting import count
 from papers_lib.nar.options import ScoreSettings, SearchSettings, StandaloneSettings, TauSettings
 
@@ -151,6 +151,45 @@ def test_a_reward_is_accuracy_less_the_cost(data):
     macs = [count(tuple(v), "resnet18_cifar", image_size=8, classes=10, width=4)[1] for v in vectors.tolist()]
     expected = [float(a) - 0.5 * m / macs[0] for a, m in zip(plain, macs, strict=True)]
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_search_with_fused_sgd_trains_what_the_default_one_trains(data):
+    """Fused SGD, a GPU's, refuses a list of momenta of which some are missing, and most operators rest."""
+    loops = [_search(data, pretrain_epochs=2) for _ in range(2)]
+    for group in loops[1].optimiser.param_groups:
+        group |= {"fused": True, "foreach": False}
+    for loop in loops:
+        loop.run_epoch()
+    for a, b in zip(*(loop.supernet.parameters() for loop in loops), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_strict_fairness_sums_the_gradients_of_all_operators_before_a_step(data):
+    fair = _search(data, pretrain_epochs=1, pretrain_sampling="strict_fair")
+    steps, step = [], fair.optimiser.step
+
+    def seen() -> None:
+        modules = (m for block in fair.supernet._blocks for m in block.conv1)
+        steps.append(all(next(m.parameters()).grad is not None for m in modules))
+        step()
+
+    fair.optimiser.step = seen  # type: ignore[method-assign]
+    fair.run_epoch()  # PreTrain: 4 batches of 10 images, one step
+    assert steps == [True] and fair.paths_a_step() == 1
+    fair.run_epoch()
+    assert len(steps) == 5
+
+
+def test_the_last_choice_weighs_the_cost_as_the_reward_does(data):
+    loop = _search(data, cost_weight=1000.0, final_samples=12)
+    found = loop.result()
+    assert found["choices"]["pick"] == min((sample["vector"] for sample in found["samples"]), key=loop._macs)
+
+
+def test_ties_do_not_change_the_choice():
+    table = torch.tensor([[0.5, 0.5, 0.4], [0.5, 0.5, 0.4], [0.6, 0.5, 0.7]])
+    assert scoring._changed(table, 3) == 0
+    assert scoring._changed(table, 1) == pytest.approx(1 / 3, abs=0.05)  # the third batch, a third of draws
 
 
 def test_enumeration_ranks_and_picks_as_a_plain_loop_does(data, tmp_path, searched):

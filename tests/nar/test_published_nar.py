@@ -71,7 +71,7 @@ def test_numbers_of_others_stand_apart_and_name_a_public_source(frame):
     assert others["source"].str.contains("/|et al").all()
     assert set(others["exhibit"]) == {
         "cifar10-airbench", "hlb-CIFAR10", "kuangliu/pytorch-cifar", "insightface model zoo",
-        "insightface maintainer", "TreB1eN/InsightFace_Pytorch", "synthetic training faces", "ENAS, users",
+        "TreB1eN/InsightFace_Pytorch", "synthetic training faces", "ENAS, users",
         "ENAS, macro search", "data sets", "torchvision",
     }  # fmt: skip
 
