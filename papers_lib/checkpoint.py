@@ -70,9 +70,13 @@ def load_weights(path: Path | str) -> dict[str, Any]:
 def _load(path: Path) -> dict[str, Any]:
     import torch
 
+    content = io.BytesIO(path.read_bytes())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on a foreign pickle torch both warns and raises
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(content, map_location="cpu", weights_only=True)
+        except OSError as error:  # not of the disk: a file cut short makes torch seek before its beginning
+            raise ValueError(f"it is cut short: {_first_line(error)}") from None
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}, not a dict")
     return state

@@ -67,6 +67,19 @@ def test_truncated_is_moved_aside(tmp_path, capsys, size):
     assert path.with_name("checkpoint.pt.corrupt").exists()
 
 
+def test_any_length_of_a_large_one_is_moved_aside(tmp_path):
+    """Cut in its middle, a zip makes torch seek before its beginning: an OSError that no disk raised."""
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": {f"w{i}": torch.randn(500) for i in range(20)}}, path)
+    content = path.read_bytes()
+    for percent in range(5, 100, 5):
+        path.write_bytes(content[: len(content) * percent // 100])
+        assert checkpoint.load(path) is None and not path.exists(), percent
+        path.write_bytes(content[: len(content) * percent // 100])
+        with pytest.raises(PapersError, match="refused"):
+            checkpoint.load_weights(path)
+
+
 @pytest.mark.parametrize("content", [b"not a checkpoint", b"\x89PNG\r\n", b"\x80\x02]"])
 def test_other_files(tmp_path, content):
     path = tmp_path / "weights.pt"

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from papers_lib.nar.table_4 import PLACEMENTS
 
-Kind = Literal["standalone", "search", "enumerate", "tau", "skips", "faces"]
+Kind = Literal["standalone", "search", "enumerate", "tau", "skips", "faces", "imagenet"]
 
 
 class Arm(NamedTuple):
@@ -98,6 +98,13 @@ OTHERS = (
         for count in (5, 8)  # as many as the paper's two searches replaced
     ),
 )  # fmt: skip
-ARMS = {arm.name: arm for arm in (*MAIN, *CONTROLS, *TAUS, *SIXTEENS, *ABLATIONS, *OTHERS)}
+IMAGENETS = (
+    Arm("imagenet", "ResNet-18, untouched, ImageNet", "imagenet", {}, "imagenet", against=""),
+    Arm("imagenet_8", "Paper's ResNet-18-8, ImageNet", "imagenet", {"vector": PAPER_8}, "imagenet",
+        against="imagenet"),
+    Arm("imagenet_16", "Paper's ResNet-18-16, ImageNet", "imagenet", {"vector": PAPER_16}, "imagenet",
+        against="imagenet"),
+)  # fmt: skip
+ARMS = {arm.name: arm for arm in (*MAIN, *CONTROLS, *TAUS, *SIXTEENS, *ABLATIONS, *OTHERS, *IMAGENETS)}
 SWEEPS = tuple(dict.fromkeys(arm.sweep for arm in ARMS.values()))
 STANDALONE = tuple(arm.name for arm in ARMS.values() if arm.kind == "standalone")

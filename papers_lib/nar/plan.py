@@ -9,9 +9,12 @@ from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import Field
 
+from papers_lib.datasets import classification, faces
+from papers_lib.errors import PapersError
 from papers_lib.nar.arms import ARMS, SWEEPS, Arm, Kind
 from papers_lib.nar.counting import costs
 from papers_lib.nar.face_options import FaceSettings
+from papers_lib.nar.imagenet.options import ImageNetSettings
 from papers_lib.nar.options import (
     Preset,
     ScoreSettings,
@@ -26,11 +29,13 @@ from papers_lib.settings import Frozen, NotebookSettings, Profile, data_root
 
 PAPER = "nar"
 RUN = f"papers_lib.{PAPER}.study:run"
+IMAGENET = f"papers_lib.{PAPER}.imagenet.training:run"
 FACES = "faces_emore"
+APART = ("skips", "faces", "imagenet")  # kinds on data of their own, with settings of their own
 STAND_IN = "standin"  # the folder of the stand-ins
 MODELS: dict[Kind, type[Frozen]] = {
     "standalone": StandaloneSettings, "search": SearchSettings, "enumerate": ScoreSettings,
-    "tau": TauSettings, "skips": SkipSettings, "faces": FaceSettings,
+    "tau": TauSettings, "skips": SkipSettings, "faces": FaceSettings, "imagenet": ImageNetSettings,
 }  # fmt: skip
 
 
@@ -103,7 +108,8 @@ SIZES: dict[Profile, Size] = {
     ),
     "paper": Size(
         (0, 1, 2), "cifar10", {},
-        {"standalone": {}, "search": {}, "enumerate": {}, "tau": {}, "skips": {}, "faces": {}},
+        {"standalone": {}, "search": {}, "enumerate": {}, "tau": {}, "skips": {}, "faces": {},
+         "imagenet": {}},
     ),
 }  # fmt: skip
 
@@ -118,21 +124,30 @@ def plan(settings: Settings) -> list[RunSpec]:
     _refuse(settings)
     seeds = settings.seeds or SIZES[settings.profile].seeds
     wanted = settings.sweeps or SWEEPS
-    chosen = [arm for arm in ARMS.values() if not settings.arms or arm.name in settings.arms]
-    return [
+    chosen = [arm for arm in possible(settings.profile) if not settings.arms or arm.name in settings.arms]
+    specs = [
         arm_spec(settings, arm, seed)
         for sweep in wanted
         for seed in seeds
         for arm in chosen
         if arm.sweep == sweep
     ]
+    if not specs:
+        places = ", ".join(f"{arm.name} is in {arm.sweep}" for arm in chosen)
+        raise PapersError(f"no arm asked for is in the sweeps {', '.join(wanted)}: {places}")
+    return specs
+
+
+def possible(profile: Profile) -> list[Arm]:
+    """The arms of a profile: ImageNet is for `paper` alone."""
+    return [arm for arm in ARMS.values() if arm.kind in SIZES[profile].by_kind]
 
 
 def arm_spec(settings: Settings, arm: Arm, seed: int) -> RunSpec:
     """The run that `arm` names; a vector that a finished run decides is named by that run, in `needs`."""
     size = SIZES[settings.profile]
     asked = dict(size.by_kind[arm.kind])
-    if arm.kind not in ("skips", "faces"):
+    if arm.kind not in APART:
         asked = size.common | asked
     asked |= arm.changes | {"seed": seed}
     if settings.preset and arm.kind == "search":
@@ -144,8 +159,8 @@ def arm_spec(settings: Settings, arm: Arm, seed: int) -> RunSpec:
     full = MODELS[arm.kind].model_validate(asked).model_dump(mode="json")
     needs = (arm_spec(settings, ARMS[arm.needs], seed),) if arm.needs else ()
     return RunSpec(
-        paper=PAPER, function=RUN, profile=settings.profile, settings=full, data=_data(settings, arm.kind),
-        needs=needs, label=arm.name, device=settings.device,
+        paper=PAPER, function=IMAGENET if arm.kind == "imagenet" else RUN, profile=settings.profile,
+        settings=full, data=_data(settings, arm.kind), needs=needs, label=arm.name, device=settings.device,
     )  # fmt: skip
 
 
@@ -181,8 +196,11 @@ def cheapest_single(decisions: int) -> tuple[int, ...]:
 
 def _refuse(settings: Settings) -> None:
     refuse_twice("seeds", settings.seeds)
-    refuse_unknown("sweeps", settings.sweeps, SWEEPS)
-    refuse_unknown("arms", settings.arms, ARMS)
+    arms = possible(settings.profile)
+    refuse_unknown("sweeps", settings.sweeps, tuple(dict.fromkeys(arm.sweep for arm in arms)))
+    refuse_unknown("arms", settings.arms, [arm.name for arm in arms])
+    if settings.dataset:
+        refuse_unknown("dataset", (settings.dataset,), classification.NAMES)
     if settings.preset:
         refuse_unknown("preset", (settings.preset,), get_args(Preset))
 
@@ -192,6 +210,8 @@ def _data(settings: Settings, kind: Kind) -> Data:
     size = SIZES[settings.profile]
     if kind == "skips":
         return Data(name="simulated", root=".")
+    if kind == "imagenet":
+        return find_data(settings, "imagenet", False)
     if kind == "faces":
         return find_data(settings, FACES, settings.profile != "paper")
     return find_data(settings, settings.dataset or size.dataset, size.stand_in)
@@ -214,16 +234,5 @@ def find_data(settings: Settings, name: str, stand_in: bool) -> Data:
 def _found(root: Path, name: str, stand_in: bool, needed: bool, acknowledged: bool) -> Data:
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
-    found = _load(root, name, acknowledged)
+    found = faces.load(root, name, acknowledged) if name == FACES else classification.load(root, name)
     return Data(name=name, root=str(root), fingerprint=found.fingerprint, stand_in=found.stand_in)
-
-
-def _load(root: Path, name: str, acknowledged: bool) -> Any:
-    if name == FACES:
-        from papers_lib.datasets import faces
-
-        return faces.load(root, name, acknowledged)
-    from papers_lib.datasets import classification
-
-    refuse_unknown("dataset", (name,), classification.NAMES)
-    return classification.load(root, name)

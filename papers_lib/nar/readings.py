@@ -13,13 +13,12 @@ from papers_lib.runs.spec import RunSpec
 
 Runs = Sequence[tuple[RunSpec, Row | None]]
 Values = dict[int, float]
-APART = ("faces", "skips")  # sweeps on data of their own
-# Which arm answers a printed number of Table 5; the ImageNet columns have none.
-ROWS = {
-    ("Table 5", "ResNet-18", "CIFAR-10"): "base",
-    ("Table 5", "ResNet-18-8", "CIFAR-10"): "paper_8",
-    ("Table 5", "ResNet-18-16", "CIFAR-10"): "paper_16",
-}
+APART = ("faces", "skips", "imagenet")  # arms on data of their own
+# Which arm and which metric of it answer a printed number of Table 5, and on which data.
+MODELS = {"ResNet-18": ("base", "imagenet"), "ResNet-18-8": ("paper_8", "imagenet_8"),
+          "ResNet-18-16": ("paper_16", "imagenet_16")}  # fmt: skip
+COLUMNS = {"CIFAR-10": ("cifar10", "accuracy"), "ImageNet Top-1": ("imagenet", "accuracy"),
+           "ImageNet Top-5": ("imagenet", "top_5")}  # fmt: skip
 
 
 def provenance(runs: Runs, labels: Sequence[str] = ()) -> Provenance:
@@ -32,11 +31,17 @@ def provenance(runs: Runs, labels: Sequence[str] = ()) -> Provenance:
     return origin.provenance(rows, runs[0][0].profile, "cifar10")
 
 
-def arm_of(runs: Runs, exhibit: str, row: str, column: str) -> str:
-    """The arm that answers a printed number; none where the runs are on other data than the column's."""
-    label = ROWS.get((exhibit, row, column), "")
-    same = all(made.data.name == "cifar10" for made in rows_of(runs, label).values())
-    return label if same else ""
+def answer(runs: Runs, model: str, column: str) -> tuple[Values, list[Row], bool]:
+    """What answers a number of Table 5: values in %, their rows, and whether they are comparable with it.
+
+    Nothing where the runs are on other data than the column's.
+    """
+    dataset, metric = COLUMNS[column]
+    label = MODELS[model][column != "CIFAR-10"]
+    rows = list(rows_of(runs, label).values())
+    if any(row.data.name != dataset for row in rows):
+        return {}, [], False
+    return percent(runs, label, metric), rows, origin.comparable(rows, dataset)
 
 
 def rows_of(runs: Runs, label: str) -> dict[int, Row]:

@@ -89,12 +89,10 @@ def _cell(runs: Runs, exhibit: str, row: str, column: str) -> Cell:
     exact = _exact_cells()
     if (exhibit, row, column) in exact:
         return Cell(exhibit, row, column, exact[exhibit, row, column], kind="exact")
-    label = readings.arm_of(runs, exhibit, row, column)
-    if not label:
-        ours = exhibit == "Table 5" or (exhibit == "text" and column in RESULTS)
+    if exhibit != "Table 5":
+        ours = exhibit == "text" and column in RESULTS
         return Cell(exhibit, row, column, None, kind="run" if ours else "quoted")
-    values = readings.percent(runs, label)
-    rows = list(readings.rows_of(runs, label).values())
+    values, rows, _ = readings.answer(runs, row, column)
     data = {origin.data_name(made) for made in rows}
     return Cell(exhibit, row, column, readings.mean(values), runs[0][0].profile, ", ".join(sorted(data)))
 

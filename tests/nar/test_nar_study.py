@@ -18,6 +18,7 @@ from papers_lib.nar import claims as claims_of_paper
 from papers_lib.nar import plan, readings, study
 from papers_lib.nar.arms import ARMS, SWEEPS
 from papers_lib.nar.plan import MODELS, SIZES, Settings
+from papers_lib.nar.readings import percent
 from papers_lib.runs.spec import Data, RunSpec
 
 EFFECT = {"pick": 0.02, "paper_8": 0.01, "pick_16": 0.05, "optimum": -0.1}
@@ -130,7 +131,9 @@ def runs(specs):
 
 def test_the_plan_has_every_arm_once_a_seed(specs):
     assert len({spec.identity for spec in specs}) == len(specs)
-    assert Counter(spec.label for spec in specs) == dict.fromkeys(ARMS, 3)
+    assert Counter(spec.label for spec in specs) == {
+        name: 3 for name, arm in ARMS.items() if arm.kind != "imagenet"
+    }
     first = [spec.label for spec in specs if spec.seed == 0][:6]
     assert first == ["base", "search", "enumerate", "pick", "best_random", "paper_8"]
     assert [spec.seed for spec in specs[: len(first)]] == [0] * len(first)
@@ -262,9 +265,30 @@ def test_a_missing_base_leaves_the_gap_empty_and_other_data_the_column(runs):
     table = study.tables([(s, None if s.label == "base" else r) for s, r in runs])["networks"]
     gap = table.columns.index("Δ to untouched")
     assert all(row[gap] is None for row in table.rows)
-    assert readings.arm_of(runs, "Table 5", "ResNet-18", "CIFAR-10") == "base"
+    assert readings.answer(runs, "ResNet-18", "CIFAR-10")[0] == percent(runs, "base")
     other = [(s, r.model_copy(update={"data": Data(name="cifar100")})) for s, r in runs]
-    assert readings.arm_of(other, "Table 5", "ResNet-18", "CIFAR-10") == ""
+    assert readings.answer(other, "ResNet-18", "CIFAR-10") == ({}, [], False)
+
+
+def test_profile_paper_plans_imagenet_and_its_columns_read_it(nowhere):
+    specs = plan.plan(Settings(profile="paper", sweeps=("imagenet",), seeds=(0,)))
+    assert [spec.label for spec in specs] == ["imagenet", "imagenet_8", "imagenet_16"]
+    assert {spec.data.name for spec in specs} == {"imagenet"}
+    assert {spec.module for spec in specs} == {"papers_lib.nar.imagenet.training"}
+    made = [(s, row(s).model_copy(update={"metrics": {"accuracy": 0.7, "top_5": 0.9}})) for s in specs]
+    values, rows, comparable = readings.answer(made, "ResNet-18-8", "ImageNet Top-5")
+    assert values == {0: 90.0} and len(rows) == 1 and comparable
+    found = {claim.name: claim.finding.text for claim in study.claims(made)}
+    assert "one seed" in found["C3a"]
+    with pytest.raises(PapersError, match="imagenet"):
+        plan.plan(Settings(profile="small", sweeps=("imagenet",)))
+
+
+def test_arms_outside_the_sweeps_asked_for_are_refused_by_name(nowhere):
+    with pytest.raises(PapersError, match="pick is in main"):
+        plan.plan(Settings(profile="small", arms=("pick",), sweeps=("tau",)))
+    with pytest.raises(PapersError, match="unknown 'foo'"):
+        plan.plan(Settings(profile="small", dataset="foo"))
 
 
 def test_figures_draw_what_the_runs_hold(runs):
