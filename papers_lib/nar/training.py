@@ -26,7 +26,7 @@ from papers_lib.nar.options import (
 )
 
 READ: tuple[Literal["kl", "rate", "reward"], ...] = ("kl", "rate", "reward")
-TRAIN_IMAGES = 5000  # of the training images, for the gap between training and test accuracy
+TRAIN_IMAGES = 5000  # at most, of the training images, for the gap between training and test accuracy
 
 
 def quiet(step: int, total: int, note: str) -> None:
@@ -116,7 +116,7 @@ def train(
         if fit.epoch % settings.test_every == 0 or fit.epoch == settings.epochs:
             fit.history[-1]["accuracy"] = fit.accuracy(images.test, images.test_labels)
             checkpoint.save(folder / "checkpoint.pt", fit.state())
-    some = images.chosen[:TRAIN_IMAGES]
+    some = images.chosen[:: -(-len(images.chosen) // TRAIN_IMAGES)]  # evenly: they may lie by class
     return {
         "vector": list(vector),
         **fitting.counted(vector, settings, images)._asdict(),

@@ -84,6 +84,21 @@ def test_a_training_repeats_itself_and_counts_itself(data, tmp_path):
     json.dumps(one, allow_nan=False)
 
 
+def test_the_training_accuracy_is_read_across_the_classes(data, tmp_path, monkeypatch):
+    """Images lie by class in some copies: the first ones would be of few classes."""
+    seen = []
+    accuracy = fitting.Fit.accuracy
+
+    def read(self: fitting.Fit, pixels: torch.Tensor, labels: torch.Tensor) -> float:
+        seen.append(labels)
+        return accuracy(self, pixels, labels)
+
+    monkeypatch.setattr(training, "TRAIN_IMAGES", 12)
+    monkeypatch.setattr(fitting.Fit, "accuracy", read)
+    go("standalone", data, tmp_path / "run", vector=(0,) * 6, epochs=1)
+    assert len(seen[-1]) <= 12 and len(seen[-1].unique()) >= 7
+
+
 @pytest.mark.parametrize("kind, changes", [
     ("standalone", {"vector": (0,) * 6, "epochs": 3, "test_every": 1}),
     ("search", {}),
