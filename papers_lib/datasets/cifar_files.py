@@ -67,11 +67,11 @@ def read(path: Path, batches: Batches) -> tuple[Pixels, Labels]:
         return _binary(path, batches.head)
     content = _unpickled(path)
     try:
-        rows = np.asarray(content["data"], dtype=np.uint8)
+        rows = np.asarray(content["data"])
         labels = np.asarray(content[batches.labels], dtype=np.int64)
-        if rows.shape != (len(labels), VALUES):
-            raise ValueError(f"{rows.shape} values for {len(labels)} labels")
-    except (KeyError, TypeError, ValueError) as error:
+        if rows.dtype != np.uint8 or rows.shape != (len(labels), VALUES):
+            raise ValueError(f"{rows.shape} values of {rows.dtype} for {len(labels)} labels")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PapersError(f"{path} is no batch of images ({error}); fetch it again") from None
     return _images(rows), labels
 
@@ -112,17 +112,74 @@ def _bytes(path: Path) -> bytes:
         raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
 
 
+_PLAIN = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+
+
+class _Kind:
+    """Stands for numpy's dtype, which would read a file's bytes as addresses if its state says so.
+
+    It is one of plain numbers or truth values, and takes nothing but the byte order from a state.
+
+    Raises:
+        pickle.UnpicklingError: a dtype of anything else.
+    """
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        name = _text(name)
+        if name not in _PLAIN:
+            raise pickle.UnpicklingError(f"it asks for an array of {name!r:.40}")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        self.dtype = self.dtype.newbyteorder(_text(state[1]))
+
+
+class _Array:
+    """Stands for numpy's array while a pickle is read; `values` are the array."""
+
+    def __init__(self, values: NDArray[Any] | None = None) -> None:
+        self.values = np.empty(0) if values is None else values
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, content = state
+        self.values = _values(content, kind, shape, "F" if by_columns else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.values, dtype)
+
+
+def _values(content: Any, kind: Any, shape: Any, order: Any = "C") -> NDArray[Any]:
+    content = content.encode("latin1") if isinstance(content, str) else content  # Python 2 had bytes as text
+    return np.frombuffer(content, kind.dtype).reshape(shape, order=order)
+
+
+def _text(word: Any) -> Any:
+    return word.decode("latin1") if isinstance(word, bytes) else word
+
+
 class _Arrays(pickle.Unpickler):
-    """Unpickles arrays, numbers, text, lists and dictionaries, and nothing else."""
+    """Unpickles arrays, as `_Array`, numbers, text, lists and dictionaries, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        rebuild: Any = np.empty(0).__reduce__()[0]
-        known = {"_reconstruct": rebuild, "ndarray": np.ndarray, "dtype": np.dtype}
+        known: dict[str, Any] = {
+            "ndarray": None,  # the class that `_reconstruct` is told to make, never called itself
+            "dtype": _Kind,
+            "_reconstruct": lambda *_: _Array(),
+            "_frombuffer": lambda content, kind, shape, order, *_: _Array(
+                _values(content, kind, shape, order)
+            ),
+            "scalar": lambda kind, content: _values(content, kind, ()).item(),
+        }
         if module.partition(".")[0] == "numpy" and name in known:
             return known[name]
         if (module, name) == ("_codecs", "encode"):  # bytes, as Python 3 writes them for Python 2
             return lambda text, _: text.encode("latin1")
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an unpickler says."""
+    return str(error).partition("\n")[0].rstrip(",") or type(error).__name__
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
@@ -132,8 +189,9 @@ def _unpickled(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
     except Exception as error:  # a broken pickle raises almost anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise PapersError(f"{path} is not a whole pickle of arrays ({reason}); fetch it again") from None
+        raise PapersError(
+            f"{path} is not a whole pickle of arrays ({_reason(error)}); fetch it again"
+        ) from None
     if not isinstance(content, dict):
         raise PapersError(f"{path} is a pickle of something else; fetch it again")
     return content

@@ -187,7 +187,7 @@ def _stand_in(base: Path, name: str) -> Mapping[str, Any] | None:
         told = json.loads(path.read_text(encoding="utf-8"))
         of, counts = str(told["name"]), told["counts"]
         wrong = "" if all(isinstance(counts[side], int) for side in (*SIDES, "classes")) else "no counts"
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         of, wrong = "", str(error) or type(error).__name__
     if wrong:
         raise PapersError(f"{path} is broken ({wrong}); render the stand-in again")

@@ -7,7 +7,8 @@
   `lfw-deepfunneled/` (scikit-learn's `lfw_home` has this), `test/`, or at once.
 
 `pairs.txt` begins with "folds pairs" (pairs of either kind in a fold; LFW's own says "10 300"), or with the
-number of pairs alone where there is one fold; a line is "name 1 2" or "name 1 other 2", between tabs.
+number of pairs alone where there is one fold, which is refused; a line is "name 1 2" or "name 1 other 2",
+between tabs.
 http://vis-www.cs.umass.edu/lfw/README.txt. `survey` opens no image.
 """
 
@@ -238,7 +239,7 @@ def _told(base: Path, name: str) -> Mapping[str, Any] | None:
         of, counts = str(told["name"]), told["counts"]
         whole = all(isinstance(counts[what], int) for what in ("images", "identities"))
         wrong = "" if whole and isinstance(counts["pairs"], dict) else "no counts"
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         of, wrong = "", str(error) or type(error).__name__
     if wrong:
         raise PapersError(f"{path} is broken ({wrong}); render the stand-in again")
@@ -319,6 +320,15 @@ def _take(found: Survey, test: Pairs, path: str) -> None:
     if same in (0, len(test)):
         kind = "same person" if same else "different people"
         found.problems.append(f"{path}: all {len(test)} pairs are of the {kind}; take the whole list")
+    elif test.folds < 2:
+        found.problems.append(
+            f"{path}: {len(test)} pairs in {test.folds} fold, which leaves none to take a threshold from; "
+            'begin it with "folds pairs", two folds or more'
+        )
+    elif test.name in found.tests:
+        found.problems.append(
+            f"{path}: {test.name}.bin beside it has pairs of the same name; rename or remove that"
+        )
     elif len(test) % test.folds:
         found.problems.append(
             f"{path}: {len(test)} pairs do not divide into {test.folds} folds; take the whole list"

@@ -15,7 +15,6 @@ without header has only images. `property` is "C,height,width". https://github.c
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import struct
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.cifar_files import _Arrays
+from papers_lib.datasets.cifar_files import _Array, _Arrays, _reason
 from papers_lib.errors import PapersError
 
 Integers = NDArray[np.int64]
@@ -37,6 +36,7 @@ PART = struct.Struct("<4sI")
 HEAD = struct.Struct("<IfQQ")
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 LENGTH_BITS = 29
+LABELS = 2.0**63  # a label lies below, as an int64 does
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class RecordFile:
             labels = struct.unpack_from(f"<{count}f", payload, HEAD.size) if count else (label,)
         except struct.error:
             raise self._wrong(offset, "a record too short for its labels") from None
-        if not all(map(math.isfinite, labels)):
-            raise self._wrong(offset, "a label that is no number")
+        for each in labels:
+            self._hold_label(offset, each)
         return Record(labels, key, payload[HEAD.size + 4 * count :])
 
     def label(self, offset: int) -> int:
@@ -100,9 +100,12 @@ class RecordFile:
         count, label, *_ = HEAD.unpack_from(head)
         if count:
             (label,) = struct.unpack_from("<f", head, HEAD.size)
-        if not math.isfinite(label):
-            raise self._wrong(offset, "a label that is no number")
+        self._hold_label(offset, label)
         return int(label)
+
+    def _hold_label(self, offset: int, label: float) -> None:
+        if not abs(label) < LABELS:  # nan is refused too
+            raise self._wrong(offset, f"a label of {label:g}")
 
     def _parts(self, offset: int) -> Iterator[tuple[int, int]]:
         """Start and length of what each part of a record holds."""
@@ -150,12 +153,14 @@ class RecordFile:
 class Pack:
     """The images of a `.rec`: `offsets` [N] in `file`, and `labels` [N] 0 .. C-1, int64.
 
+    `own` [C] are the labels that the records themselves have in place of 0 .. C-1.
     `side` is height and width as `property` has them; None where there is no such file.
     """
 
     file: RecordFile
     offsets: Integers
     labels: Integers
+    own: Integers
     identities: int
     side: tuple[int, int] | None
 
@@ -165,10 +170,20 @@ class Pack:
     def image(self, index: int) -> bytes:
         """The bytes of an image file.
 
+        The record's label is held against the identity. Its key is not: shuffle_rec.py of insightface
+        keeps the one from before.
+
         Raises:
-            PapersError: the record is damaged.
+            PapersError: the record is damaged, or of another identity.
         """
-        return self.file.record(int(self.offsets[index])).image
+        record = self.file.record(int(self.offsets[index]))
+        label, own = int(record.labels[0]), int(self.own[self.labels[index]])
+        if label != own:
+            raise PapersError(
+                f"{self.file.path}, image {index} has label {label} among those of {own}; its .idx is out of "
+                "step: fetch both again"
+            )
+        return record.image
 
 
 def read_pack(folder: Path, stem: str = "train") -> Pack:
@@ -179,7 +194,8 @@ def read_pack(folder: Path, stem: str = "train") -> Pack:
 
     Raises:
         PapersError: a missing or broken file, an index out of step with the records, a `.rec` that is cut
-            short (as tools leave it that unpack no more than 4 GiB), an identity without image.
+            short (as tools leave it that unpack no more than 4 GiB), no image, an identity without image, an
+            image of no identity or of two.
     """
     keys, offsets = read_index(folder / f"{stem}.idx")
     file = RecordFile(folder / f"{stem}.rec")
@@ -187,18 +203,20 @@ def read_pack(folder: Path, stem: str = "train") -> Pack:
     place = dict(zip(keys.tolist(), offsets.tolist(), strict=True))
     header = file.record(place[0]) if 0 in place else Record((0.0,), 0, b"")
     if len(header.labels) > 1:
-        images, labels, count = _identities(file, place, header)
+        images, labels, names = _identities(file, place, header)
     else:
         images = offsets[keys > 0] if 0 in place and not header.image else offsets
         images = images[np.argsort(images)]
         own = np.array([file.label(offset) for offset in images.tolist()], dtype=np.int64)
         names, labels = np.unique(own, return_inverse=True)
-        count = len(names)
+    count = len(names)
+    if not count:
+        raise PapersError(f"{file.path} has no image, only a header; fetch it again")
     said = read_property(folder / "property")
     if said and said[0] != count:
         raise PapersError(f"{folder / 'property'} says {said[0]} identities, {file.path} has {count}; "
                           "take both from one source")  # fmt: skip
-    return Pack(file, images, labels.astype(np.int64), count, said[1:] if said else None)
+    return Pack(file, images, labels.astype(np.int64), names, count, said[1:] if said else None)
 
 
 def _whole(file: RecordFile, index: Path, last: int) -> None:
@@ -215,16 +233,24 @@ def _whole(file: RecordFile, index: Path, last: int) -> None:
         )
 
 
-def _identities(file: RecordFile, place: dict[int, int], header: Record) -> tuple[Integers, Integers, int]:
-    """Offsets and labels of the images, and the number of identities, by the identities' records."""
+def _identities(
+    file: RecordFile, place: dict[int, int], header: Record
+) -> tuple[Integers, Integers, Integers]:
+    """Offsets and labels of the images, and the identities' own labels, by the identities' records."""
     start, stop = (int(value) for value in header.labels[:2])
+    if not 1 < start < stop:
+        raise PapersError(
+            f"{file.path} has a header of images before key {start} and identities before key {stop}, which "
+            "leaves none; fetch it again"
+        )
     missing = next((key for key in range(1, stop) if key not in place), None)
-    if missing is not None or stop <= start:
+    if missing is not None:
         raise PapersError(
             f"{file.path} announces keys 1 to {stop - 1}, and its .idx has no {missing}; take both from one "
             "source"
         )
     ranges = [_range(file, place, key, start) for key in range(start, stop)]
+    _parted(file, ranges, start)
     own = [_own_label(file, place, first, last) for first, last in ranges]
     if len(set(own)) < len(own):
         twice = next(label for i, label in enumerate(own) if label in own[:i])
@@ -233,7 +259,7 @@ def _identities(file: RecordFile, place: dict[int, int], header: Record) -> tupl
         )
     offsets = [place[key] for first, last in ranges for key in range(first, last)]
     labels = np.repeat(np.arange(len(ranges)), [last - first for first, last in ranges])
-    return np.array(offsets, dtype=np.int64), labels, len(ranges)
+    return np.array(offsets, dtype=np.int64), labels, np.array(own, dtype=np.int64)
 
 
 def _range(file: RecordFile, place: dict[int, int], key: int, start: int) -> tuple[int, int]:
@@ -251,6 +277,19 @@ def _range(file: RecordFile, place: dict[int, int], key: int, start: int) -> tup
             f"{start - 1}); fetch a whole pack, or pack it again without that identity"
         )
     return first, last
+
+
+def _parted(file: RecordFile, ranges: list[tuple[int, int]], start: int) -> None:
+    """Refuse ranges that leave out an image, or have it twice."""
+    end = 1
+    for first, last in (*sorted(ranges), (start, start)):
+        if first != end:
+            (begin, stop), whose = sorted((first, end)), "no identity" if end < first else "two identities"
+            raise PapersError(
+                f"{file.path}: the images {begin} to {stop - 1} are of {whose}; its .idx is out of step: "
+                "fetch both again"
+            )
+        end = last
 
 
 def _own_label(file: RecordFile, place: dict[int, int], first: int, last: int) -> int:
@@ -272,7 +311,7 @@ def read_index(path: Path) -> tuple[Integers, Integers]:
     words = _read(path).split()
     try:
         pairs = np.array(words, dtype=np.int64).reshape(-1, 2)
-    except ValueError:
+    except (ValueError, OverflowError):
         pairs = np.empty((0, 2), dtype=np.int64)
     if not len(pairs) or pairs.min() < 0:
         raise PapersError(f'{path} is no list of "key offset" lines; fetch it again')
@@ -287,14 +326,18 @@ def read_property(path: Path) -> tuple[int, int, int] | None:
     """Identities, height and width; None where there is no such file.
 
     Raises:
-        PapersError: it says something else.
+        PapersError: it says something else, or a number below 1.
     """
     if not path.is_file():
         return None
     try:
         identities, height, width = (int(word) for word in _read(path).split(b","))
+        if min(identities, height, width) < 1:
+            raise ValueError
     except ValueError:
-        raise PapersError(f'{path} is not "identities,height,width"; write that, or remove it') from None
+        raise PapersError(
+            f'{path} is not "identities,height,width", each from 1; write that, or remove it'
+        ) from None
     return identities, height, width
 
 
@@ -311,8 +354,8 @@ def read_list(path: Path) -> tuple[list[str], Integers]:
         words = line.split("\t")
         try:
             label, file = (words[1], words[2]) if _is_number(words[1]) else (words[2], words[1])
-            labels.append(int(float(label)))
-        except (IndexError, ValueError):
+            labels.append(np.int64(int(float(label))))
+        except (IndexError, ValueError, OverflowError):
             raise PapersError(
                 f'{path}, line {number}: not "number path label" between tabs; mend it, or remove the list'
             ) from None
@@ -338,16 +381,8 @@ def _read(path: Path) -> bytes:
 # Pairs
 
 
-class _Pairs(_Arrays):
-    """Unpickles bytes, arrays, numbers, lists and tuples, and nothing else: a pickle can run any program."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] == "numpy" and name == "scalar":
-            return np.bool_(True).__reduce__()[0]
-        return super().find_class(module, name)
-
-
 def _file_of(image: Any) -> bytes:
+    image = image.values if isinstance(image, _Array) else image
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         return image.tobytes()
     if not isinstance(image, bytes):
@@ -355,26 +390,37 @@ def _file_of(image: Any) -> bytes:
     return image
 
 
+def _answer(value: Any) -> bool:
+    if value not in (0, 1):
+        raise ValueError(f"an answer of {value!r:.40} where True or False should be")
+    return bool(value)
+
+
 def read_bin(path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
     """Image files [2 P], two a pair, and whether the two show one person [P], of a `.bin`.
 
-    Such a file is a pickle, of Python 2 or 3; only what such a list needs is unpickled.
+    Such a file is a pickle, of Python 2 or 3; only what such a list needs is unpickled, as a pickle can run
+    any program.
 
     Raises:
-        PapersError: it is missing, broken, of another kind, or asks for more than bytes and arrays.
+        PapersError: it is missing, broken, of another kind, asks for more than bytes and arrays, or has
+            answers other than 0 and 1.
     """
     try:
         with path.open("rb") as file:
-            images, same = _Pairs(file, encoding="bytes").load()
+            images, same = _Arrays(file, encoding="bytes").load()
         files = tuple(map(_file_of, images))
-        answers = np.asarray([bool(each) for each in same])
+        answers = np.array([_answer(each) for each in np.asarray(same).tolist()], dtype=bool)
     except OSError as error:
         raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
     except pickle.UnpicklingError as error:
-        raise PapersError(f"{path} is refused as a pickle of pairs ({error}); fetch it again") from None
+        raise PapersError(
+            f"{path} is refused as a pickle of pairs ({_reason(error)}); fetch it again"
+        ) from None
     except Exception as error:  # a broken pickle raises almost anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise PapersError(f"{path} is not a whole pickle of pairs ({reason}); fetch it again") from None
+        raise PapersError(
+            f"{path} is not a whole pickle of pairs ({_reason(error)}); fetch it again"
+        ) from None
     if not len(answers) or len(files) != 2 * len(answers):
         raise PapersError(f"{path} has {len(files)} images for {len(answers)} pairs; fetch it again")
     return files, answers

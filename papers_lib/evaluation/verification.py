@@ -94,12 +94,15 @@ def ten_fold(
         `thresholds` by fold, `tar`: the `Rate` at each of `fars`, on all pairs.
 
     Raises:
-        PapersError: lengths that differ, distances that are not finite, answers other than 0 and 1, all
-            pairs of one kind, folds that do not divide the pairs.
+        PapersError: values that are no real numbers, lengths that differ, distances that are not finite,
+            answers other than 0 and 1, all pairs of one kind, folds that do not divide the pairs.
     """
     d, genuine = _checked(distances, same)
-    if folds < 2 or len(d) % folds:
-        raise PapersError(f"{len(d)} pairs do not divide into {folds} folds; give a number that divides them")
+    if folds not in range(2, len(d) + 1) or len(d) % folds:  # text is in no range, and 2.0 in this one
+        raise PapersError(
+            f"{len(d)} pairs do not divide into {folds!r} folds; give a whole number that divides them"
+        )
+    folds = int(folds)
     fold, order = np.repeat(np.arange(folds), len(d) // folds), np.argsort(d, kind="stable")
     thresholds = np.empty(folds)
     for k in range(folds):
@@ -145,14 +148,14 @@ def tar_at_far(distances: Any, same: Any, fars: Sequence[float] = (0.1, 0.01, 0.
     Args:
         distances: [P] array or tensor.
         same: [P] bool, or 0 and 1.
-        fars: each in 0 … 1.
+        fars: each in 0 … 1; a single number is one rate.
 
     Raises:
         PapersError: as `ten_fold`, or a rate out of range.
     """
     d, genuine = _checked(distances, same)
     impostors, own = np.sort(d[~genuine]), np.sort(d[genuine])
-    return [_rate(impostors, own, far) for far in fars]
+    return [_rate(impostors, own, far) for far in _numbers(fars, "false-acceptance rates").ravel().tolist()]
 
 
 def _rate(impostors: Distances, own: Distances, far: float) -> Rate:
@@ -166,10 +169,7 @@ def _rate(impostors: Distances, own: Distances, far: float) -> Rate:
 
 
 def _checked(distances: Any, same: Any) -> tuple[Distances, Answers]:
-    d, answers = (
-        np.asarray(each.detach().cpu() if isinstance(each, Tensor) else each) for each in (distances, same)
-    )
-    d = d.astype(np.float64)
+    d, answers = _numbers(distances, "distances"), _numbers(same, "answers")
     if d.ndim != 1 or d.shape != answers.shape:
         raise PapersError(f"distances and answers are {d.shape} and {answers.shape}; give two of one length")
     if not np.isfinite(d).all():
@@ -181,3 +181,16 @@ def _checked(distances: Any, same: Any) -> tuple[Distances, Answers]:
         kind = "no pairs" if len(d) == 0 else f"all {len(d)} pairs are of one kind"
         raise PapersError(f"{kind}; verification needs pairs of one person and of two")
     return d, genuine
+
+
+def _numbers(values: Any, what: str) -> Distances:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values  # numpy has no bfloat16
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError):  # a list of lists of several lengths, say
+        found = np.asarray(None)
+    if found.dtype.kind not in "biuf":
+        raise PapersError(f"{what} of type {found.dtype} are no real numbers; give an array of numbers")
+    return found.astype(np.float64)

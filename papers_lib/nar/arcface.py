@@ -31,17 +31,21 @@ class ArcFace(nn.Module):
         margin: m in radians.
 
     Raises:
-        PapersError: a scale that is not positive, a margin outside of 0 … π/2, or fewer than two identities.
+        PapersError: a scale that is not positive and finite, a margin outside of 0 … π/2, no dimension, or
+            fewer than two identities.
     """
 
     def __init__(self, dimension: int, identities: int, scale: float = 64.0, margin: float = 0.5) -> None:
         super().__init__()
-        if scale <= 0 or not 0 <= margin < math.pi / 2:
+        if not 0 < scale < math.inf or not 0 <= margin < math.pi / 2:
             raise PapersError(
                 f"scale {scale} and margin {margin}; give a positive scale, a margin in [0, π/2)"
             )
-        if identities < 2:
-            raise PapersError(f"ArcFace cannot tell {identities} identities apart; give 2 or more")
+        if identities < 2 or dimension < 1:
+            raise PapersError(
+                f"ArcFace cannot tell {identities} identities apart in {dimension} dimensions; "
+                "give 2 or more in 1 or more"
+            )
         self.scale, self.margin = scale, margin
         self.weight = nn.Parameter(torch.randn(identities, dimension) * 0.01)
 
@@ -61,7 +65,16 @@ def arc_logits(cosines: Tensor, labels: Tensor, scale: float = 64.0, margin: flo
 
     cos(θ + m) = cos θ cos m − sin θ sin m, so that no arccos is taken. Rounding may leave a cosine beyond ±1,
     so it is clamped first.
+
+    Raises:
+        PapersError: not one int64 label a row, or no row. A label that is no column is torch's to refuse: to
+            look for one would stop a GPU at every step.
     """
+    if labels.dtype != torch.int64 or labels.shape != cosines.shape[:1] or not len(labels):
+        raise PapersError(
+            f"labels are {labels.dtype} {tuple(labels.shape)} for {len(cosines)} embeddings; give one int64 "
+            "identity each, for one or more"
+        )
     own = cosines.gather(1, labels[:, None])
     cos = own.clamp(EDGE - 1, 1 - EDGE)
     sin = (1 - cos.square()).sqrt()

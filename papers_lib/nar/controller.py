@@ -93,7 +93,13 @@ class Controller(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw `count` vectors a ∼ π: operators [count, N] int64, and log π(a_t | a_<t), [count, N]."""
+        """Draw `count` vectors a ∼ π: operators [count, N] int64, and log π(a_t | a_<t), [count, N].
+
+        Raises:
+            PapersError: a negative count.
+        """
+        if count < 0:
+            raise PapersError(f"{count} vectors cannot be drawn; give a count from 0")
         return self._draw(count, lambda logits: torch.multinomial(logits.exp(), 1, generator=generator)[:, 0])
 
     @torch.no_grad()
@@ -106,7 +112,7 @@ class Controller(nn.Module):
         """log π(· | a_<t) along the given vectors, [B, N, K], with gradient.
 
         Raises:
-            PapersError: vectors that are not [B, N], or an operator that is not one of the K.
+            PapersError: vectors that are not [B, N], or an operator that is not one of the K or no int.
         """
         vectors = self._checked(vectors)
         before = self.embedding[vectors[:, :-1]]  # [B, N − 1, SIZE]
@@ -146,12 +152,18 @@ class Controller(nn.Module):
         return bounded(h @ self.head.T, self.preset).log_softmax(1)
 
     def _checked(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
-        vectors = torch.as_tensor(vectors)
+        try:
+            vectors = torch.as_tensor(vectors)
+        except (RuntimeError, TypeError, ValueError):
+            text = f"vectors are ragged or hold no numbers; they must be [B, {self.decisions}]"
+            raise PapersError(text) from None
         if vectors.ndim != 2 or vectors.shape[1] != self.decisions:
             raise PapersError(f"vectors are {tuple(vectors.shape)}; they must be [B, {self.decisions}]")
+        if vectors.is_floating_point() or vectors.dtype == torch.bool:
+            raise PapersError(f"operators must be 0 to {self.operators - 1}; the vectors are {vectors.dtype}")
         if vectors.numel() and not (int(vectors.min()) >= 0 and int(vectors.max()) < self.operators):
             raise PapersError(f"operators must be 0 to {self.operators - 1}; the vectors hold others")
-        return vectors
+        return vectors.long()
 
 
 def bounded(logits: Tensor, preset: Preset) -> Tensor:
@@ -190,13 +202,15 @@ class Reinforce:
             penalty: a scalar added to the loss.
 
         Raises:
-            PapersError: not one finite reward a vector.
+            PapersError: not one finite reward a vector, or a penalty that is not finite.
         """
         rewards = torch.as_tensor(rewards, dtype=torch.float32).cpu()
         if rewards.shape != log_probs.shape[:1] or not rewards.isfinite().all():
             raise PapersError(
                 f"{len(log_probs)} vectors need one finite reward each; got {rewards.tolist()[:8]}"
             )
+        if penalty is not None and not penalty.isfinite():
+            raise PapersError(f"the penalty is {penalty.item()}; a step needs a finite one")
         drawn = log_probs.detach()
         entropy = -(drawn * drawn.exp()).flatten(1).sum(1)
         advantages = self._advantages(rewards + self.preset.entropy * entropy)
@@ -225,4 +239,4 @@ class Reinforce:
         """Go on from `state_dict()`."""
         self.controller.load_state_dict(state["controller"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.baseline = state["baseline"]
+        self.baseline = float(state["baseline"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.operators import CODED, Operator, Rule, applicable, require
-from papers_lib.nar.vectors import LRESNET50E_IR, RESNET18, UNITS, check_one_of
+from papers_lib.nar.vectors import LRESNET50E_IR, RESNET18, UNITS, check_one_of, check_sizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,8 +70,8 @@ def count(
         width: channels of the first stage.
 
     Raises:
-        PapersError: an unknown network or operator, a vector too short or too long, or a rule that
-            cannot change channels.
+        PapersError: an unknown network or operator, a vector too short or too long, a rule that cannot
+            change channels, or a size that is no whole number from 1.
     """
     codes = check_one_of(vector, _decisions(network))
     fixed, places = _layout(network, len(codes), image_size, classes, width)
@@ -90,6 +90,7 @@ def costs(
     operators: int = CODED,
 ) -> Costs:
     """The terms of `count`, of every operator at every decision; arguments and errors are those of it."""
+    check_sizes(operators=operators)
     fixed, places = _layout(network, decisions, image_size, classes, width)
     per = len(places) // decisions
     groups = [places[i : i + per] for i in range(0, len(places), per)]
@@ -160,6 +161,7 @@ def _term(code: int, group: list[Site], rule: Rule) -> Count | None:
 
 def _layout(network: str, decisions: int, side: int, classes: int, width: int) -> tuple[Count, list[Site]]:
     """The fixed part and the replaceable convolutions in order."""
+    check_sizes(decisions=decisions, image_size=side, classes=classes, width=width)
     check_one_of([0] * decisions, _decisions(network))
     if network == "lresnet50e_ir":
         return _lresnet50e_ir(side, classes, width)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -56,11 +56,13 @@ def score(
         norm: "batch": their own statistics; "running": the supernet's mixed ones.
 
     Raises:
-        PapersError: a vector that does not fit, another number of labels than images, fewer than two
-            images, a batch below two, or an unknown norm.
+        PapersError: a vector that does not fit, another number of labels than images, labels that are no
+            classes, fewer than two images, NaN or infinity in them, a batch below two, or an unknown norm
+            or precision.
     """
     rows = _rows(vectors, supernet)
-    _check(images, labels, batch, norm)
+    _check(images, labels, batch, norm, precision)
+    _check_values(images, labels, supernet.classes)
     order = sorted(range(len(rows)), key=rows.__getitem__)
     walk = [rows[place] for place in order]
     right = torch.zeros(len(rows), dtype=torch.int64, device=images.device)
@@ -100,13 +102,15 @@ def score_all(
 
     Raises:
         PapersError: as `score`; decisions that the supernet does not have or that make more than 2²⁴
-            vectors; or `known` of another size.
+            vectors; a chunk of none; or `known` as `check_known` refuses it.
     """
     decisions = supernet.decisions if decisions is None else decisions
     total = _size(supernet, decisions)
-    found = torch.full((total,), torch.nan, dtype=torch.float64) if known is None else known.clone()
-    if found.shape != (total,):
-        raise PapersError(f"known accuracies are {tuple(found.shape)}; {total} vectors need as many")
+    if chunk < 1:
+        raise PapersError(f"chunks of {chunk} vectors score none; give one or more")
+    found = torch.full((total,), torch.nan, dtype=torch.float64)
+    if known is not None:
+        found = check_known(known, total).clone()
     before = (0,) * (supernet.decisions - decisions)
     for start in range(0, total, chunk):
         part = found[start : start + chunk]
@@ -117,6 +121,21 @@ def score_all(
             if report:
                 report(found)
     return found
+
+
+def check_known(known: Tensor, total: int) -> Tensor:
+    """What an earlier `score_all` of `total` vectors found, as it is.
+
+    Raises:
+        PapersError: another size or type, or a number that is neither NaN nor a fraction.
+    """
+    fractions = known.isnan() | ((known >= 0) & (known <= 1))
+    if known.shape != (total,) or known.dtype != torch.float64 or not fractions.all():
+        raise PapersError(
+            f"known accuracies are {known.dtype} {tuple(known.shape)}; {total} vectors need as many, float64 "
+            "from 0 to 1, and NaN where there is none"
+        )
+    return known
 
 
 def beam_search(
@@ -203,14 +222,25 @@ def _rows(vectors: Sequence[Sequence[int]] | Tensor, supernet: SuperNet) -> list
     return [check(row, supernet.decisions, supernet.operators) for row in rows]
 
 
-def _check(images: Tensor, labels: Tensor, batch: int, norm: str) -> None:
-    if norm not in _STATISTICS:
-        raise PapersError(f"unknown norm '{norm}': known are {', '.join(_STATISTICS)}")
+def _check(images: Tensor, labels: Tensor, batch: int, norm: str, precision: str) -> None:
+    for name, given, known in (("norm", norm, _STATISTICS), ("precision", precision, get_args(Precision))):
+        if given not in known:
+            raise PapersError(f"unknown {name} '{given}': known are {', '.join(known)}")
     if len(images) != len(labels) or len(images) < 2 or batch < 2:
         raise PapersError(
             f"{len(images)} images with {len(labels)} labels in batches of {batch} cannot be scored; "
             "give as many labels as images, two or more, and two or more a batch"
         )
+
+
+def _check_values(images: Tensor, labels: Tensor, classes: int) -> None:
+    if labels.dtype != torch.int64 or labels.ndim != 1 or not ((labels >= 0) & (labels < classes)).all():
+        raise PapersError(
+            f"labels {labels.dtype} {tuple(labels.shape)} are not all of {classes} classes; "
+            f"give one int64 an image, 0 to {classes - 1}"
+        )
+    if not images.isfinite().all():
+        raise PapersError("the images hold NaN or infinity; give finite ones")
 
 
 def _size(supernet: SuperNet, decisions: int) -> int:

@@ -23,6 +23,7 @@ from papers_lib.errors import PapersError
 from papers_lib.evaluation.verification import face_distances, face_embeddings, scaled, ten_fold
 from papers_lib.nar.arcface import ArcFace
 from papers_lib.nar.face_options import FaceSettings
+from papers_lib.nar.fitting import past, take_up
 from papers_lib.nar.networks import lresnet50e_ir
 
 Report = Callable[[int, int, str], None]
@@ -230,15 +231,15 @@ class Loop:
 
     def resume(self, state: dict[str, Any] | None) -> None:
         """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
-        if state is None:
-            return
-        if state.keys() != self.state().keys() or state["faces"] != list(self.settings.vector):
-            print("warning: the checkpoint is not of this loop; the run starts afresh")
-            return
+        take_up(state, self._take, self.state())
+
+    def _take(self, state: dict[str, Any]) -> None:
+        if state["faces"] != list(self.settings.vector):  # two pools have the same weights
+            raise ValueError("a checkpoint of another vector")
         self.network.load_state_dict(state["network"])
         self.head.load_state_dict(state["head"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.epoch, self.history = past(state)
 
 
 def build(settings: FaceSettings) -> nn.Module:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from papers_lib import checkpoint, compute
+from papers_lib.errors import PapersError
 from papers_lib.nar import counting
 from papers_lib.nar.images import Loaded, augmented, normalised
 from papers_lib.nar.networks import resnet18
@@ -20,6 +22,10 @@ from papers_lib.nar.schedules import warm_cosine
 
 Report = Callable[[int, int, str], None]
 CHUNK = 2000  # images of an evaluation at once
+# What a state of other names, shapes or types raises where it is taken up.
+UNFIT = (PapersError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
+T = TypeVar("T")
 
 
 class Course(NamedTuple):
@@ -107,21 +113,44 @@ class Fit:
 
     def resume(self, path: Path) -> None:
         """Take up the checkpoint at `path`, if there is one of this loop."""
-        state = checkpoint.load(path)
-        if state is None or not fits(state, self.state(), "network"):
-            return
+        take_up(checkpoint.load(path), self._take, self.state())
+
+    def _take(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.epoch, self.history = past(state)
 
 
-def fits(state: dict[str, Any], own: dict[str, Any], weights: str) -> bool:
-    """Whether a checkpoint is of this loop and these weights; if not, a warning is printed."""
-    if state.keys() == own.keys() and state[weights].keys() == own[weights].keys():
-        return True
-    print("warning: the checkpoint is not of this loop; the run starts afresh")
-    return False
+def take_up(
+    state: dict[str, Any] | None, take: Callable[[dict[str, Any]], T], own: dict[str, Any]
+) -> T | None:
+    """What `take` makes of a checkpoint; None where there is none, or none of this loop.
+
+    One that `take` cannot read to its end leaves a warning and nothing else: `take` gets back `own`, the
+    state as it was before.
+    """
+    if state is None:
+        return None
+    own = deepcopy(own)  # its tensors are those that `take` writes to
+    try:
+        return take(state)
+    except UNFIT:
+        print("warning: the checkpoint is not of this loop; the run starts afresh")
+        take(own)
+        return None
+
+
+def past(state: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    """Epochs and history of a loop's checkpoint.
+
+    Raises:
+        ValueError: they are not as many.
+    """
+    epochs, history = state["epoch"], state["history"]
+    if epochs != len(history):
+        raise ValueError(f"{epochs} epochs with a history of {len(history)}")
+    return len(history), history
 
 
 def sgd(network: nn.Module, settings: Common, lr: float) -> torch.optim.SGD:

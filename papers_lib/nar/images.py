@@ -51,7 +51,7 @@ def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded
     found = classification.load(Path(data[0]), data[1])
     labels = found.train.labels
     chosen = subset(labels, settings.images or len(labels), settings.seed)
-    held = chosen[subset(labels[chosen], settings.valid_size, settings.seed + 1)]
+    held = chosen[subset(labels[chosen], settings.valid_size, settings.seed + 1, "valid_size")]
     training = np.setdiff1d(chosen, held)
     if len(training) < settings.batch_size:
         raise PapersError(
@@ -68,20 +68,21 @@ def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded
     return Loaded(train, train_labels, test, test_labels, ours, theirs, len(found.classes))
 
 
-def subset(labels: np.ndarray, total: int, seed: int) -> np.ndarray:
+def subset(labels: np.ndarray, total: int, seed: int, setting: str = "images") -> np.ndarray:
     """Indices of `total` images in order, as many of each class as of any other, drawn by the seed.
 
     Raises:
-        PapersError: a class has too few, or `total` is less than one of each.
+        PapersError: there are fewer, a class has too few, or `total` is less than one of each; the message
+            names the setting.
     """
-    if total >= len(labels):
+    if total == len(labels):
         return np.arange(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
     share = total // len(classes)
-    if not 0 < share <= counts.min():
+    if total > len(labels) or not 0 < share <= counts.min():
         raise PapersError(
             f"{total} images of {len(classes)} classes are asked for, the rarest class has {counts.min()}; "
-            f"choose between {len(classes)} and {len(classes) * counts.min()}"
+            f"set {setting} between {len(classes)} and {len(classes) * counts.min()}"
         )
     random = np.random.default_rng(seed)
     parts = [random.choice(np.flatnonzero(labels == label), share, replace=False) for label in classes]

@@ -17,7 +17,15 @@ from torchvision.models.resnet import BasicBlock
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.operators import Rule, build
-from papers_lib.nar.vectors import LRESNET50E_IR, RESNET18, UNITS, by_convolution, check, check_one_of
+from papers_lib.nar.vectors import (
+    LRESNET50E_IR,
+    RESNET18,
+    UNITS,
+    by_convolution,
+    check,
+    check_one_of,
+    check_sizes,
+)
 
 __all__ = ["IRBlock", "check", "lresnet50e_ir", "resnet18"]
 
@@ -42,8 +50,10 @@ def resnet18(
         width: channels of the first stage; the paper's is 64.
 
     Raises:
-        PapersError: too short, too long, an unknown operator, or a rule that cannot change channels.
+        PapersError: too short, too long, an unknown operator, a rule that cannot change channels, or
+            classes or a width that are no whole number from 1.
     """
+    check_sizes(classes=classes, width=width)
     codes = check_one_of(vector, RESNET18)
     pairs = by_convolution(codes, 6 if len(codes) == 6 else 8)
     stages = [width * 2**stage for stage in range(len(pairs) // 2)]
@@ -142,8 +152,10 @@ def lresnet50e_ir(
         embedding: dimension of the output; the paper's is 512.
 
     Raises:
-        PapersError: too short, too long, an unknown operator, or a rule that cannot change channels.
+        PapersError: too short, too long, an unknown operator, a rule that cannot change channels, or a
+            width or an embedding that is no whole number from 1.
     """
+    check_sizes(width=width, embedding=embedding)
     pairs = iter(by_convolution(check_one_of(vector, LRESNET50E_IR), sum(UNITS)))
     parts = OrderedDict[str, nn.Module](
         conv0=nn.Conv2d(3, width, 3, 1, 1, bias=False), bn0=_norm(width), prelu0=nn.PReLU(width)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from papers_lib import checkpoint, compute
+from papers_lib.errors import PapersError
 from papers_lib.nar import counting, enumeration, sampling
-from papers_lib.nar.fitting import Report
+from papers_lib.nar.fitting import UNFIT, Report, take_up
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.options import Common, ScoreSettings
 from papers_lib.nar.searching import build, mac_shares
@@ -28,6 +29,7 @@ from papers_lib.nar.supernet import SuperNet, batch_statistics
 BINS = 48  # of the picture, along each axis
 TOP = 0.01  # share of all vectors that counts as their top
 BATCH = 1000  # images that are normalised together
+NEEDED = {"choices", "samples", "history", "reward_images"}  # of the search's metrics
 DRAWN = (1, 5, 39)  # reward batches of a selection; 39 of 128 images are ENAS's validation part
 
 
@@ -90,8 +92,13 @@ def enumerate_vectors(
         summaries of the rest, few numbers each.
 
     Raises:
-        PapersError: bad data, or weights of another network.
+        PapersError: bad data, metrics that are no search's, or weights as `network_of` refuses them.
     """
+    if missing := NEEDED - needed.keys():
+        raise PapersError(
+            f"the run needed has no {', '.join(sorted(missing))} in its result; "
+            f"{_again(weights.with_name('result.json'))}"
+        )
     where = compute.device(device)
     compute.prepare(settings.seed)
     images = load(data, settings, where)
@@ -121,9 +128,13 @@ def _score_all(
 ) -> dict[str, Any]:
     """`enumeration.score_all`, resumable; with the seconds and the block evaluations that it took."""
     total = settings.operators**settings.decisions
-    kept = checkpoint.load(folder / "checkpoint.pt")
-    known = kept["scores"] if kept and kept.keys() == {"scores", "seconds"} else None
-    spent, began = float(kept["seconds"]) if kept and known is not None else 0.0, time.perf_counter()
+    began = time.perf_counter()
+    blank = {"scores": torch.full((total,), torch.nan, dtype=torch.float64), "seconds": 0.0}
+
+    def take(state: dict[str, Any]) -> tuple[Tensor, float]:
+        return enumeration.check_known(state["scores"], total), float(state["seconds"])
+
+    known, spent = take_up(checkpoint.load(folder / "checkpoint.pt"), take, blank) or take(blank)
 
     def save(scores: Tensor) -> None:
         done = int((~scores.isnan()).sum())
@@ -331,8 +342,20 @@ def network_of(settings: Common, images: Loaded, weights: Path, where: torch.dev
     """The supernet with the weights that a search left.
 
     Raises:
-        PapersError: no such file, or a damaged one.
+        PapersError: no such file, or one that is damaged, of another network, or not finite.
     """
-    supernet = build(settings, images.classes, where)
-    supernet.load_state_dict(checkpoint.load_weights(weights))
+    supernet, result = build(settings, images.classes, where), weights.with_name("result.json")
+    try:
+        supernet.load_state_dict(checkpoint.load_weights(weights))
+    except PapersError as error:
+        raise PapersError(f"{error}, or {_again(result)}") from None
+    except UNFIT:  # torch names every weight
+        raise PapersError(f"weights {weights} are of another network; {_again(result)}") from None
+    if not all(value.isfinite().all() for value in supernet.state_dict().values()):
+        raise PapersError(f"weights {weights} hold NaN or infinity; {_again(weights.parent)}")
     return supernet
+
+
+def _again(what: Path) -> str:
+    """What mends a search that is done, but whose files are of no use."""
+    return f"remove {what}, and the sweep computes that search again"

@@ -21,7 +21,7 @@ from papers_lib.nar import sampling
 from papers_lib.nar.controller import Controller, Reinforce
 from papers_lib.nar.counting import costs
 from papers_lib.nar.enumeration import score
-from papers_lib.nar.fitting import Report, batch_of, fits, mean_loss, sgd, shuffled
+from papers_lib.nar.fitting import Report, batch_of, mean_loss, past, sgd, shuffled, take_up
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.options import Common, SearchSettings
 from papers_lib.nar.schedules import sgdr
@@ -209,15 +209,15 @@ class Search:
 
     def resume(self, path: Path) -> None:
         """Take up the checkpoint at `path`, if there is one of this search."""
-        state = checkpoint.load(path)
-        if state is None or not fits(state, self.state(), "supernet"):
-            return
+        take_up(checkpoint.load(path), self._take, self.state())
+
+    def _take(self, state: dict[str, Any]) -> None:
         self.supernet.load_state_dict(state["supernet"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.reinforce.load_state_dict(state["reinforce"])
         self.generator.set_state(state["generator"])
-        self.epoch, self.history = state["epoch"], state["history"]
-        self.macs, self.evaluations = state["macs"], state["evaluations"]
+        self.epoch, self.history = past(state)
+        self.macs, self.evaluations = float(state["macs"]), int(state["evaluations"])
 
 
 def mac_shares(settings: Common, side: int, classes: int) -> tuple[float, list[list[float]]]:

@@ -71,8 +71,8 @@ class SuperNet(nn.Module):
         operators: K: the first K codes.
 
     Raises:
-        PapersError: a number of decisions or operators that there is not, an unknown rule or stem, or a
-            rule that cannot change channels with one of the operators.
+        PapersError: a number of decisions or operators that there is not, an unknown rule or stem, a rule
+            that cannot change channels with one of the operators, or sizes as `resnet18` refuses them.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class SuperNet(nn.Module):
             raise PapersError(
                 f"no supernet has {decisions} decisions of {operators} operators; decisions can be {known}"
             )
-        self.decisions, self.operators = decisions, operators
+        self.decisions, self.operators, self.classes = decisions, operators, classes
         nets = [resnet18((code,) * decisions, rule, stem, classes, width) for code in range(operators)]
         children = [dict(net.named_children()) for net in nets]
         self.stem = nn.Sequential()

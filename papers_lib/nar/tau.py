@@ -10,7 +10,7 @@ import torch
 
 from papers_lib import checkpoint, compute
 from papers_lib.nar import enumeration, sampling
-from papers_lib.nar.fitting import Course, Fit, Report, counted
+from papers_lib.nar.fitting import Course, Fit, Report, counted, take_up
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.options import TauSettings
 from papers_lib.nar.scoring import BATCH, network_of
@@ -39,8 +39,8 @@ def compare(
     images = load(data, settings, where)
     supernet = network_of(settings, images, weights, where)
     vectors = drawn(settings)
-    kept = checkpoint.load(folder / "checkpoint.pt") or {"alone": []}
-    alone: list[float] = kept["alone"]
+    kept = checkpoint.load(folder / "checkpoint.pt")
+    alone = take_up(kept, lambda state: _accuracies(state["alone"], len(vectors)), {"alone": []}) or []
     for number in range(len(alone), len(vectors)):
         report(number, len(vectors), f"vector {number + 1}")
         alone.append(_alone(settings, images, vectors[number], where))
@@ -56,6 +56,13 @@ def compare(
         "tau": {name: kendall(points, name) for name in READINGS},
         "tau_few": {name: kendall(few, name) for name in READINGS},
     }
+
+
+def _accuracies(kept: list[float], most: int) -> list[float]:
+    """The first vectors' accuracies as a checkpoint has them."""
+    if len(kept) > most or not all(0 <= value <= 1 for value in kept):  # NaN is no more between them
+        raise ValueError(f"not at most {most} fractions")
+    return list(kept)
 
 
 def drawn(settings: TauSettings) -> list[tuple[int, ...]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.operators import CODED, NAMES
@@ -31,15 +33,39 @@ def check_one_of(
         PapersError: too short, too long, of a length between, or with an unknown operator.
     """
     found = tuple(vector)
+    codes = []
     if fault := _length(len(found), decisions):
         counts = " or ".join(map(str, decisions))
         text = f"{fault}: {len(found)} entries for {counts} decisions"
         raise PapersError(f"{text}; give one operator a decision")
     for place, code in enumerate(found):
-        if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code < operators:
+        number = _whole(code)
+        if number is None or not 0 <= number < operators:
             known = ", ".join(f"{number} {name}" for number, name in enumerate(NAMES[:operators]))
             raise PapersError(f"entry {place} of the vector is no operator: {code!r}; known are {known}")
-    return found
+        codes.append(number)
+    return tuple(codes)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Channels, classes, pixels: whole numbers from 1.
+
+    Raises:
+        PapersError: another; the message has its name.
+    """
+    for name, size in sizes.items():
+        if (_whole(size) or 0) < 1:
+            raise PapersError(f"{name} is {size!r}; give a whole number, 1 or more")
+
+
+def _whole(value: Any) -> int | None:
+    """The value as a plain int, NumPy's and tensors' too; None for all else, booleans among it."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "torch.bool":
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _length(found: int, decisions: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from papers_lib.datasets import classification, classification_layouts
+from papers_lib.datasets import cifar_files, classification, classification_layouts
 from papers_lib.datasets.cifar_files import BATCHES
 from papers_lib.errors import PapersError
 
@@ -128,6 +129,31 @@ def test_published_files(name, kind, tmp_path):
     for image, label in zip(pixels, data.train.labels, strict=True):
         assert (image == picture(label)).all()
     assert not (root / classification.CACHE).exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_batches_of_any_pickle_protocol_hold_the_same(protocol, tmp_path):
+    rows = np.stack([picture(label) for label in (2, 0)]).transpose(0, 3, 1, 2).reshape(2, -1)
+    for data in (rows, np.asfortranarray(rows)):
+        for labels in ([2, 0], np.array([2, 0]), np.array([2, 0], ">i4"), list(np.array([2, 0]))):
+            (tmp_path / "a").write_bytes(pickle.dumps({"data": data, "labels": labels}, protocol))
+            pixels, found = cifar_files.read(tmp_path / "a", BATCHES["cifar10", "python"])
+            assert found.tolist() == [2, 0]
+            assert (pixels == np.stack([picture(2), picture(0)])).all()
+
+
+def test_a_batch_as_python_2_wrote_it(tmp_path):
+    """Text for bytes, and the names of the numpy of its day: the one in which CIFAR is handed out."""
+    rows = np.arange(2 * 3072).astype(np.uint8)
+    (tmp_path / "a").write_bytes(
+        b"\x80\x02}q\x01(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x02M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff"
+        b"\xff\xff\xffK\x00tb\x89T" + struct.pack("<i", rows.size) + rows.tobytes() + b"tb"
+        b"U\x06labels](K\x06K\x09eu."
+    )
+    pixels, labels = cifar_files.read(tmp_path / "a", BATCHES["cifar10", "python"])
+    assert labels.tolist() == [6, 9]
+    assert (pixels.transpose(0, 3, 1, 2).ravel() == rows).all()
 
 
 def test_torchvision_reads_the_same(tmp_path, monkeypatch):
@@ -358,6 +384,9 @@ class Evil:
         (pickle.dumps([1]), "a pickle of something else"),
         (pickle.dumps({"data": [[1, 2]], "labels": [0]}), "no batch of images"),
         (pickle.dumps({"labels": [0]}), "no batch of images ('data')"),
+        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10**30]}), "no batch of images"),
+        (pickle.dumps({"data": [[300] * 3072], "labels": [0]}), "(1, 3072) values of int64 for 1 labels"),
+        (pickle.dumps({"data": np.full((1, 3072), 300.7), "labels": [0]}), "values of float64 for 1 labels"),
         (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [9]}, 2), "1 train labels are none"),
     ],
 )
@@ -375,7 +404,9 @@ def test_binary_files_of_a_wrong_length(tmp_path):
     assert "test_batch.bin has 3072 bytes, not a multiple of 3073" in refused(root)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"name": "cifar10"}', '{"name": "cifar10", "counts": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "[" * 100_000, '{"name": "cifar10"}', '{"name": "cifar10", "counts": {}}']
+)
 def test_broken_standin_file(text, tmp_path):
     root = folders(tmp_path)
     (root / "STANDIN.json").write_text(text)

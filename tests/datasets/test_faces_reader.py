@@ -80,14 +80,15 @@ def test_pairs_of_a_bin_and_of_pairs_txt_are_the_same(drawn):
 
 def test_an_image_of_several_pairs_is_there_once(copy):
     root = copy("lfw")
-    lines = ["1\t1", "Nobody_0000\t1\t2", "Nobody_0000\t1\tNobody_0001\t4"]
+    pair = ["Nobody_0000\t1\t2", "Nobody_0000\t1\tNobody_0001\t4"]
+    lines = ["2\t1", *pair, *pair]
     (root / "pairs.txt").write_text("\n".join(lines))
     told = json.loads((root / "STANDIN.json").read_text())
-    told["counts"]["pairs"] = {"lfw": 2}
+    told["counts"]["pairs"] = {"lfw": 4}
     (root / "STANDIN.json").write_text(json.dumps(told))
     found = faces.load(root, "lfw").tests["lfw"]
-    assert (len(found.images), found.folds) == (3, 1)
-    assert (found.first.tolist(), found.second.tolist()) == ([0, 0], [1, 2])
+    assert (len(found.images), found.folds) == (3, 2)
+    assert (found.first.tolist(), found.second.tolist()) == ([0, 0, 0, 0], [1, 2, 1, 2])
 
 
 @pytest.mark.parametrize("folder", ["lfw_funneled", "lfw-deepfunneled", "", "test"])
@@ -208,6 +209,8 @@ def test_pairs_that_name_missing_files_are_told(copy):
         ),
         (lambda rows: [*rows[:3], "Nobody_0000\tone\ttwo", *rows[4:]], 'line 4: is no "name 1 2"'),
         (lambda rows: [*rows[:3], "Nobody_0000", *rows[4:]], 'line 4: is no "name 1 2"'),
+        (lambda rows: ["10", *rows[1:]], "pairs.txt: 20 pairs in 1 fold, which leaves none"),
+        (lambda rows: ["1\t10", *rows[1:]], "pairs.txt: 20 pairs in 1 fold, which leaves none"),
         (lambda rows: ["0\t0"], "all 0 pairs"),
         (lambda rows: [], "all 0 pairs"),
     ],
@@ -233,6 +236,12 @@ def test_pairs_of_a_bin_are_held_against_the_protocol(same, says, copy):
     assert says in refused(root, "faces_emore")
 
 
+def test_two_lists_of_pairs_of_one_name_are_told(copy):
+    root = copy("faces_own")
+    (root / "pairs.bin").write_bytes(pickle.dumps(([b"x"] * 40, [True, False] * 10)))
+    assert "pairs.txt: pairs.bin beside it has pairs of the same name" in refused(root, "faces_own")
+
+
 def test_a_stand_in_whose_pairs_are_gone_is_told(copy):
     root = copy("faces_emore")
     (root / "cfp_fp.bin").unlink()
@@ -252,7 +261,8 @@ def test_a_damaged_image_is_named(copy):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "{}", '{"name": "lfw", "counts": {"images": 1, "identities": 1, "pairs": 3}}']
+    "text",
+    ["{", "{}", "[" * 100_000, '{"name": "lfw", "counts": {"images": 1, "identities": 1, "pairs": 3}}'],
 )
 def test_a_broken_told_file_is_one_line(text, copy):
     root = copy("lfw")

@@ -134,6 +134,7 @@ def test_three_of_3000_impostors_are_allowed_at_a_thousandth():
 def test_tensors_are_taken():
     d, same = world(2)
     assert ten_fold(torch.from_numpy(d), torch.from_numpy(same)) == ten_fold(d, same.astype(int))
+    assert ten_fold(d, same, 10.0) == ten_fold(d, same, np.int64(10)) == ten_fold(d, same)
 
 
 @pytest.mark.parametrize(
@@ -147,12 +148,35 @@ def test_tensors_are_taken():
         (np.ones(4), [1, 0, 1], 2, "give two of one length"),
         (np.array([1, np.nan, 1, 1]), [1, 0, 1, 0], 2, "not finite"),
         (np.ones(4), [1, 0, 2, 0], 2, "other than 0 and 1"),
+        (np.ones(4), [1, 0, np.nan, 0], 2, "other than 0 and 1"),
+        (np.ones(4), ["1", "0", "1", "0"], 2, "answers of type <U1 are no real numbers"),
+        (["1", "2", "3", "4"], [1, 0, 1, 0], 2, "distances of type <U1 are no real numbers"),
+        ([[1], [2, 3]], [1, 0], 2, "distances of type object are no real numbers"),
+        (np.ones(4) * 1j, [1, 0, 1, 0], 2, "distances of type complex128 are no real numbers"),
+        (torch.ones(4) * 1j, [1, 0, 1, 0], 2, "distances of type complex64 are no real numbers"),
+        (np.ones(4), [1, 0, 1, 0], 2.5, "4 pairs do not divide into 2.5 folds; give a whole number"),
+        (np.ones(4), [1, 0, 1, 0], "2", "4 pairs do not divide into '2' folds"),
     ],
 )
 def test_bad_input_is_one_line(d, same, folds, says):
     with pytest.raises(PapersError, match=says) as caught:
         ten_fold(d, np.array(same), folds)
     assert "\n" not in str(caught.value)
+
+
+def test_tensors_of_half_the_bits_are_taken():
+    d, same = world(2)
+    for kind in (torch.bfloat16, torch.float16):
+        halves = torch.from_numpy(d).to(kind)
+        assert ten_fold(halves, torch.from_numpy(same).to(kind)) == ten_fold(halves.double().numpy(), same)
+
+
+def test_a_rate_is_a_number_or_a_list_of_numbers():
+    d, same = world(0)
+    assert tar_at_far(d, same, 0.1) == tar_at_far(d, same, np.array([0.1])) == tar_at_far(d, same, [0.1])
+    for fars in ("0.1", ["0.1"], None):
+        with pytest.raises(PapersError, match=r"false-acceptance rates of type .* are no real numbers"):
+            tar_at_far(d, same, fars)
 
 
 def test_a_rate_out_of_range_is_refused():

@@ -94,9 +94,21 @@ def test_a_larger_margin_is_a_larger_loss():
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"scale": 0}, "positive scale"), ({"margin": -0.1}, "margin"), ({"margin": 1.6}, "margin"),
+    [({"scale": 0}, "positive scale"), ({"scale": math.nan}, "scale nan"), ({"scale": math.inf}, "scale inf"),
+     ({"dimension": 0}, "0 dimensions"), ({"dimension": -1}, "-1 dimensions"),
+     ({"margin": -0.1}, "margin"), ({"margin": 1.6}, "margin"),
      ({"identities": 1}, "1 identities")],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_one_line(options, says):
     with pytest.raises(PapersError, match=says):
         ArcFace(**({"dimension": 4, "identities": 3} | options))
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [(2, torch.tensor([0.0, 1.0])), (2, torch.tensor([0, 1], dtype=torch.int32)), (3, torch.tensor([0, 1])),
+     (2, torch.tensor([[0], [1]])), (0, torch.tensor([], dtype=torch.int64))],
+)  # fmt: skip
+def test_labels_that_are_not_one_a_row_are_one_line(rows, labels):
+    with pytest.raises(PapersError, match=f"for {rows} embeddings; give one int64 identity each"):
+        ArcFace(4, 3)(torch.randn(rows, 4), labels)

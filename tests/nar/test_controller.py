@@ -218,7 +218,36 @@ def test_rewards_that_are_not_one_finite_number_a_vector(rewards):
         Reinforce(net, net.preset).step(net.log_probs([(0, 0, 0), (1, 1, 1)]), rewards)
 
 
+@pytest.mark.parametrize("penalty", [math.nan, math.inf])
+def test_a_penalty_that_is_not_finite_leaves_everything_as_it_was(penalty):
+    net = controller()
+    learner, before = Reinforce(net, net.preset), [p.detach().clone() for p in net.parameters()]
+    with pytest.raises(PapersError, match=f"^the penalty is {penalty}; a step needs a finite one$"):
+        learner.step(net.log_probs([(0, 0, 0)]), [1.0], penalty=penalty * (net.start**2).sum())
+    assert learner.baseline == 0
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [([(0.5, 0, 0)], "are torch.float32"), ([(math.nan,) * 3], "are torch.float32"),
+     ([(True, False, True)], "are torch.bool"), ([(0, 0, 0), (0,)], "ragged"), ("abc", "hold no numbers"),
+     (None, "hold no numbers")],
+)  # fmt: skip
+def test_vectors_that_are_no_whole_numbers(vectors, message):
+    with pytest.raises(PapersError, match=message) as error:
+        controller().log_probs(vectors)
+    assert "\n" not in str(error.value)
+
+
+def test_vectors_of_bytes_are_as_good():
+    net, vectors = controller(), torch.tensor([(0, 3, 1)])
+    assert torch.equal(net.log_probs(vectors.byte()), net.log_probs(vectors))
+
+
 def test_bad_controllers_and_vectors():
+    with pytest.raises(PapersError, match="-1 vectors cannot be drawn"):
+        controller().sample(-1)
     with pytest.raises(PapersError, match="unknown preset 'best'"):
         Controller(8, preset="best")
     with pytest.raises(PapersError, match="nothing to search"):

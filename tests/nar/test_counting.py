@@ -155,6 +155,18 @@ def test_bad_input_is_one_line(arguments, words):
         count(*arguments)
 
 
+@pytest.mark.parametrize("size", [0, -5, 2.5, float("nan"), True])
+def test_sizes_that_are_no_whole_number_from_one_are_refused(size):
+    for name in ("image_size", "classes", "width"):
+        for door, what in ((count, [0] * 8), (costs, 8), (count_all, 6), (count, [0] * 24)):
+            network = "lresnet50e_ir" if what == [0] * 24 else "resnet18"
+            with pytest.raises(PapersError, match=f"^{name} is {size!r}; give a whole number, 1 or more$"):
+                door(what, network, **{name: size})
+    with pytest.raises(PapersError, match=f"^operators is {size!r};"):
+        costs(8, operators=size)
+    assert count([0] * 8, image_size=np.int64(224)) == count([0] * 8)
+
+
 def test_spaces_that_are_too_large_are_refused():
     with pytest.raises(PapersError, match=r"^4\*\*16 vectors are too many to list; 8 decisions at most$"):
         counting.count_all(16)

@@ -197,9 +197,15 @@ def test_a_beam_as_wide_as_the_space_finds_the_best():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"vectors": [(0,) * 5]}, "too short"), ({"vectors": [(4,) * 6]}, "no operator"),
-     ({"norm": "group"}, "unknown norm"), ({"batch": 1}, "batches of 1"),
+     ({"norm": "group"}, "unknown norm"), ({"precision": "fp8"}, "unknown precision 'fp8'"),
+     ({"batch": 1}, "batches of 1"),
      ({"labels": torch.zeros(3, dtype=torch.int64)}, "30 images with 3 labels"),
-     ({"images": torch.zeros(1, 3, 8, 8), "labels": torch.zeros(1)}, "two or more")],
+     ({"images": torch.zeros(1, 3, 8, 8), "labels": torch.zeros(1)}, "two or more"),
+     ({"labels": torch.full((30,), 3)}, "not all of 3 classes"),
+     ({"labels": torch.full((30,), -1)}, "not all of 3 classes"),
+     ({"labels": torch.zeros(30)}, r"torch.float32 \(30,\) are not"),
+     ({"labels": torch.zeros(30, 1, dtype=torch.int64)}, r"\(30, 1\) are not"),
+     ({"images": torch.full((30, 3, 8, 8), torch.nan)}, "hold NaN or infinity")],
 )  # fmt: skip
 def test_bad_input_of_scores(settings, message):
     net, images, labels = world()
@@ -217,5 +223,14 @@ def test_bad_input_of_enumeration_and_beam():
             score_all(net, images, labels, decisions)
     with pytest.raises(PapersError, match="64 vectors need as many"):
         score_all(net, images, labels, 3, known=torch.zeros(65))
+    for known in (
+        torch.zeros(64, dtype=torch.int64), torch.zeros(64), torch.full((64,), 7.0, dtype=torch.float64),
+        torch.full((64,), torch.inf, dtype=torch.float64),
+    ):  # fmt: skip
+        with pytest.raises(PapersError, match="float64 from 0 to 1, and NaN"):
+            score_all(net, images, labels, 3, known=known)
+    for chunk in (0, -1):
+        with pytest.raises(PapersError, match=f"chunks of {chunk} vectors"):
+            score_all(net, images, labels, 3, chunk=chunk)
     with pytest.raises(PapersError, match="width 0"):
         beam_search(net, images, labels, 0)

@@ -85,6 +85,18 @@ def test_the_checkpoint_of_another_vector_is_passed_over(data, tmp_path, capsys)
     )
 
 
+@pytest.mark.parametrize(
+    "changes", [{"network": None}, {"head": {}}, {"optimiser": {}}, {"epoch": "1"}, {"history": []}]
+)
+def test_a_checkpoint_that_does_not_fit_is_a_fresh_start(trained, data, tmp_path, capsys, changes):
+    train_faces(settings(), data, tmp_path, "cpu")
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, checkpoint.load(path) | changes)
+    again = train_faces(settings(), data, tmp_path, "cpu")
+    assert "not of this loop" in capsys.readouterr().out
+    assert without_seconds(again) == without_seconds(trained)
+
+
 def test_a_network_for_each_size_and_the_papers_own():
     for size in (16, 24, 32):
         network = build(settings(image_size=size)).eval()

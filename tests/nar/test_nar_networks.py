@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -107,6 +108,25 @@ def test_vectors_are_checked_in_one_line_each():
         with pytest.raises(PapersError, match=words):
             check(vector, 8)
     assert check([5] * 8, 8, operators=6) == (5,) * 8
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda codes: [*np.array(codes)]])
+def test_vectors_of_arrays_and_tensors_are_taken_and_become_plain(kind):
+    found = check(kind([1, 0, 3]), 3)
+    assert found == (1, 0, 3) and {type(code) for code in found} == {int}
+    for codes in ([1, 0, 4], [1.0, 0.0, 3.0], [True, False, True]):
+        with pytest.raises(PapersError, match="is no operator"):
+            check(kind(codes), 3)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, float("nan"), True, "4"])
+def test_sizes_are_whole_numbers_from_one(size):
+    for name in ("width", "classes"):
+        with pytest.raises(PapersError, match=f"^{name} is {size!r}; give a whole number, 1 or more$"):
+            resnet18([0] * 8, **{name: size})
+    for name in ("width", "embedding"):
+        with pytest.raises(PapersError, match=f"^{name} is {size!r};"):
+            lresnet50e_ir([0] * 24, **{name: size})
 
 
 @pytest.mark.parametrize("length", [0, 7, 10, 15, 17])

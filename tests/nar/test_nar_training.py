@@ -126,6 +126,29 @@ def test_a_checkpoint_of_another_network_is_passed_over(data, tmp_path, capsys):
     assert len(found["history"]) == 1 and "afresh" in capsys.readouterr().out
 
 
+def shapeless(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same names; the last matrix of another shape, so that what stands before it is taken first."""
+    last = [name for name, value in weights.items() if value.ndim > 1][-1]
+    return weights | {last: torch.zeros(99, 3)}
+
+
+@pytest.mark.parametrize("kind, name, change", [
+    ("standalone", "network", None), ("standalone", "network", shapeless), ("standalone", "optimiser", {}),
+    ("standalone", "generator", torch.zeros(3)), ("standalone", "epoch", "x"), ("standalone", "history", []),
+    ("search", "supernet", None), ("search", "supernet", shapeless), ("search", "optimiser", {}),
+    ("search", "reinforce", {}), ("search", "generator", None), ("search", "epoch", 99),
+    ("search", "macs", "x"), ("search", "history", None),
+])  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_is_a_fresh_start(data, tmp_path, capsys, kind, name, change):
+    more = {"vector": (0,) * 6, "epochs": 2, "test_every": 1} if kind == "standalone" else {"epochs": 2}
+    whole = go(kind, data, tmp_path, **more)
+    path = tmp_path / "checkpoint.pt"
+    state = checkpoint.load(path)
+    checkpoint.save(path, state | {name: change(state[name]) if callable(change) else change})
+    assert timeless(go(kind, data, tmp_path, **more)) == timeless(whole)
+    assert capsys.readouterr().out.count("the run starts afresh") == 1
+
+
 def test_a_search_repeats_itself_and_says_what_it_did(data, tmp_path, searched):
     found, _ = searched
     assert timeless(go("search", data, tmp_path / "again")) == timeless(found)
@@ -245,6 +268,57 @@ def test_scores_that_are_known_are_not_computed_again(data, tmp_path, searched, 
     assert timeless(go("enumerate", data, tmp_path / "one", **more)) == timeless(whole)
 
 
+@pytest.mark.parametrize("name, value", [
+    ("seconds", "x"), ("scores", None), ("scores", [1.0]), ("scores", torch.zeros(7)),
+    ("scores", torch.zeros(4096, dtype=torch.int64)), ("scores", torch.full((4096,), 7.0).double()),
+])  # fmt: skip
+def test_scores_of_a_checkpoint_that_do_not_fit_are_computed_again(
+    data, tmp_path, searched, capsys, name, value
+):
+    scored = ScoreSettings.model_validate(COMMON)
+    world = images.load(data, scored, torch.device("cpu"))
+    net = scoring.network_of(scored, world, searched[1], torch.device("cpu"))
+    x, y = images.normalised(world.train[world.validation[:4]]), world.train_labels[world.validation[:4]]
+    state = {"scores": torch.ones(4096, dtype=torch.float64), "seconds": 0.0}
+    checkpoint.save(tmp_path / "checkpoint.pt", state)
+    assert scoring._score_all(scored, net, x, y, 10, tmp_path, training.quiet)["scores"].min() == 1
+    checkpoint.save(tmp_path / "checkpoint.pt", state | {name: value})
+    found = scoring._score_all(scored, net, x, y, 10, tmp_path, training.quiet)["scores"]
+    assert found.min() < 1 and "the run starts afresh" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda state: None, "No such file"),
+    (lambda state: state | {"fc.bias": torch.zeros(99)}, "are of another network"),
+    (lambda state: {"a": torch.zeros(1)}, "are of another network"),
+    (lambda state: state | {"fc.bias": torch.full((10,), math.nan)}, "hold NaN or infinity"),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["enumerate", "tau"])
+def test_weights_of_no_use_are_one_line_that_mends(data, tmp_path, searched, kind, change, message):
+    weights = tmp_path / "search" / "weights.pt"
+    weights.parent.mkdir()
+    if state := change(checkpoint.load_weights(searched[1])):
+        checkpoint.save(weights, state)
+    with pytest.raises(PapersError, match=message) as error:
+        go(kind, data, tmp_path / "run", needed=searched[0], weights=weights, score_images=20)
+    text, place = str(error.value), weights.parent if "NaN" in message else weights.with_name("result.json")
+    assert "\n" not in text and len(text) < 400
+    assert text.endswith(f"remove {place}, and the sweep computes that search again")
+
+
+def test_cut_weights_are_one_line_that_mends(data, tmp_path, searched):
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(searched[1].read_bytes()[:3000])
+    with pytest.raises(PapersError, match=f"remove {tmp_path / 'result.json'}, and the sweep computes"):
+        go("enumerate", data, tmp_path / "run", needed=searched[0], weights=weights, score_images=20)
+
+
+def test_a_needed_run_without_a_searchs_metrics_is_named(data, tmp_path, searched):
+    with pytest.raises(PapersError, match="has no choices, history, reward_images, samples in its") as error:
+        go("enumerate", data, tmp_path / "run", needed={}, weights=searched[1], score_images=20)
+    assert f"remove {searched[1].with_name('result.json')}" in str(error.value)
+
+
 def test_sixteen_decisions_take_a_beam(data, tmp_path):
     wide = {"decisions": 16}
     needed = go("search", data, tmp_path / "search", **wide, epochs=1, pretrain_epochs=0)
@@ -294,6 +368,20 @@ def test_tau_correlates_what_it_lists(data, tmp_path, searched):
               score_images=20) == found  # fmt: skip
 
 
+@pytest.mark.parametrize("state", [
+    {"a": 1}, {"alone": None}, {"alone": [0.1] * 5}, {"alone": ["x"]}, {"alone": [math.nan]},
+    {"alone": [2.0]},
+])  # fmt: skip
+def test_accuracies_of_a_checkpoint_that_do_not_fit_are_measured_again(
+    data, tmp_path, searched, capsys, monkeypatch, state
+):
+    monkeypatch.setattr(tau, "_alone", lambda *_: 0.25)
+    checkpoint.save(tmp_path / "checkpoint.pt", state)
+    found = go("tau", data, tmp_path, weights=searched[1], needed={}, vectors=4, score_images=20)
+    assert [point["alone"] for point in found["points"]] == [0.25] * 4
+    assert "the run starts afresh" in capsys.readouterr().out
+
+
 def test_kendall_of_no_spread_is_nothing():
     points = [{"alone": 0.5, "batch": float(i)} for i in range(4)]
     assert tau.kendall(points, "batch") is None
@@ -312,12 +400,24 @@ def test_the_validation_part_is_of_all_classes_and_kept_out(data):
 
 @pytest.mark.parametrize(
     "changes, message",
-    [({"images": 5}, "5 images of 10 classes"), ({"batch_size": 64}, "do not fill one batch of 64")],
+    [
+        ({"images": 5}, "5 images of 10 classes"),
+        ({"images": 61}, "61 images.*set images between 10 and 60"),
+        ({"valid_size": 61}, "61 images .* set valid_size between 10 and 60"),
+        ({"batch_size": 64}, "do not fill one batch of 64"),
+    ],
 )
 def test_settings_that_the_data_cannot_serve_get_one_line(data, tmp_path, changes, message):
     with pytest.raises(PapersError, match=message) as error:
         go("standalone", data, tmp_path / "run", vector=(0,) * 6, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_all_images_are_no_more_than_there_are():
+    labels = np.repeat(np.arange(10), 500)
+    assert images.subset(labels, 5000, 0).tolist() == list(range(5000))
+    with pytest.raises(PapersError, match="10000 images of 10 classes"):
+        images.subset(labels, 10000, 0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

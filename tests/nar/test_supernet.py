@@ -150,7 +150,8 @@ def test_vectors_that_do_not_fit(vector, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"decisions": 7}, "7 decisions"), ({"operators": 0}, "0 operators"), ({"rule": "bare"}, "rule bare"),
-     ({"rule": "C"}, "unknown rule"), ({"stem": "big"}, "unknown stem"), ({"operators": 9}, "operator")],
+     ({"rule": "C"}, "unknown rule"), ({"stem": "big"}, "unknown stem"), ({"operators": 9}, "operator"),
+     ({"width": 0}, "width is 0"), ({"width": 1.5}, "width is 1.5"), ({"classes": 0}, "classes is 0")],
 )  # fmt: skip
 def test_supernets_that_there_are_not(settings, message):
     with pytest.raises(PapersError, match=message):

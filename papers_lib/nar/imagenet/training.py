@@ -21,7 +21,7 @@ from papers_lib import checkpoint, compute
 from papers_lib.datasets import classification
 from papers_lib.errors import PapersError
 from papers_lib.nar import counting
-from papers_lib.nar.fitting import Report, fits, mean_loss
+from papers_lib.nar.fitting import Report, mean_loss, past, take_up
 from papers_lib.nar.imagenet.options import ImageNetSettings
 from papers_lib.nar.networks import resnet18
 from papers_lib.runs import progress
@@ -189,10 +189,10 @@ class Loop:
 
     def resume(self, path: Path) -> None:
         """Take up the checkpoint at `path`, if there is one of this loop."""
-        state = checkpoint.load(path)
-        if state is None or not fits(state, self.state(), "network"):
-            return
+        take_up(checkpoint.load(path), self._take, self.state())
+
+    def _take(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.epoch, self.history = past(state)
