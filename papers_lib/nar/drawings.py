@@ -178,8 +178,8 @@ def _draw_operators(canvas: Any, data: pd.DataFrame) -> None:
         axes.title.set_size(8)
     canvas.axes[0].set_ylabel("share")
     if len(data):
-        handles = canvas.axes[2].get_legend_handles_labels()
-        canvas.legend(*handles, loc="outside right center")
+        found = [axes.get_legend_handles_labels() for axes in canvas.axes]
+        canvas.legend(*max(found, key=lambda pair: len(pair[0])), loc="outside right center")
 
 
 def tau(runs: Runs) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def test_a_broken_picture_is_one_clear_line(data, tmp_path, workers):
     with pytest.raises(PapersError, match=r"1\.JPEG is not a whole image") as caught:
         go(data, tmp_path / "run", workers=workers)
     assert "\n" not in str(caught.value) and "Error:" not in str(caught.value)
+    del caught
+    gc.collect()  # ends the workers here and not in the midst of another test
 
 
 def test_fewer_images_than_a_batch_are_refused(data, tmp_path):

@@ -153,13 +153,15 @@ class Loop:
             PapersError: an image that cannot be read; the line that a worker process met.
         """
         mean, sd = (torch.tensor(x, device=self.where)[:, None, None] for x in (MEAN, SD))
+        broken = ""
         try:
             for pixels, labels in loader:
                 images = (pixels.to(self.where, non_blocking=True).float() / 255 - mean) / sd
                 yield images.contiguous(memory_format=torch.channels_last), labels.to(self.where)
         except PapersError as error:
-            line = str(error).strip().splitlines()[-1]
-            raise PapersError(line.removeprefix("papers_lib.errors.PapersError: ")) from None
+            broken = str(error).strip().splitlines()[-1].removeprefix("papers_lib.errors.PapersError: ")
+        if broken:  # raised here, so that the workers end with the error that held them
+            raise PapersError(broken)
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         with compute.autocast(self.where, self.settings.precision):
