@@ -45,7 +45,7 @@ def figure_1(runs: Runs) -> Figure:
         "probabilities from one half, with a dashed "
         f"line at {skip_ceiling(1.5):.2f}, the most that a tanh of 1.5 allows. Right: the skips drawn.",
         pd.DataFrame(rows, columns=["reward", "seed", "epoch", "kl", "rate"]), _draw_figure_1, made.badge,
-        made.text, size=(7.2, 3.2),
+        made.text, size=(5.8, 2.6),
     )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def space(runs: Runs) -> Figure:
         "Two panels, weights with PreTrain left and without right. Grey: how many vectors lie at a cost and "
         "a score. A green line: the best score at each cost. A blue line: the controller's likeliest vector "
         "over the epochs. Marks: the untouched network, the paper's vector, our pick, the best of all.",
-        pd.DataFrame(rows, columns=SPACE), _draw_space, made.badge, made.text, size=(8.6, 3.8),
+        pd.DataFrame(rows, columns=SPACE), _draw_space, made.badge, made.text, size=(6.8, 3.0),
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def convergence(runs: Runs) -> Figure:
         "Two panels of lines over epochs, a line a seed, blue with PreTrain, orange without: left the "
         "controller's entropy in bits a decision, right the mean reward of the vectors that it drew.",
         pd.DataFrame(rows, columns=["search", "seed", "epoch", "bits", "reward"]).astype({"reward": float}),
-        _draw_convergence, made.badge, made.text, size=(7.4, 3.2),
+        _draw_convergence, made.badge, made.text, size=(5.8, 2.5),
     )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def operators(runs: Runs) -> Figure:
         "operators", "Operators that trained the shared weights, by epoch, mean over seeds",
         "Three panels, a line an operator: its share among all decisions of the vectors drawn in an epoch, "
         "with PreTrain, without it, and with six candidates.",
-        mean, _draw_operators, made.badge, made.text, size=(8.6, 3.0),
+        mean, _draw_operators, made.badge, made.text, size=(6.8, 2.4),
     )  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def tau(runs: Runs) -> Figure:
         "Two panels of points, weights with PreTrain left and without right; filled points have up to four "
         "replacements, open ones more. A useful ranking would be a rising line.",
         pd.DataFrame(rows, columns=["weights", "seed", "replaced", "shared", "alone"]), _draw_tau, made.badge,
-        made.text, size=(7.0, 3.2),
+        made.text, size=(5.8, 2.6),
     )  # fmt: skip
 
 
