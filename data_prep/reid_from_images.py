@@ -24,6 +24,7 @@ from pydantic import Field
 from data_prep.progress import shown
 from papers_lib.datasets.reid_layouts import STANDIN
 from papers_lib.errors import PapersError
+from papers_lib.files import resolve
 from papers_lib.settings import Frozen, parse, validate
 
 NAME = "reid_from_images"
@@ -130,7 +131,7 @@ def _told(recipe: Recipe, sources: list[Path]) -> dict[str, Any]:
 
 def _sources(recipe: Recipe) -> list[Path]:
     """The images drawn, identities first, then distractors."""
-    folder, wanted = Path(recipe.images).expanduser(), recipe.identities + recipe.distractors
+    folder, wanted = resolve(recipe.images), recipe.identities + recipe.distractors
     if not folder.is_dir():
         raise PapersError(f"{folder} is no folder; name one with images: -p images FOLDER")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[:2] != "._")

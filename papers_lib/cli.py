@@ -1,4 +1,4 @@
-"""`python -m papers_lib`: list, run, sweep, collect, claims, errata, coverage, why.
+"""`python -m papers_lib`: list, run, sweep, collect, claims, errata, coverage, why, doctor.
 
 Bad input is one line on stderr and exit code 2; runs that failed are exit code 1.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,11 +76,12 @@ def _at_least_one(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("papers_lib", description="Four papers, their numbers beside ours.")
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = _Parser("python -m papers_lib", description="Four papers, their numbers beside ours.")
+    parser.set_defaults(command=_welcome)
+    verbs = parser.add_subparsers(metavar="COMMAND")
     _verb(verbs, "list", _list, "the papers and what the ledger holds of each")
     run = _verb(verbs, "run", _run, "execute a paper's notebook, strictly", paper=True)
-    run.add_argument("--output", type=Path, help="where the executed notebook goes")
+    run.add_argument("--output", help="where the executed notebook goes")
     run.add_argument("--update", action="store_true", help="write it back as the committed notebook")
     run.add_argument("--timeout", type=_at_least_one, default=7200, help="seconds for the whole notebook")
     sweep = _verb(verbs, "sweep", _sweep, "compute runs without a notebook", paper=True)
@@ -99,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         paper=False, parameters=False,
     )  # fmt: skip
     _verb(verbs, "why", _why, "what makes a row stale or missing", paper=True)
+    _verb(verbs, "doctor", _doctor, "what this machine is, and whether its arithmetic is right")
     return parser
 
 
@@ -120,6 +123,18 @@ def _verb(
     return parser
 
 
+def _welcome(_options: argparse.Namespace) -> int:
+    """What can be done, and what to do first."""
+    python = Path(sys.executable).name
+    print(f"""{_parser().format_help()}
+To begin:
+  {python} -m papers_lib list                       the papers, and the runs that are already there
+  {python} -m papers_lib run quadruplet_cars196     its notebook, from those runs: seconds
+  {python} -m papers_lib doctor                     what this machine can do
+  make lab                                          the notebooks in JupyterLab""")
+    return 0
+
+
 def _list(options: argparse.Namespace) -> int:
     from papers_lib import papers
     from papers_lib.exhibits import ledger
@@ -134,27 +149,35 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from papers_lib import papers
+    from papers_lib.files import resolve
     from papers_lib.runs import notebook
-    from papers_lib.settings import runs_root
+    from papers_lib.runs.display import duration
+    from papers_lib.settings import figures_root, runs_root
 
     paper = papers.get(options.paper)
     settings = _settings(options)
     profile = settings.profile
-    output = options.output or runs_root() / "notebooks" / f"{paper.name}-{profile}.ipynb"
+    output = resolve(options.output or runs_root() / "notebooks" / f"{paper.name}-{profile}.ipynb")
     given = _parameters(options)
     for name in {"data_root", "weights"} & {name for name, value in given.items() if value}:
-        given[name] = str(Path(given[name]).expanduser().absolute())  # the notebook runs in its own folder
+        given[name] = str(resolve(given[name]))  # the notebook runs in its own folder
+    started = time.monotonic()
     notebook.execute(paper.notebook, output, given, paper.settings, timeout=options.timeout)
+    seconds = time.monotonic() - started
     notebook.strip(output)
     if options.update:
         notebook.update(paper.notebook, output)
     missing = papers.missing(paper, settings)
-    lines = [f"executed: {output}"]
+    made = figures_root() / paper.name / profile
+    lines = [
+        f"{paper.name} at {profile}: {duration(seconds)}; tables and figures in {made}, notebook {output}"
+    ]
     if missing:
         lines.append(
             f'{missing} runs read "not run"; `sweep {paper.name} -p profile {profile}` computes them'
         )
-    return _print(options, {"output": str(output), "missing": missing}, lines)
+    found = {"output": str(output), "figures": str(made), "seconds": round(seconds, 1), "missing": missing}
+    return _print(options, found, lines)
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -249,10 +272,20 @@ def _why(options: argparse.Namespace) -> int:
     from papers_lib.exhibits import ledger, staleness
 
     paper = papers.get(options.paper)
-    reasons = staleness.why(paper.study.plan(_settings(options)), ledger.read(paper.name))
+    rows = ledger.read(paper.name)
+    reasons = staleness.why(paper.study.plan(papers.shown(_settings(options), rows)), rows)
     lines = [f"{r.label:24} seed {r.seed}  {r.state:11} {r.text}" for r in reasons]
     lines.append(_counts(Counter(reason.state for reason in reasons)))
     return _print(options, [reason.as_dict() for reason in reasons], lines)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from papers_lib import doctor, papers
+
+    found = doctor.examine(list(papers.PAPERS))
+    lines = [f"{f.verdict:4}  {f.name}: {f.found}\n      {f.advice}" for f in found]
+    _print(options, [finding.as_dict() for finding in found], lines)
+    return 1 if any(finding.verdict == "bad" for finding in found) else 0
 
 
 def _settings(options: argparse.Namespace) -> Any:

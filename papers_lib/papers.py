@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -88,9 +89,9 @@ class Book:
     """An opened paper: its runs as far as they exist, and every exhibit made from them."""
 
     def __init__(self, paper: Paper, settings: NotebookSettings) -> None:
-        self.paper, self.settings = paper, settings
-        self.specs: list[RunSpec] = paper.study.plan(settings)
         rows = ledger.read(paper.name)
+        self.paper, self.settings = paper, settings if settings.train else shown(settings, rows)
+        self.specs: list[RunSpec] = paper.study.plan(self.settings)
         if settings.profile == "smoke" or settings.train:
             rows = rows + self._compute(rows)
         self.runs = [(spec, ledger.find(rows, spec)) for spec in self.specs]
@@ -153,7 +154,7 @@ def missing(paper: Paper, settings: NotebookSettings) -> int:
     if settings.profile == "smoke":
         return 0
     rows = ledger.read(paper.name)
-    return sum(ledger.find(rows, spec) is None for spec in paper.study.plan(settings))
+    return sum(ledger.find(rows, spec) is None for spec in paper.study.plan(shown(settings, rows)))
 
 
 def shown_profile(paper: Paper) -> Profile:
@@ -162,12 +163,25 @@ def shown_profile(paper: Paper) -> Profile:
     return next((p for p in reversed(PROFILES) if p in profiles), "small")
 
 
+def shown(settings: NotebookSettings, rows: Sequence[ledger.Row]) -> NotebookSettings:
+    """`settings` with the precision that most rows of their profile were computed in.
+
+    What is read follows the evidence that is there; what is computed follows the profile. A precision that
+    was asked for stays.
+    """
+    found = Counter(row.settings.get("precision") for row in rows if row.profile == settings.profile)
+    found.pop(None, None)
+    if settings.precision or not found:
+        return settings
+    return settings.model_copy(update={"precision": found.most_common(1)[0][0]})
+
+
 def coverage(paper: Paper) -> list[Exhibit]:
     """Printed cells with a number of ours, over all profiles that the ledger holds."""
     rows = ledger.read(paper.name)
     cells: list[Cell] = []
     for profile in dict.fromkeys(["small", *(row.profile for row in rows)]):
-        specs = paper.study.plan(validate(paper.settings, {"profile": profile}))
+        specs = paper.study.plan(shown(validate(paper.settings, {"profile": profile}), rows))
         cells += paper.study.cells([(spec, ledger.find(rows, spec)) for spec in specs])
     return count(paper.name, published.load(paper.name), cells)
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from papers_lib.errors import PapersError
+from papers_lib.files import resolve
 
 Profile = Literal["smoke", "small", "medium", "paper"]
 PROFILES: tuple[Profile, ...] = typing.get_args(Profile)
@@ -39,6 +40,7 @@ class NotebookSettings(Frozen):
     data_root: str = ""
     seeds: tuple[int, ...] = ()
     train: bool = False
+    precision: Literal["", "float32", "bfloat16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     executor: Literal["local", "ray"] = "local"
     slots: int = Field(1, ge=1)
@@ -122,14 +124,19 @@ def repository() -> Path:
 
 def runs_root() -> Path:
     """Where runs live: `$PAPERS_RUNS`, else `runs/` of the repository."""
-    return Path(os.environ.get("PAPERS_RUNS") or repository() / "runs")
+    return resolve(os.environ.get("PAPERS_RUNS") or repository() / "runs")
 
 
 def data_root(given: str = "") -> Path:
     """Where data sets live: `given`, else `$PAPERS_DATA`, else `data/` of the repository."""
-    return Path(given or os.environ.get("PAPERS_DATA") or repository() / "data").expanduser()
+    return resolve(given or os.environ.get("PAPERS_DATA") or repository() / "data")
 
 
 def figures_root() -> Path:
-    """Where ledgers, tables and figures live: `$PAPERS_FIGURES`, else `figures/` of the repository."""
-    return Path(os.environ.get("PAPERS_FIGURES") or repository() / "figures")
+    """Where tables, figures and new rows are written: `$PAPERS_FIGURES`, else `figures/` of the repository."""
+    return resolve(os.environ.get("PAPERS_FIGURES") or repository() / "figures")
+
+
+def ledger_root() -> Path:
+    """Where the ledgers that are read lie: `$PAPERS_LEDGER`, else `figures/` of the repository."""
+    return resolve(os.environ.get("PAPERS_LEDGER") or repository() / "figures")

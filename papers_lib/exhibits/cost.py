@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from papers_lib.exhibits.ledger import Row
+from papers_lib.runs.display import duration
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 
@@ -31,10 +32,13 @@ def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dic
 
 def sentence(found: dict[str, Any]) -> str:
     """The estimate in words."""
-    minutes = found["seconds"] / 60
-    text = f"{found['to_do']} runs to do, {found['cached']} in the store; about {minutes:.0f} minutes"
-    unknown = f", and {found['unknown']} runs of a kind never measured" if found["unknown"] else ""
-    return f"{text} of one slot{unknown} ({found['basis']})"
+    text = f"{found['to_do']} runs to do, {found['cached']} in the store"
+    measured = found["to_do"] - found["unknown"]
+    if measured:
+        text += f"; {measured} of them about {duration(found['seconds'])} of one slot ({found['basis']})"
+    if found["unknown"]:
+        text += f"; the time of {found['unknown']} is unknown: no run of their profile was ever measured"
+    return text
 
 
 def _seconds(spec: RunSpec, rows: Sequence[Row]) -> float | None:

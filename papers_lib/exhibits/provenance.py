@@ -77,6 +77,7 @@ def _facts(rows: Sequence[Row], profile: str) -> list[str]:
     commits = _distinct((row.commit[:7] or "none") + "+dirty" * row.dirty for row in rows)
     codes = _distinct(row.code[:7] for row in rows)
     seeds = _distinct(row.seed for row in rows)
+    precisions = _distinct(row.settings["precision"] for row in rows if "precision" in row.settings)
     more = [f"{len(commits) - NAMED} more"] if len(commits) > NAMED else []
     return [
         f"profile {profile}",
@@ -86,6 +87,7 @@ def _facts(rows: Sequence[Row], profile: str) -> list[str]:
         f"commit {', '.join(commits[:NAMED] + more)}",
         f"code {codes[0] if len(codes) == 1 else 'mixed'}",
         f"torch {', '.join(_distinct(row.torch for row in rows))}",
+        *([f"precision {', '.join(precisions)}"] if precisions else []),
         f"device {', '.join(_distinct(row.device for row in rows))}",
         f"{_duration(sum(row.seconds for row in rows))} of computing",
     ]

@@ -57,7 +57,7 @@ SIZES: dict[Profile, Size] = {
         (0, 1, 2), "cifar10", "cifar",
         {
             "backbone": "resnet18_cifar16", "projector_hidden": 512, "projector_out": 128, "images": 10_000,
-            "image_size": 24, "epochs": 8, "knn_every": 2, "probe_epochs": 30,
+            "image_size": 24, "epochs": 8, "knn_every": 2, "probe_epochs": 30, "precision": "float32",
         },
         longest=2.0,
     ),
@@ -97,6 +97,8 @@ def arm_spec(settings: Settings, arm: Arm, seed: int) -> RunSpec:
     own = OF_METHOD[preset].get(arm.changes["method"], {})
     asked = PRESETS[preset] | own | size.common | arm.changes | {"seed": seed}
     asked["keep_weights"] = size.transfer is not None
+    if settings.precision:
+        asked["precision"] = settings.precision
     full = TrainSettings.model_validate(_resolved(asked)).model_dump(mode="json")
     data = find_data(settings, settings.dataset or size.dataset)
     return _run(settings, data, arm.name, full)
@@ -149,7 +151,7 @@ def find_data(settings: Settings, name: str) -> Data:
     `data_root`, where given, is taken as it is.
     """
     size = SIZES[settings.profile]
-    root = data_root(settings.data_root).absolute()
+    root = data_root(settings.data_root)
     if size.stand_in and not settings.data_root:
         root = root / size.stand_in
     return _found(root, name, bool(size.stand_in), settings.train or bool(settings.data_root))

@@ -26,6 +26,7 @@ from papers_lib.nar.vectors import (
     check_one_of,
     check_sizes,
 )
+from papers_lib.networks.backbones import Projection
 
 __all__ = ["IRBlock", "check", "lresnet50e_ir", "resnet18"]
 
@@ -95,7 +96,7 @@ def _block(inside: int, outside: int, codes: tuple[int, int], rule: Rule) -> nn.
     stride, shortcut = 1, None
     if inside != outside:
         stride = 2
-        shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, 2, bias=False), nn.BatchNorm2d(outside))
+        shortcut = nn.Sequential(Projection(inside, outside, stride), nn.BatchNorm2d(outside))
     block: nn.Module = BasicBlock(inside, outside, stride, shortcut)
     block.conv1 = build(codes[0], inside, outside, stride, rule)
     block.conv2 = build(codes[1], outside, outside, 1, rule)
@@ -126,8 +127,7 @@ class IRBlock(nn.Module):
         self.bn2 = _norm(outside)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1:
-            conv = nn.Conv2d(inside, outside, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, _norm(outside))
+            self.shortcut = nn.Sequential(Projection(inside, outside, stride), _norm(outside))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Branch plus shortcut, without an activation after the sum."""

@@ -67,7 +67,7 @@ FACES_SMALL: dict[str, Any] = {
 SIZES: dict[Profile, Size] = {
     "smoke": Size(
         (0,), "cifar10",
-        {"images": 160, "image_size": 16, "decisions": 6, "width": 4, "valid_size": 40, "batch_size": 40,
+        {"images": 160, "image_size": 16, "decisions": 6, "width": 8, "valid_size": 40, "batch_size": 40,
          "precision": "float32"},
         {
             "standalone": {"epochs": 1, "test_every": 1},
@@ -76,7 +76,7 @@ SIZES: dict[Profile, Size] = {
             "enumerate": {"score_images": 40, "checked": 4, "reward_images": 20, "beam": 2},
             "tau": {"vectors": 4, "epochs": 1, "score_images": 40},
             "skips": {"epochs": 3, "updates": 5},
-            "faces": {"image_size": 32, "identities": 0, "shots": 0, "held_out": 1, "width": 4,
+            "faces": {"image_size": 32, "identities": 0, "shots": 0, "held_out": 1, "width": 8,
                       "embedding": 32, "epochs": 1,
                       "batch_size": 16, "precision": "float32"},
         },
@@ -150,6 +150,8 @@ def arm_spec(settings: Settings, arm: Arm, seed: int) -> RunSpec:
     if arm.kind not in APART:
         asked = size.common | asked
     asked |= arm.changes | {"seed": seed}
+    if settings.precision and "precision" in MODELS[arm.kind].model_fields:
+        asked["precision"] = settings.precision
     if settings.preset and arm.kind == "search":
         asked["preset"] = settings.preset
     if arm.kind == "standalone" and not arm.needs:
@@ -223,7 +225,7 @@ def find_data(settings: Settings, name: str, stand_in: bool) -> Data:
     Stand-ins lie apart, in `standin/`, so that none is taken for the real set of the same name;
     `data_root`, where given, is taken as it is.
     """
-    root = data_root(settings.data_root).absolute()
+    root = data_root(settings.data_root)
     given = bool(settings.data_root) and SIZES[settings.profile].stand_in == stand_in
     if stand_in and not given:
         root = root / STAND_IN

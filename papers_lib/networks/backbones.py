@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
@@ -13,6 +14,23 @@ from papers_lib.errors import PapersError
 TORCHVISION = ("resnet18", "resnet50", "resnet101")
 TINY = {"tiny16": 16, "tiny24": 24}  # name -> width of the first stage
 NAMES = (*TINY, *TORCHVISION)
+
+
+class Projection(nn.Conv2d):
+    """A 1×1 convolution with a stride, without bias: every `stride`-th pixel, then a 1×1 convolution.
+
+    The same sums as the convolution that it is a kind of. That one's weight gradient must not be asked of
+    oneDNN with fewer than 8 channels inside and channels-last: its AVX2 kernel writes past its workspace
+    (uxlfoundation/oneDNN#6035), which shows as a crash, a hang, or a wrong gradient.
+    """
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__(inside, outside, 1, stride, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps [B, inside, H, W] → [B, outside, ⌈H / stride⌉, ⌈W / stride⌉]."""
+        down, across = self.stride
+        return F.conv2d(maps[:, :, ::down, ::across], self.weight)
 
 
 class TinyResNet(nn.Module):
@@ -42,9 +60,7 @@ class TinyResNet(nn.Module):
 def _block(inside: int, outside: int, stride: int) -> nn.Module:
     shortcut = None
     if stride != 1 or inside != outside:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inside, outside, 1, stride=stride, bias=False), nn.BatchNorm2d(outside)
-        )
+        shortcut = nn.Sequential(Projection(inside, outside, stride), nn.BatchNorm2d(outside))
     block: nn.Module = BasicBlock(inside, outside, stride, shortcut)
     return block
 

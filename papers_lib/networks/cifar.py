@@ -49,9 +49,7 @@ def _stage(inside: int, outside: int, stride: int) -> nn.Module:
     """Two blocks; the first halves the map where stride is 2."""
     shortcut = None
     if stride != 1:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inside, outside, 1, stride=stride, bias=False), nn.BatchNorm2d(outside)
-        )
+        shortcut = nn.Sequential(backbones.Projection(inside, outside, stride), nn.BatchNorm2d(outside))
     return nn.Sequential(BasicBlock(inside, outside, stride, shortcut), BasicBlock(outside, outside))
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from papers_lib.datasets import cars196
 from papers_lib.datasets.cars196_layouts import COUNTS
+from papers_lib.files import resolve
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.runs.planning import refuse_twice, refuse_unknown, sha256
 from papers_lib.runs.spec import Data, RunSpec
@@ -110,7 +111,7 @@ _SMOKE = {
 }  # fmt: skip
 _SMALL = {
     "resize": 56, "crop": 48, "backbone": "tiny24", "embedding_dim": 128, "start": "warm",
-    "precision": "bfloat16", "epochs": 8,
+    "epochs": 8,
 }  # fmt: skip
 _MEDIUM = {
     "resize": 144, "crop": 128, "backbone": "resnet18", "embedding_dim": 512, "start": "warm",
@@ -159,7 +160,7 @@ def find_data(settings: Settings, preset: Preset) -> Data:
     The stand-in that `smoke` learns from lies apart, in `standin/`, so that it is never taken for
     the real one of the same name.
     """
-    root = data_root(settings.data_root).absolute()
+    root = data_root(settings.data_root)
     if settings.profile == "smoke" and not settings.data_root:
         root = root / "standin"
     name = settings.dataset or preset.dataset
@@ -175,6 +176,8 @@ def _spec(settings: Settings, preset: Preset, data: Data, arm: Arm, seed: int) -
     }
     if settings.backbone:
         chosen["backbone"] = settings.backbone
+    if settings.precision:
+        chosen["precision"] = settings.precision
     if settings.weights:
         chosen |= {"start": "file", "weights": sha256(_weights(settings))}
     full = _complete(preset.common | chosen | arm.changes | {"seed": seed})
@@ -206,4 +209,4 @@ def _complete(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights(settings: Settings) -> Path:
-    return Path(settings.weights).expanduser().absolute()
+    return resolve(settings.weights)

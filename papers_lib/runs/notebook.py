@@ -10,25 +10,28 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import nbformat
+from rich.markup import escape
 
 from papers_lib.errors import PapersError
-from papers_lib.files import place_error, replacing
+from papers_lib.files import place_error, replacing, resolve
 from papers_lib.runs import parent
 from papers_lib.settings import NotebookSettings, repository, validate
 
 FORBIDDEN_TAGS = ("raises-exception", "skip-execution", "injected-parameters")
-PLACES = ("PAPERS_RUNS", "PAPERS_DATA", "PAPERS_FIGURES")  # a notebook runs in its own folder
+PLACES = ("PAPERS_RUNS", "PAPERS_DATA", "PAPERS_FIGURES", "PAPERS_LEDGER")  # a notebook runs in its own folder
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -45,7 +48,7 @@ def execute(
 
     `model` holds the notebook's settings: its fields are the names that the cell tagged `parameters`
     must have. `timeout` is for the whole notebook, `cell_timeout` for each cell, in seconds. `log`
-    follows the cells and the sweeps in them on stderr.
+    follows the cells and the sweeps in them on stderr: one live line in a terminal, elsewhere failures alone.
 
     Raises:
         PapersError: bad parameters (before anything starts), or a notebook that did not run whole;
@@ -293,20 +296,34 @@ def _run(place: Path, timeout: int, log: bool) -> dict[str, str]:
     family: set[Any] = {psutil.Process(process.pid)}
     end = monotonic() + timeout
     try:
-        with (place / "progress.txt").open(encoding="utf-8") as lines:
+        with (place / "progress.txt").open(encoding="utf-8") as lines, _follower(log) as follow:
             while process.poll() is None and monotonic() < end:
                 with suppress(psutil.Error, subprocess.TimeoutExpired):
                     family |= set(psutil.Process(process.pid).children(recursive=True))
                     process.wait(timeout=0.3)
-                if log:
-                    sys.stderr.write(lines.read())
-                    sys.stderr.flush()
+                for line in lines.read().splitlines():
+                    follow(line)
         return _answer(place, process.poll())
     finally:
         for member in family:
             with suppress(psutil.Error):
                 member.kill()
         process.wait()
+
+
+@contextmanager
+def _follower(log: bool) -> Iterator[Callable[[str], None]]:
+    """What becomes of a line of news: the live line of a terminal; elsewhere only a failure is passed on."""
+    if not log or sys.stderr is None:
+        yield lambda line: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        with console.status("starting") as status:
+            yield lambda line: status.update(escape(line))
+    else:
+        yield lambda line: print(line, file=sys.stderr, flush=True) if "FAILED" in line else None
 
 
 def _answer(place: Path, code: int | None) -> dict[str, str]:
@@ -323,17 +340,31 @@ def _answer(place: Path, code: int | None) -> dict[str, str]:
 def _environment(place: Path) -> dict[str, str]:
     """This environment's kernel and `papers_lib`; no start-up files or kernels of the user's own."""
     dropped = ("JPY_SESSION_NAME", "MPLBACKEND", "JUPYTER_PATH", "JUPYTER_RUNTIME_DIR")
-    places = {name: os.environ[name] for name in PLACES if os.environ.get(name)}
+    places = {name: str(resolve(os.environ[name])) for name in PLACES if os.environ.get(name)}
+    _fonts()
     path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
     return {
         **{name: value for name, value in os.environ.items() if name not in dropped},
-        **{name: str(Path(place).expanduser().absolute()) for name, place in places.items()},
+        **places,
         **parent.named(),
         "PYTHONPATH": path,
         "JUPYTER_DATA_DIR": str(place / "jupyter"),
         "IPYTHONDIR": str(place / "ipython"),
         "PAPERS_PROGRESS": str(place / "progress.txt"),
     }
+
+
+@cache
+def _fonts() -> None:
+    """Let matplotlib find its folders and list the fonts here: what it says meanwhile, and the temporary
+    folder that it names where the home cannot be written, would stand in the saved notebook.
+    """
+    logger = logging.getLogger("matplotlib")
+    before, logger.disabled = logger.disabled, True
+    try:
+        import matplotlib.font_manager  # noqa: F401 - sets MPLCONFIGDIR where it must
+    finally:
+        logger.disabled = before
 
 
 def _count(place: Path) -> int:
@@ -370,8 +401,6 @@ def _probe(folder: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """papermill's inspection warns on its own logger of what is said here as an error."""
-    import logging
-
     logger = logging.getLogger("papermill")
     before, logger.disabled = logger.disabled, True
     try:

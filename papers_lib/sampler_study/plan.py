@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from papers_lib.datasets import reid
+from papers_lib.files import resolve
 from papers_lib.runs.planning import refuse_twice, refuse_unknown, sha256
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.sampler_study.arms import ARMS, MANY_VALUES, NOISY, SWEEPS, Arm
@@ -42,7 +43,7 @@ class Size(NamedTuple):
     stand_in: str = ""  # the folder of the stand-ins; empty: real data
 
 
-_TINY = {"backbone": "tiny16", "start": "warm", "precision": "bfloat16", "k1": 15, "k2": 4}
+_TINY = {"backbone": "tiny16", "start": "warm", "k1": 15, "k2": 4}
 _WARM = {
     "method": "supervised", "start": "scratch", "keep_weights": True, "batch_size": 64, "evaluate_every": 100,
 }  # fmt: skip
@@ -146,7 +147,7 @@ def find_data(settings: Settings, name: str) -> Data:
     set of the same name; `data_root`, where given, is taken as it is.
     """
     size = SIZES[settings.profile]
-    root = data_root(settings.data_root).absolute()
+    root = data_root(settings.data_root)
     if size.stand_in and not settings.data_root:
         root = root / size.stand_in
     return _found(root, name, bool(size.stand_in), settings.train or bool(settings.data_root),
@@ -166,6 +167,8 @@ def _spec(settings: Settings, name: str, arm: Arm, seed: int) -> RunSpec:
     asked = PRESETS[settings.preset] | size.common
     if settings.eps:
         asked |= {"eps": settings.eps}
+    if settings.precision:
+        asked |= {"precision": settings.precision}
     if settings.weights:
         asked |= {"start": "file", "weights": sha256(_weights(settings))}
     full = _complete(_resolved(asked | arm.changes | {"seed": seed}))
@@ -217,4 +220,4 @@ def _complete(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights(settings: Settings) -> Path:
-    return Path(settings.weights).expanduser().absolute()
+    return resolve(settings.weights)

@@ -1,0 +1,132 @@
+"""The arithmetic that trainings rely on, tried on this machine.
+
+    python -m papers_lib.numerics NAME
+
+tries one of `CHECKS` and prints what it found; each runs in a process of its own, as a bad kernel may end it.
+"""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from papers_lib.networks.backbones import Projection
+from papers_lib.settings import repository
+
+SECONDS = 60  # a bad kernel may also loop for good
+State = Literal["right", "wrong", "absent"]
+
+
+class Check(NamedTuple):
+    """What is tried, what rests on it, and what to do where it is wrong; `relied` on by our own networks."""
+
+    what: str
+    relied: bool
+    mend: str
+
+
+CHECKS = {
+    "projection": Check(
+        "gradient of a strided 1×1 convolution as the networks here have it",
+        True,
+        "do not train here; set ONEDNN_MAX_CPU_ISA=SSE41, or install another torch",
+    ),
+    "strided_1x1": Check(
+        "gradient of torch's own strided 1×1 convolution, 4 channels, channels-last",
+        False,
+        "the networks here go around it; your own must have 8 channels or contiguous maps (oneDNN issue 6035)",
+    ),
+    "bfloat16_pixel": Check(
+        "bfloat16 gradient of a 3×3 convolution, stride 2, on maps of one pixel",
+        False,
+        "no network here shrinks so far; yours must not in bfloat16: take float32 or larger images",
+    ),
+    "tf32": Check(
+        "float32 products on the GPU under exact arithmetic",
+        True,
+        "distances on the GPU are rounded to ten bits; pass device=cpu, or install another torch",
+    ),
+}
+
+
+def check(name: str) -> State:
+    """Try one of `CHECKS` in a process of its own; one that dies or hangs is wrong."""
+    command = [sys.executable, "-m", "papers_lib.numerics", name]
+    try:
+        done = subprocess.run(
+            command, cwd=repository(), capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "wrong"
+    said = done.stdout.strip()
+    return said if done.returncode == 0 and said in ("right", "absent") else "wrong"  # type: ignore[return-value]
+
+
+def _projection() -> State:
+    return _gradient(Projection(4, 8, 2))
+
+
+def _strided_1x1() -> State:
+    return _gradient(nn.Conv2d(4, 8, 1, 2, bias=False))
+
+
+def _gradient(convolution: nn.Conv2d) -> State:
+    """The gradients of a convolution of 4 channels, float32 and channels-last, against those in float64."""
+    for seed in range(5):  # what is wrong depends on what lies in memory
+        images = torch.randn(16, 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+        found = _gradients(copy.deepcopy(convolution), images)
+        wanted = _gradients(copy.deepcopy(convolution).double(), images.double())
+        if not all(
+            torch.allclose(a.double(), b, rtol=1e-4, atol=1e-3) for a, b in zip(found, wanted, strict=True)
+        ):
+            return "wrong"
+    return "right"
+
+
+def _gradients(convolution: nn.Conv2d, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the sum of squares, by weights and by images."""
+    convolution.to(memory_format=torch.channels_last)
+    maps = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weights, pixels = torch.autograd.grad((convolution(maps) ** 2).sum(), (convolution.weight, maps))
+    return weights, pixels
+
+
+def _bfloat16_pixel() -> State:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        convolution = nn.Conv2d(32, 64, 3, 2, 1, bias=False).to(memory_format=torch.channels_last)
+        maps = torch.randn(32, 32, 1, 1).contiguous(memory_format=torch.channels_last).requires_grad_()
+        waste = [torch.full((2**size,), torch.nan) for size in range(4, 18) for _ in range(8)]
+        del waste  # a kernel that reads memory that nobody wrote now finds NaN there
+        with torch.autocast("cpu", torch.bfloat16):
+            out = convolution(maps)
+        out.float().sum().backward()
+        assert convolution.weight.grad is not None
+        if not convolution.weight.grad.isfinite().all():
+            return "wrong"
+    return "right"
+
+
+def _tf32() -> State:
+    if not torch.cuda.is_available():
+        return "absent"
+    torch.set_float32_matmul_precision("high")
+    a = torch.randn(512, 512, device="cuda")
+    with exact():
+        error = (a @ a - (a.double() @ a.double()).float()).abs().max().item()
+    return "right" if error < 1e-3 else "wrong"
+
+
+if __name__ == "__main__":
+    tried = {
+        "projection": _projection,
+        "strided_1x1": _strided_1x1,
+        "bfloat16_pixel": _bfloat16_pixel,
+        "tf32": _tf32,
+    }
+    print(tried[sys.argv[1]]())
