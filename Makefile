@@ -1,11 +1,13 @@
 # make reproduce   everything from a fresh machine: environment, stand-in data, all notebooks, a summary
 # make test        environment, then everything that CI runs
 # Narrow with PAPER=quadruplet_cars196 PROFILE=smoke SLOTS=2. Needs git, make and Python 3.11, 3.12 or 3.13.
+# TORCH=cpu installs torch's CPU build, without gigabytes of CUDA; cu126, rocm and others are other builds.
 
 PROFILE ?= smoke
 SLOTS ?= 2
 PAPER ?= $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/*.ipynb))
-DATA := $(or $(PAPERS_DATA),data)
+DATA ?= $(or $(PAPERS_DATA),data)
+TORCH ?=
 
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
@@ -13,18 +15,22 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_many cifar10 sysu30k \
 	coco2017 voc0712 faces_emore
-STANDIN := $(MADE:%=$(DATA)/standin/%/STANDIN.json)
+# A dead worker is a failure at once: pytest would start another one, and hang where that dies as well.
+PYTEST := $(PY) -m pytest --max-worker-restart=0
 
-.PHONY: reproduce test lint types unit smoke nbval lab bench data clean
+.PHONY: reproduce test lint types unit smoke processors nbval fuzz lab bench data lock clean
 
+# One paper that fails does not keep the others from being made.
 reproduce: $(READY) data
-	@for paper in $(PAPER); do $(PY) -m papers_lib run $$paper -p profile $(PROFILE) -p slots $(SLOTS) || exit; done
-	@for paper in $(PAPER); do echo; echo "figures/$$paper/$(PROFILE):"; ls figures/$$paper/$(PROFILE); done
-	@echo; $(PY) -m papers_lib coverage
+	@failed=; for paper in $(PAPER); do \
+		$(PY) -m papers_lib run $$paper -p profile $(PROFILE) -p slots $(SLOTS) || failed="$$failed $$paper"; \
+	done; echo; $(PY) -m papers_lib coverage; \
+	test -z "$$failed" || { echo "error: not reproduced:$$failed; the lines above say why" >&2; exit 1; }
 
-test: lint types unit smoke nbval
+test: lint types unit smoke processors nbval
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
@@ -34,21 +40,34 @@ types: $(READY)
 	$(VENV)/bin/mypy
 
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile
 
 # Every notebook at smoke, then the committed outputs against a fresh run; both read one run store,
 # so that each smoke run trains once.
 smoke: $(READY) data
 	@for paper in $(PAPER); do $(PY) -m papers_lib run $$paper -p profile smoke -p slots $(SLOTS) || exit; done
 
+# Kernels differ between processors: the arithmetic, and one training of each paper, as an older one computes it.
+processors: $(READY) data
+	@for isa in AVX2 SSE41; do \
+		export ONEDNN_MAX_CPU_ISA=$$isa OMP_NUM_THREADS=1; echo "as a processor with $$isa:"; \
+		$(PYTEST) tests/test_numerics.py || exit; \
+		for paper in $(PAPER); do PAPERS_RUNS=$(VENV)/runs-$$isa \
+			$(PY) -m papers_lib sweep $$paper -p profile smoke --limit 3 --slots $(SLOTS) || exit; \
+		done; rm -rf $(VENV)/runs-$$isa; \
+	done
+
 nbval: $(READY) data
-	$(PY) -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg \
+	$(PYTEST) notebooks --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg \
 		--nbval-cell-timeout=120 --timeout=150 -p no:cacheprovider
 
-data: $(STANDIN)
+# Thousands of damaged files for every reader; `make unit` tries a few.
+fuzz: $(READY)
+	FUZZ=3000 OMP_NUM_THREADS=1 $(PYTEST) -n 2 -k fuzz --timeout=3600
 
-$(DATA)/standin/%/STANDIN.json: | $(READY)
-	$(PY) -m data_prep make $* $(DATA)/standin/$* --size smoke
+data: $(READY)
+	@for name in $(MADE); do test -f "$(DATA)/standin/$$name/STANDIN.json" || \
+		$(PY) -m data_prep make $$name "$(DATA)/standin/$$name" --size smoke || exit; done
 
 lab: $(READY) data
 	$(VENV)/bin/jupyter lab notebooks
@@ -68,12 +87,26 @@ bench: $(READY)
 	$(PY) -m benchmarks.verification
 	$(PY) -m benchmarks.cifar_epoch
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the path; install one" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes --no-deps --requirement requirements.lock
+ifeq ($(TORCH),)
+	$(PIP) --requirement requirements-torch.txt
+else
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --torch-backend $(TORCH) --requirement requirements-torch.txt
+endif
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# After a change in pyproject.toml. What torch's build decides is left to torch.
+LEFT := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cccl \
+	cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile cusolver cusparse cusparselt-cu13 nccl-cu13 \
+	nvjitlink nvshmem-cu13 nvtx)
+lock: $(READY)
+	$(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev --extra bench --extra detection --universal \
+		--python-version 3.11 --no-annotate --no-header --generate-hashes \
+		$(addprefix --no-emit-package ,$(LEFT)) --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis figures/*/smoke

@@ -169,9 +169,7 @@ def _run(options: argparse.Namespace) -> int:
         notebook.update(paper.notebook, output)
     missing = papers.missing(paper, settings)
     made = figures_root() / paper.name / profile
-    lines = [
-        f"{paper.name} at {profile}: {duration(seconds)}; tables and figures in {made}, notebook {output}"
-    ]
+    lines = [f"{paper.name}, {profile}: {duration(seconds)}; tables and figures: {made}; notebook: {output}"]
     if missing:
         lines.append(
             f'{missing} runs read "not run"; `sweep {paper.name} -p profile {profile}` computes them'

@@ -146,7 +146,6 @@ def _numerics() -> list[Finding]:
         state = numerics.check(name)
         verdict: Verdict = "ok" if state != "wrong" else "bad" if check.relied else "note"
         found = "no GPU here" if state == "absent" else state
-        findings.append(
-            Finding(check.what, found, verdict, check.mend if state == "wrong" else "nothing to do")
-        )
+        advice = check.mend if state == "wrong" else "nothing to do"
+        findings.append(Finding(check.what, found, verdict, advice))
     return findings

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from papers_lib.evaluation.nearness import exact
 from papers_lib.networks.backbones import Projection
 from papers_lib.settings import repository
 
@@ -39,7 +40,7 @@ CHECKS = {
     "strided_1x1": Check(
         "gradient of torch's own strided 1×1 convolution, 4 channels, channels-last",
         False,
-        "the networks here go around it; your own must have 8 channels or contiguous maps (oneDNN issue 6035)",
+        "ours go around it; your own networks need 8 channels or contiguous maps (oneDNN issue 6035)",
     ),
     "bfloat16_pixel": Check(
         "bfloat16 gradient of a 3×3 convolution, stride 2, on maps of one pixel",
@@ -117,8 +118,7 @@ def _tf32() -> State:
         return "absent"
     torch.set_float32_matmul_precision("high")
     a = torch.randn(512, 512, device="cuda")
-    with exact():
-        error = (a @ a - (a.double() @ a.double()).float()).abs().max().item()
+    error = (exact(torch.matmul)(a, a) - a.double() @ a.double()).abs().max().item()
     return "right" if error < 1e-3 else "wrong"
 
 

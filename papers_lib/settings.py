@@ -133,7 +133,7 @@ def data_root(given: str = "") -> Path:
 
 
 def figures_root() -> Path:
-    """Where tables, figures and new rows are written: `$PAPERS_FIGURES`, else `figures/` of the repository."""
+    """Where tables, figures and new rows go: `$PAPERS_FIGURES`, else `figures/` of the repository."""
     return resolve(os.environ.get("PAPERS_FIGURES") or repository() / "figures")
 
 

@@ -86,10 +86,13 @@ def requirements() -> dict[str, Requirement]:
 
 def locked() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        name, _, rest = line.partition("==")
-        assert rest, f"not an exact version: {line}"
-        found.setdefault(name.lower(), set()).add(rest.split(";")[0].strip())
+    for file in ("requirements.lock", "requirements-torch.txt"):
+        for line in (ROOT / file).read_text().splitlines():
+            if line.startswith(("#", "    --hash=sha256:")):
+                continue
+            name, _, rest = line.rstrip("\\").partition("==")
+            assert rest, f"not an exact version: {line}"
+            found.setdefault(name.lower(), set()).add(rest.split(";")[0].strip())
     return found
 
 
@@ -104,13 +107,19 @@ def test_torch_and_torchvision_are_the_pair_that_imports_together():
     assert (locked()["torch"], locked()["torchvision"]) == ({"2.15.0"}, {"0.29.2"})
 
 
-def test_environment_yml_installs_the_lock_and_the_python_of_pyproject():
+def test_every_locked_version_has_hashes_and_torch_decides_what_torch_pins():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        assert line.startswith("    --hash=sha256:") or after.startswith("    --hash=sha256:"), line
+    assert not [line for line in lines if line.startswith(("torch==", "nvidia", "cuda", "triton"))]
+
+
+def test_environment_yml_has_the_python_of_pyproject():
     import yaml
 
     python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     found = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert found[0] == f"python{python}"
-    assert found[-1] == {"pip": ["--requirement requirements.lock", "--no-deps", "--editable ."]}
 
 
 def tracked() -> list[Path]:
