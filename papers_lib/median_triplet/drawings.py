@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from papers_lib.exhibits import published
+from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.provenance import Provenance
 from papers_lib.median_triplet import readings
@@ -167,12 +168,10 @@ def _curves(name: str, title: str, ylabel: str, alt: str, data: pd.DataFrame, ma
 
     def draw(canvas: Any, shown: pd.DataFrame) -> None:
         axes = canvas.add_subplot()
-        for number, (arm, part) in enumerate(shown.groupby("arm", sort=False)):
-            colour = COLOURS[number % len(COLOURS)]
-            for _, seed in part.groupby("seed"):
-                axes.plot(seed["epoch"], seed["value"], color=colour, linewidth=0.5, alpha=0.6)
-            mean = part.groupby("epoch")["value"].mean()
-            axes.plot(mean.index, mean, color=colour, label=ARMS[str(arm)].label)
+        arms = shown["arm"].unique()
+        colours = {ARMS[arm].label: COLOURS[n % len(COLOURS)] for n, arm in enumerate(arms)}
+        named = shown.assign(arm=[ARMS[arm].label for arm in shown["arm"]])
+        curves(axes, named, "epoch", "value", "arm", colours)
         axes.set(xlabel="epoch", ylabel=ylabel)
         if len(shown):
             canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")

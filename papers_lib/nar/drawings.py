@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
 from papers_lib.nar import readings
 from papers_lib.nar.arms import ARMS
@@ -123,7 +124,8 @@ def convergence(runs: Runs) -> Figure:
     ]  # fmt: skip
     return Figure(
         "convergence", "The controller by epoch: entropy and mean reward",
-        "Two panels of lines over epochs, a line a seed, blue with PreTrain, orange without: left the "
+        "Two panels of lines over epochs, a thin line a seed and a thick one their mean, blue with PreTrain, "
+        "orange without: left the "
         "controller's entropy in bits a decision, right the mean reward of the vectors that it drew.",
         pd.DataFrame(rows, columns=["search", "seed", "epoch", "bits", "reward"]).astype({"reward": float}),
         _draw_convergence, made.badge, made.text, size=(5.8, 2.5),
@@ -131,14 +133,12 @@ def convergence(runs: Runs) -> Figure:
 
 
 def _draw_convergence(canvas: Any, data: pd.DataFrame) -> None:
+    colours = {ARMS[name].label: colour for name, colour in SEARCHED.items()}
+    data = data.assign(search=[ARMS[name].label for name in data["search"]])
     for axes, column, words in zip(
         canvas.subplots(1, 2), ("bits", "reward"), ("entropy, bits a decision", "mean reward"), strict=True
     ):
-        for name, colour in SEARCHED.items():
-            label = ARMS[name].label
-            for _, part in data[data["search"] == name].groupby("seed"):
-                axes.plot(part["epoch"], part[column], color=colour, label=label, linewidth=0.9)
-                label = ""
+        curves(axes, data, "epoch", column, "search", colours)
         axes.set(xlabel="epoch", ylabel=words)
     if len(data):
         canvas.axes[0].legend()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.provenance import Provenance
 from papers_lib.quadruplet_cars196.plan import ARMS
@@ -156,12 +157,10 @@ NAMES = {
 def _draw_curves(canvas: Any, data: pd.DataFrame) -> None:
     values = [column for column in data.columns if column in NAMES]
     panels = canvas.subplots(1, len(values), squeeze=False)[0]
+    colours = {ARMS[arm].label: f"C{number}" for number, arm in enumerate(data["arm"].unique())}
+    data = data.assign(arm=[ARMS[arm].label for arm in data["arm"]])
     for axes, value in zip(panels, values, strict=True):
-        for number, (arm, group) in enumerate(data.groupby("arm", sort=False)):
-            for _, seed in group.groupby("seed"):
-                axes.plot(seed["epoch"], seed[value], color=f"C{number}", linewidth=0.6, alpha=0.6)
-            mean = group.groupby("epoch")[value].mean()
-            axes.plot(mean.index, mean, color=f"C{number}", label=ARMS[str(arm)].label)
+        curves(axes, data, "epoch", value, "arm", colours)
         axes.set(xlabel="epoch", ylabel=NAMES[value])
         axes.xaxis.get_major_locator().set_params(integer=True)
         if "fallback" in value:

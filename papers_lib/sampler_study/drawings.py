@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from papers_lib.exhibits import published
+from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.provenance import Provenance
 from papers_lib.sampler_study import readings
@@ -121,13 +122,12 @@ def by_setting(runs: Runs, made: Provenance) -> Figure:
 
 def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
     panels = canvas.subplots(2, len(COLUMNS), sharex=True, sharey="row", squeeze=False)
+    colours = {label: colour for (label, *_), colour in zip(SAMPLERS.values(), COLOURS, strict=False)}
+    data = data.assign(sampler=[SAMPLERS[method][0] for method in data["sampler"]])
     for row, of in zip(panels, ("paper", "ours"), strict=True):
         for axes, (network, column) in zip(row, COLUMNS.items(), strict=True):
             shown = data[(data["of"] == of) & (data["network"] == network)]
-            for number, (method, group) in enumerate(shown.groupby("sampler", sort=False)):
-                mean = group.groupby("k")["mAP"].mean()
-                axes.plot(mean.index, mean, color=COLOURS[number], label=SAMPLERS[str(method)][0])
-                axes.scatter(group["k"], group["mAP"], color=COLOURS[number], s=8)
+            curves(axes, shown, "k", "mAP", "sampler", colours, points=True)
             axes.set_xscale("log", base=2)
             axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
             axes.set_ylim(bottom=0)
@@ -154,11 +154,9 @@ def by_epoch(runs: Runs, made: Provenance) -> Figure:
 
 def _draw_by_epoch(canvas: Any, data: pd.DataFrame) -> None:
     axes = canvas.add_subplot()
-    for number, (arm, group) in enumerate(data.groupby("arm", sort=False)):
-        for _, seed in group.groupby("seed"):
-            axes.plot(seed["epoch"], seed["mAP"], color=COLOURS[number], linewidth=0.6, alpha=0.6)
-        mean = group.groupby("epoch")["mAP"].mean()
-        axes.plot(mean.index, mean, color=COLOURS[number], label=ARMS[str(arm)].label)
+    colours = {ARMS[arm].label: colour for arm, colour in zip(data["arm"].unique(), COLOURS, strict=False)}
+    data = data.assign(arm=[ARMS[arm].label for arm in data["arm"]])
+    curves(axes, data, "epoch", "mAP", "arm", colours)
     axes.set(xlabel="epoch", ylabel="mAP, %")
     axes.set_ylim(bottom=0)
     if len(data):

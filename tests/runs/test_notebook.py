@@ -239,7 +239,7 @@ def test_p6_p12_p13_runs_whole_in_hard_places(tmp_path, capfd, monkeypatch):
     result = nbformat.read(outputs[0], as_version=4)
     assert result.cells[3].outputs[0].data["text/plain"] == "('str', '007', 2.0, [0, 1])"
     assert result.cells[4].outputs[0].text == "backend_inline\n"
-    assert "cell 5 of 5" in capfd.readouterr().err
+    assert capfd.readouterr().err == ""  # no terminal: what went well is not news
     for output in outputs:
         strip(output)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()

@@ -1,0 +1,55 @@
+"""Lines over epochs or settings, by seed: what the figures of all papers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+THIN = 0.6
+
+
+def curves(
+    axes: Axes, data: DataFrame, x: str, y: str, by: str, colours: Mapping[str, str], points: bool = False
+) -> None:
+    """A thin line a seed and a thick one their mean, a colour a value of the column `by`.
+
+    A value with one seed alone has its thin line and no mean. With `points` each seed is a dot at each x,
+    and the mean is thick whatever its seeds are.
+
+    Args:
+        axes: where to draw; its legend's labels are the values of `by`.
+        data: one row a point, with the columns `x`, `y`, `by` and `seed`.
+        x, y, by: names of columns.
+        colours: of each value of `by`, in the order of the legend; values that it lacks are not drawn.
+        points: see above.
+    """
+    import seaborn
+
+    data = data[data[by].isin(list(colours))]
+    shown = [name for name in colours if (data[by] == name).any()]
+    if not shown:
+        return
+    shared: dict[str, Any] = {
+        "data": data,
+        "x": x,
+        "y": y,
+        "hue": by,
+        "hue_order": shown,
+        "palette": [colours[name] for name in shown],
+        "ax": axes,
+        "legend": False,
+    }
+    seaborn.lineplot(**shared, errorbar=None)
+    seeds = data.groupby(by)["seed"].nunique()
+    for name, line in zip(shown, axes.get_lines(), strict=True):
+        line.set_label(name)
+        if seeds[name] == 1 and not points:
+            line.set_linewidth(THIN)
+    if points:
+        seaborn.scatterplot(**shared, s=8)
+    else:
+        seaborn.lineplot(**shared, units="seed", estimator=None, linewidth=THIN, alpha=0.6)
