@@ -63,9 +63,17 @@ def resolve(place: Path | str) -> Path:
     """`place` as an absolute path, with `~` expanded; links in it stay as they are.
 
     Raises:
-        PapersError: the home of a user that this machine does not know.
+        PapersError: a user's home that this machine does not know, or what no file system takes.
     """
     try:
-        return Path(place).expanduser().absolute()
+        path = Path(place).expanduser().absolute()
+        path.lstat()
     except RuntimeError:
         raise PapersError(f"{place}: no such user's home here; write the path out") from None
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except (OSError, ValueError) as error:
+        raise PapersError(
+            f"{str(place)[:60]!r} cannot be a path ({error}); name another place"[:200]
+        ) from None
+    return path

@@ -22,6 +22,8 @@ from papers_lib.files import resolve
 
 Profile = Literal["smoke", "small", "medium", "paper"]
 PROFILES: tuple[Profile, ...] = typing.get_args(Profile)
+DEPTH = 8  # of lists in lists that a parameter may have
+SHORT = 60  # letters of a wrong value that its error repeats
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -56,8 +58,8 @@ def validate(model: type[M], values: Mapping[str, Any]) -> M:
     for name, value in values.items():
         if not _is_json(value):
             raise PapersError(
-                f"{name}: {value!r} is a {type(value).__name__}, not plain JSON; "
-                "use numbers, text, true/false, lists or objects"
+                f"{name}: {_short(value)} is a {type(value).__name__}, not plain JSON; "
+                "use numbers, text without control characters, true/false, lists or objects"
             )
     try:
         return model.model_validate_json(json.dumps(dict(values), allow_nan=False), strict=True)
@@ -89,16 +91,23 @@ def _parse_one(model: type[BaseModel], name: str, text: str) -> Any:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: Any, depth: int = 0) -> bool:
     if isinstance(value, dict):
-        return all(type(k) is str and _is_json(v) for k, v in value.items())
+        return all(type(k) is str and _is_json(v, depth + 1) for k, v in value.items())
     if type(value) is list:
-        return all(map(_is_json, value))
-    return value is None or type(value) in (bool, int, float, str)
+        return depth < DEPTH and all(_is_json(v, depth + 1) for v in value)
+    if type(value) is str:
+        return value.isprintable() or not any(ord(letter) < ord(" ") for letter in value)
+    return value is None or type(value) in (bool, int, float)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHORT else f"{text[:SHORT]}…"
 
 
 def _is_finite(value: Any) -> bool:
@@ -114,7 +123,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         near = difflib.get_close_matches(name, model.model_fields, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(model.model_fields)}"
         return f"unknown parameter '{name}': {hint}"
-    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_short(first['input'])}"
 
 
 def repository() -> Path:

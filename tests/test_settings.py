@@ -1,9 +1,14 @@
+import json
 import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mutations import fuzz
 
 from papers_lib.errors import PapersError
+from papers_lib.papers import PAPERS
 from papers_lib.quadruplet_cars196.plan import Settings
 from papers_lib.settings import NotebookSettings, data_root, parse, validate
 
@@ -57,5 +62,41 @@ def test_text_of_the_wrong_type_stays_text_and_is_refused(name, text):
 
 def test_the_data_root_is_the_argument_then_the_environment(monkeypatch):
     monkeypatch.setenv("PAPERS_DATA", "/somewhere")
-    assert data_root("given") == Path("given")
+    assert data_root("given") == Path.cwd() / "given"
     assert data_root() == Path("/somewhere")
+
+
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        (
+            "[" * 100_000,
+            "9" * 5000,
+            "1e999",
+            "NaN",
+            "[NaN]",
+            "-0",
+            "[[[]]]",
+            "{}",
+            "\0",
+            "\ud800",
+            "~nobody/x",
+        )
+    ),
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats(), st.lists, max_leaves=4).map(
+        json.dumps
+    ),
+)
+
+
+@fuzz
+@given(paper=st.sampled_from(list(PAPERS)), data=st.data())
+def test_fuzz_parameters_are_taken_or_refused_in_one_line(paper, data):
+    book = PAPERS[paper]
+    names = data.draw(
+        st.lists(st.sampled_from([*book.settings.model_fields, "nothing"]), max_size=3, unique=True)
+    )
+    try:
+        book.study.plan(validate(book.settings, parse(book.settings, {n: data.draw(TEXTS) for n in names})))
+    except PapersError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
 from papers_lib.errors import PapersError
+
+SHOWN = 12  # names that an error lists, the most alike
 
 
 def refuse_twice(name: str, values: tuple[object, ...]) -> None:
@@ -27,8 +30,11 @@ def refuse_unknown(name: str, values: tuple[str, ...], known: Collection[str]) -
         PapersError: it does.
     """
     refuse_twice(name, values)
-    if unknown := [value for value in values if value not in known]:
-        raise PapersError(f"{name}: unknown '{unknown[0]}'; known are {', '.join(known)}")
+    if unknown := [value[:60] for value in values if value not in known]:
+        near = list(known)
+        if len(near) > SHOWN:
+            near = [*difflib.get_close_matches(unknown[0], near, SHOWN, cutoff=0), f"… ({len(near)} in all)"]
+        raise PapersError(f"{name}: unknown '{unknown[0]}'; known are {', '.join(near)}")
 
 
 @lru_cache(maxsize=4)

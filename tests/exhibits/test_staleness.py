@@ -84,4 +84,5 @@ def test_cost_is_the_median_of_the_same_method_else_of_the_profile(method, secon
 def test_cost_of_a_kind_never_measured_is_said_to_be_unknown(tmp_path):
     found = cost.estimate([spec()], [], Store(tmp_path))
     assert (found["seconds"], found["unknown"]) == (0, 1)
-    assert "1 runs of a kind never measured" in cost.sentence(found)
+    assert cost.sentence(found).startswith("1 runs to do, 0 in the store; the time of 1 is unknown")
+    assert "minutes" not in cost.sentence(found)
