@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from papers_lib import cli, papers
+from papers_lib import cli, numerics, papers
 from papers_lib.exhibits import ledger
 from papers_lib.runs.store import Store
 
@@ -168,3 +168,36 @@ def test_an_unreadable_ledger_names_its_line(capsys, places):
     assert cli.main(["claims"]) == 2
     assert f"{path}, line 1" in capsys.readouterr().err
     assert path.read_text() == "{half a row\n"
+
+
+def test_alone_it_says_what_can_be_done_and_what_to_do_first(capsys):
+    assert cli.main([]) == 0
+    said = out(capsys)
+    assert "To begin:" in said
+    assert all(verb in said for verb in ("list", "run", "sweep", "claims", "doctor"))
+
+
+def test_the_doctor_tells_machine_places_and_arithmetic(capsys, places, monkeypatch):
+    states = {"projection": "right", "strided_1x1": "wrong", "bfloat16_pixel": "right", "tf32": "absent"}
+    monkeypatch.setattr(numerics, "check", states.__getitem__)
+    assert cli.main(["doctor", "--json"]) == 0
+    found = {finding["name"]: finding for finding in json.loads(out(capsys))}
+    assert {"processor", "instruction set", "torch", "threads", "memory", "disk", "data", "runs"} <= set(
+        found
+    )
+    assert "standin (1 sets)" in found["data"]["found"]
+    assert found[numerics.CHECKS["strided_1x1"].what]["verdict"] == "note", "no network of ours has it"
+    assert all(finding["advice"] and "\n" not in finding["advice"] for finding in found.values())
+    states["projection"] = "wrong"
+    assert cli.main(["doctor"]) == 1
+    assert f"bad   {numerics.CHECKS['projection'].what}: wrong" in out(capsys)
+
+
+def test_what_is_read_follows_the_precision_of_the_rows_and_what_is_asked_stays():
+    rows = ledger.read(PAPER)
+    model = papers.get(PAPER).settings
+    assert {row.settings["precision"] for row in rows} == {"bfloat16"}
+    assert papers.shown(model(profile="small"), rows).precision == "bfloat16"
+    assert papers.shown(model(profile="small", precision="float32"), rows).precision == "float32"
+    assert papers.shown(model(profile="medium"), rows).precision == ""
+    assert papers.shown(model(profile="small"), []).precision == ""
