@@ -12,6 +12,7 @@ import ast
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from papers_lib.settings import NotebookSettings, repository, validate
 
 FORBIDDEN_TAGS = ("raises-exception", "skip-execution", "injected-parameters")
 PLACES = ("PAPERS_RUNS", "PAPERS_DATA", "PAPERS_FIGURES", "PAPERS_LEDGER")  # a notebook runs in its own folder
+WORKPLACE = "papers_lib_"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -266,8 +268,18 @@ def _assignments(source: str, name: str) -> dict[str, Any]:
 
 @contextmanager
 def _workplace(notebook: Path, source: Any, parameters: dict[str, Any], cell_timeout: int) -> Iterator[Path]:
-    """A temporary folder with the job; papermill writes the output notebook there."""
-    with tempfile.TemporaryDirectory(prefix="papers_", ignore_cleanup_errors=True) as name:
+    """A temporary folder with the job; papermill writes the output notebook there.
+
+    It bears this process's number, so that the folder of one that was killed goes with the next.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    for left in Path(tempfile.gettempdir()).glob(f"{WORKPLACE}*_*"):
+        number = left.name.removeprefix(WORKPLACE).partition("_")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+    prefix = f"{WORKPLACE}{os.getpid()}_"
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
         place = Path(name)
         job = {
             "notebook": str(notebook),
@@ -285,7 +297,7 @@ def _workplace(notebook: Path, source: Any, parameters: dict[str, Any], cell_tim
 
 def _run(place: Path, timeout: int, log: bool) -> dict[str, str]:
     """One attempt, watched; all that it started is gone afterwards."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     with (place / "errors.txt").open("wb") as errors:
         process = subprocess.Popen(

@@ -311,3 +311,27 @@ def test_relative_places_mean_the_folder_of_the_caller(tmp_path, monkeypatch):
     environment = strict._environment(tmp_path)
     assert environment["PAPERS_RUNS"] == str(tmp_path / "runs of Zoë")
     assert "PAPERS_FIGURES" not in environment
+
+
+def test_the_folder_of_a_killed_run_goes_with_the_next_and_a_living_one_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(strict.tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, ours = (tmp_path / f"{strict.WORKPLACE}{pid}_x" for pid in (dead.pid, strict.os.getpid()))
+    left.mkdir(), ours.mkdir()
+    with strict._workplace(tmp_path / "a.ipynb", notebook(), {}, 60) as place:
+        assert not left.exists() and ours.exists()
+    assert not place.exists()
+
+
+def test_without_a_terminal_only_failures_are_news(capfd):
+    with strict._follower(True) as follow:
+        for line in ("cell 3 of 77", "[1/9] done ce seed 0 in 4 s", "[2/9] FAILED ce seed 1: no memory"):
+            follow(line)
+    assert capfd.readouterr().err == "[2/9] FAILED ce seed 1: no memory\n"
+
+
+def test_a_closed_stderr_is_followed_in_silence(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with strict._follower(True) as follow:
+        follow("cell 3 of 77")
