@@ -233,7 +233,6 @@ def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> di
     if not whole or not isinstance(told.get("name"), str):
         raise PapersError(f"{path} is broken (no name or counts); {mend}")
     if told["name"] != name:
-        raise PapersError(
-            f"{path} is a stand-in of {ODD.sub('?', told['name'])}, not of {name}; use that name, or another ROOT"
-        )
+        of = ODD.sub("?", told["name"])
+        raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
     return dict(told)
