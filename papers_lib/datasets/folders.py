@@ -17,9 +17,7 @@ from typing import Any
 from papers_lib.errors import PapersError
 
 STANDIN = "STANDIN.json"
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff"
-)  # fmt: skip
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff")
 """Of the files that are read as images, in any case."""
 
 ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

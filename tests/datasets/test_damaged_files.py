@@ -251,10 +251,11 @@ def test_a_label_reader_that_dies_or_hangs_is_told(code, says, layouts, tmp_path
     root = layouts["A"](tmp_path)
     program = tmp_path / "reader.py"
     bad = "cars_train_annos.mat"
+    lines = "".join(f"        {each.strip()}\n" for each in code.split(";"))
+    text = Path(matlab.__file__).read_text()
     program.write_text(
-        Path(matlab.__file__).read_text().replace("    import scipy.io\n", f"    if path.name == {bad!r}:\n"
-        + "".join(f"        {each.strip()}\n" for each in code.split(";")) + "    import scipy.io\n")
-    )  # fmt: skip
+        text.replace("    import scipy.io\n", f"    if path.name == {bad!r}:\n{lines}    import scipy.io\n")
+    )
     monkeypatch.setattr(matlab, "__file__", str(program))
     monkeypatch.setattr(matlab, "SECONDS", 2)
     with pytest.raises(PapersError, match=rf"{bad} cannot be read \(it .*{says}"):
