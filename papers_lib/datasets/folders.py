@@ -210,6 +210,11 @@ def number(word: str) -> int | None:
     return int(word) if len(word) < 10 and word.isdecimal() else None
 
 
+def _is_count(value: object) -> bool:
+    """Whether it is a number of things, or a table of such."""
+    return all(map(_is_count, value.values())) if isinstance(value, dict) else isinstance(value, int)
+
+
 def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> dict[str, Any] | None:
     """What the first `STANDIN.json` in `places` says; None for real data.
 
@@ -228,7 +233,7 @@ def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> di
     told = read_json(path, mend)
     there = told.get("counts") if isinstance(told, dict) else None
     whole = isinstance(there, dict) and all(isinstance(there.get(key), kind) for key, kind in counts.items())
-    if not whole or not isinstance(told.get("name"), str):
+    if not whole or not _is_count(there) or not isinstance(told.get("name"), str):
         raise PapersError(f"{path} is broken (no name or counts); {mend}")
     if told["name"] != name:
         of = ODD.sub("?", told["name"])
