@@ -18,7 +18,8 @@ from pydantic import Field
 
 from data_prep.progress import shown
 from data_prep.vehicles import STYLES, Vehicle, design, jpeg, render
-from papers_lib.datasets.cars196_layouts import STANDIN, StandIn
+from papers_lib.datasets.cars196_layouts import StandIn
+from papers_lib.datasets.folders import STANDIN
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 

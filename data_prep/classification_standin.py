@@ -15,7 +15,8 @@ from pydantic import Field
 
 from data_prep.objects import CLASSES, jpeg, scene
 from data_prep.progress import shown
-from papers_lib.datasets.classification_layouts import SIDES, STANDIN, VAL_LIST
+from papers_lib.datasets.classification_layouts import SIDES, VAL_LIST
+from papers_lib.datasets.folders import STANDIN
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 

@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 
 from data_prep.objects import CLASSES, Pixels, background, draw, grain, jpeg, paste
@@ -25,7 +24,9 @@ from data_prep.pictures import faults
 from data_prep.progress import shown
 from data_prep.sets import DataSet, Report
 from papers_lib.datasets import coco, voc
-from papers_lib.datasets.scenes import SIDES, STANDIN, Survey
+from papers_lib.datasets.folders import STANDIN
+from papers_lib.datasets.images import open_image
+from papers_lib.datasets.scenes import SIDES, Survey
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 
@@ -93,7 +94,7 @@ def _summary(found: Survey) -> str:
 
 def _other_sizes(found: Survey) -> Iterator[str]:
     for scene in (scene for side in SIDES for scene in found.sides[side]):
-        with Image.open(scene.file) as image:
+        with open_image(scene.file) as image:
             if image.size != (scene.width, scene.height):
                 yield (
                     f"{scene.file} has {image.width}x{image.height} pixels, its annotation says "

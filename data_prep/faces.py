@@ -6,7 +6,6 @@ second image is turned aside; in `agedb_30` it is years later.
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import struct
@@ -17,15 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from pydantic import Field
 
 from data_prep.face_drawings import person, picture
 from data_prep.objects import jpeg
-from data_prep.pictures import faults
+from data_prep.pictures import fault, faults
 from data_prep.progress import shown
 from data_prep.sets import DataSet, Report
-from papers_lib.datasets.face_layouts import FOLDS, PAIRS, SETS, STANDIN, Survey, survey
+from papers_lib.datasets.face_layouts import FOLDS, PAIRS, SETS, Survey, survey
 from papers_lib.datasets.face_records import (
     FIRST,
     HEAD,
@@ -37,6 +35,7 @@ from papers_lib.datasets.face_records import (
     Pack,
     read_list,
 )
+from papers_lib.datasets.folders import STANDIN
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 
@@ -103,9 +102,11 @@ def _summary(found: Survey) -> str:
 def _broken_pairs(found: Survey) -> Iterator[str]:
     for name, test in found.tests.items():
         for number, image in enumerate(test.images):
-            wrong = _fault(image) if isinstance(image, bytes) else ""
+            wrong = (
+                fault(image, f"{found.base / name}.bin, image {number}") if isinstance(image, bytes) else ""
+            )
             if wrong:
-                yield f"{found.base / name}.bin, image {number} {wrong}"
+                yield wrong
 
 
 def _broken_records(pack: Pack) -> Iterator[str]:
@@ -113,7 +114,7 @@ def _broken_records(pack: Pack) -> Iterator[str]:
     first = np.unique(pack.labels, return_index=True)[1]
     own = [pack.file.label(int(pack.offsets[i])) for i in first]
 
-    def fault(i: int) -> str:
+    def wrong(i: int) -> str:
         try:
             record = pack.file.record(int(pack.offsets[i]))
         except PapersError as error:
@@ -122,21 +123,10 @@ def _broken_records(pack: Pack) -> Iterator[str]:
         if int(record.labels[0]) != own[pack.labels[i]]:
             of = own[pack.labels[i]]
             return f"{where} has label {record.labels[0]:g} among those of {of}; fetch the pack again"
-        wrong = _fault(record.image)
-        return f"{where} {wrong}" if wrong else ""
+        return fault(record.image, where)
 
     with ThreadPoolExecutor(2) as pool:
-        yield from filter(None, shown(pool.map(fault, range(len(pack))), len(pack), "opening images"))
-
-
-def _fault(image: bytes) -> str:
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            opened.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" <")[0] or type(error).__name__
-        return f"is not a whole image ({reason}); fetch the file again"
-    return ""
+        yield from filter(None, shown(pool.map(wrong, range(len(pack))), len(pack), "opening images"))
 
 
 def _unlike_list(pack: Pack) -> Iterator[str]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image
-
 from data_prep.progress import shown
+from papers_lib.datasets.images import open_image, rgb
+from papers_lib.errors import PapersError
 
 
 def faults(files: Sequence[Path]) -> Iterator[str]:
@@ -17,15 +17,16 @@ def faults(files: Sequence[Path]) -> Iterator[str]:
         yield from filter(None, shown(pool.map(fault, files), len(files), "opening images"))
 
 
-def fault(file: Path) -> str:
-    """What is wrong with one image file, with what mends it; empty where it is whole."""
+def fault(source: Path | bytes, name: str = "") -> str:
+    """What is wrong with one image file, or with its bytes, and what mends it; empty where it is whole."""
+    name = name or str(source)
     try:
-        if not file.stat().st_size:
-            return f"{file} has zero bytes; restore the image"
-        with Image.open(file) as image:
-            image.load()
-            size = image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" '")[0] or type(error).__name__
-        return f"{file} is not a whole image ({reason}); restore the image"
-    return f"{file} is a single pixel; restore the image" if size == (1, 1) else ""
+        if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+            return f"{name} has zero bytes; restore the image"
+        with open_image(source, name) as image:
+            size = rgb(image).size
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror}); restore the image"
+    except PapersError as error:
+        return str(error)
+    return f"{name} is a single pixel; restore the image" if size == (1, 1) else ""

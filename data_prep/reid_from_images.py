@@ -22,14 +22,14 @@ from PIL import Image, ImageFilter, ImageOps
 from pydantic import Field
 
 from data_prep.progress import shown
-from papers_lib.datasets.reid_layouts import STANDIN
+from papers_lib.datasets.folders import STANDIN, SUFFIXES, is_left
+from papers_lib.datasets.images import open_image, rgb
 from papers_lib.errors import PapersError
 from papers_lib.files import resolve
 from papers_lib.settings import Frozen, parse, validate
 
 NAME = "reid_from_images"
 GENERATOR = "reid-from-images 1"  # raised with every change that alters a picture
-SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Recipe(Frozen):
@@ -134,7 +134,7 @@ def _sources(recipe: Recipe) -> list[Path]:
     folder, wanted = resolve(recipe.images), recipe.identities + recipe.distractors
     if not folder.is_dir():
         raise PapersError(f"{folder} is no folder; name one with images: -p images FOLDER")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[:2] != "._")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not _is_left(p, folder))
     if len(found) < wanted:
         raise PapersError(
             f"{folder} has {len(found)} images, and {recipe.identities} identities with {recipe.distractors} "
@@ -142,6 +142,10 @@ def _sources(recipe: Recipe) -> list[Path]:
         )
     drawn = np.random.default_rng([recipe.seed, 0]).permutation(len(found))[:wanted]
     return [found[i] for i in drawn]
+
+
+def _is_left(path: Path, folder: Path) -> bool:
+    return any(map(is_left, path.relative_to(folder).parts))
 
 
 def _shots(recipe: Recipe) -> list[tuple[str, int, int]]:
@@ -173,12 +177,8 @@ def _camera(recipe: Recipe, number: int) -> Camera:
 
 @lru_cache(maxsize=1)  # the shots of one source follow one another
 def _opened(source: Path) -> Image.Image:
-    try:
-        with Image.open(source) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" '")[0] or type(error).__name__
-        raise PapersError(f"{source} is not a whole image ({reason}); remove or restore it") from None
+    with open_image(source) as image:
+        return rgb(ImageOps.exif_transpose(image))
 
 
 def _shoot(image: Image.Image, camera: Camera, recipe: Recipe, rng: np.random.Generator) -> Image.Image:

@@ -22,7 +22,8 @@ from pydantic import Field
 
 from data_prep.pedestrians import Camera, Look, backdrop, jpeg, network, person, render
 from data_prep.progress import shown
-from papers_lib.datasets.reid_layouts import LAYOUTS, STANDIN
+from papers_lib.datasets.folders import STANDIN
+from papers_lib.datasets.reid_layouts import LAYOUTS
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 

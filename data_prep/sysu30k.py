@@ -19,7 +19,8 @@ from data_prep.pedestrians import Camera, Look, jpeg, network, person, render
 from data_prep.pictures import faults
 from data_prep.progress import shown
 from data_prep.sets import DataSet, Report
-from papers_lib.datasets.sysu30k import NAME, OTHERS, STANDIN, TEST, TRAIN, Survey, survey
+from papers_lib.datasets.folders import STANDIN
+from papers_lib.datasets.sysu30k import NAME, OTHERS, TEST, TRAIN, Survey, survey
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 

@@ -59,8 +59,7 @@ def load(root: Path, name: str = "cars196", coarse_map: str = "type22") -> Cars1
             count, an unknown name or map. The message names the first fault and how to see all.
     """
     found = survey(Path(root), name)
-    if found.problems:
-        raise PapersError(_first(found, Path(root)))
+    found.refuse(Path(root))
     c = found.catalogue
     if coarse_map not in c.coarse:
         raise PapersError(f"unknown coarse_map {coarse_map!r}; known: {', '.join(c.coarse)}")
@@ -79,12 +78,6 @@ def load(root: Path, name: str = "cars196", coarse_map: str = "type22") -> Cars1
         stand_in=c.stand_in,
         fingerprint=found.fingerprint,
     )
-
-
-def _first(found: Survey, root: Path) -> str:
-    more = len(found.problems) - 1
-    see = f"python -m data_prep check {found.name} {root}"
-    return f"{found.problems[0]} ({f'and {more} more faults; ' if more else ''}see: {see})"
 
 
 def _fine(found: Survey) -> NDArray[np.int64]:

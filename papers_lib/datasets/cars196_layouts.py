@@ -3,7 +3,8 @@
 Layouts, recognised by what is there:
 
 * A, the devkit's and torchvision's: `cars_train/`, `cars_test/`, `devkit/cars_meta.mat`,
-  `devkit/cars_train_annos.mat`, `cars_test_annos_withlabels.mat`, often inside `stanford_cars/`;
+  `devkit/cars_train_annos.mat`, `cars_test_annos_withlabels.mat`, often inside `stanford_cars/`; Kaggle's
+  copies have each a folder deeper, or flat, so files and folders are found by their names;
 * B, one folder: `car_ims/` with `cars_annos.mat`;
 * C, a folder a class: `images/<class name>/`, or `train/` and `test/` inside `car_data/`.
 
@@ -26,19 +27,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from papers_lib.datasets import matlab
+from papers_lib.datasets.folders import ODD, STANDIN, SUFFIXES, Found, is_left, read_json, read_text, reason
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, validate
 
 Box = tuple[int, ...]
 
-STANDIN = "STANDIN.json"
 COUNTS: Mapping[str, tuple[int, int]] = {"cars196": (8054, 8131), "cars196_half": (4052, 4092)}
 """Images of the 98 training and of the 98 test classes."""
 
 _TYPES = Path(__file__).with_name("cars196_types.csv")
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 _BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 _INSIDE = ("stanford_cars", "", "car_data/car_data", "car_data")
 _MARKS = {
@@ -95,20 +94,12 @@ class Picture:
 
 
 @dataclass
-class Survey:
-    """What the label files and the folders say: the images there are, and what is wrong.
+class Survey(Found):
+    """What label files and folders say; where there is no problem, `pictures` and `sizes` name the same."""
 
-    `sizes` has the bytes of every image found on disk, by file. `problems` are lines for a reader;
-    where there is none, `pictures` and `sizes` name the same files.
-    """
-
-    name: str
-    base: Path
     layout: str
     catalogue: Catalogue
     pictures: list[Picture] = field(default_factory=list)
-    sizes: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
 
     @property
     def fingerprint(self) -> str:
@@ -141,6 +132,7 @@ def survey(root: Path, name: str) -> Survey:
     {"A": _devkit, "B": _one_folder, "C": _class_folders}[layout](found)
     if not found.problems:  # a missing part would only be told again, image by image
         found.problems += [*_out_of_step(found), *_wrong_counts(found)]
+    found.tell_ignored()
     return found
 
 
@@ -149,9 +141,12 @@ def survey(root: Path, name: str) -> Survey:
 
 def _find(root: Path, name: str) -> tuple[Path, str, Path | None]:
     for outer in (root / name, root):
-        for base in (outer / inner for inner in _INSIDE):
+        inner = [each.name for each in _inside(outer, 1) if each != outer]
+        around = inner if len(inner) == 1 and inner[0] not in COUNTS else []  # what an archive put around all
+        for folder in (*_INSIDE, *around):
+            base = outer / folder
             layout = next((k for k, marks in _MARKS.items() if _any_in(base, marks)), "")
-            if layout:
+            if layout and not (layout == "C" and folder in around):  # other data sets have such names, too
                 beside = (base / STANDIN, outer / STANDIN)
                 return base, layout, next((p for p in beside if p.is_file()), None)
     raise PapersError(f"{_nothing(root, name)}; {mend(root, name)}")
@@ -159,6 +154,16 @@ def _find(root: Path, name: str) -> tuple[Path, str, Path | None]:
 
 def _any_in(base: Path, marks: Iterable[str]) -> bool:
     return any((base / mark).exists() for mark in marks)
+
+
+def _inside(base: Path, depth: int = 2) -> list[Path]:
+    """`base` and the folders in it, the nearest first."""
+    places = [base]
+    for place in places:  # it grows meanwhile
+        if len(place.relative_to(base).parts) < depth:
+            names = next(os.walk(place), ("", [], []))[1]
+            places += [place / name for name in sorted(names) if not is_left(name)]
+    return places
 
 
 def _nothing(root: Path, name: str) -> str:
@@ -193,7 +198,7 @@ def key(label: str) -> str:
 def _catalogue(name: str, stand_in: Path | None) -> Catalogue:
     if stand_in is not None:
         return _rendered(name, stand_in)
-    lines = _TYPES.read_text(encoding="utf-8").splitlines()
+    lines = read_text(_TYPES).splitlines()
     rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     return Catalogue(
         classes=tuple(row["class_name"] for row in rows),
@@ -206,12 +211,15 @@ def _catalogue(name: str, stand_in: Path | None) -> Catalogue:
 
 
 def _rendered(name: str, path: Path) -> Catalogue:
+    mend = "render the stand-in again"
+    content = read_json(path, mend)
     try:
-        told = validate(StandIn, json.loads(path.read_text(encoding="utf-8")))
+        told = validate(StandIn, content)
         images = told.counts[name]
         pairs = list(zip(told.classes, images, strict=True))
+        _ = [list(zip(told.classes, types, strict=True)) for types in told.coarse.values()]
     except (ValueError, TypeError, AttributeError, KeyError, PapersError) as error:
-        raise PapersError(f"{path} is broken ({error}); render the stand-in again") from None
+        raise PapersError(f"{path} is broken ({reason(error)}); {mend}") from None
     training = frozenset(told.training)
     train = sum(n for label, n in pairs if label in training)
     counts = (train, sum(images) - train)
@@ -222,30 +230,40 @@ def _rendered(name: str, path: Path) -> Catalogue:
 
 
 def _devkit(found: Survey) -> None:
-    labels = _labels_of_test(found.base)
-    parts = [("cars_train", found.base / "devkit" / "cars_train_annos.mat")]
-    parts += [("cars_test", labels)] if found.name == "cars196" else []
-    names = _class_names(found, found.base / "devkit" / "cars_meta.mat")
-    for folder, path in parts:
-        missing = [*_absent(found.base / folder, f"{folder}/"), *_absent(path, path.name)]
+    parts = [("cars_train", "cars_train_annos.mat")]
+    parts += [("cars_test", "cars_test_annos_withlabels.mat")] if found.name == "cars196" else []
+    mats = _read(found, "cars_meta.mat", *(file for _, file in parts))
+    names = _class_names(found, *mats["cars_meta.mat"])
+    for part, file in parts:
+        folder, (path, _) = _folder(found, part), mats[file]
+        missing = [*_absent(folder, f"{part}/"), *_absent(path, file)]
         if missing:
             found.problems.append(_half(found, missing))
             continue
-        # some copies have cars_train/cars_train/
-        inner = f"{folder}/{folder}" if (found.base / folder / folder).is_dir() else folder
-        found.sizes |= dict(_images(found.base, inner))
-        for row in _rows(found, path, ("fname", "class", *_BOX)):
-            _add(found, f"{inner}/{row['fname']}", row, names, path)
+        found.images_in(folder)
+        for row in _rows(found, *mats[file], ("fname", "class", *_BOX)):
+            _add(found, f"{folder}/{row['fname']}", row, names, path)
 
 
-def _labels_of_test(base: Path) -> Path:
-    name = "cars_test_annos_withlabels.mat"
-    inside = base / "devkit" / name
-    return inside if inside.exists() else base / name
+def _folder(found: Survey, name: str) -> str:
+    """The folder of this name, from `found.base`; of several, one inside the other, the last with images."""
+    named = [place for place in _inside(found.base) if place.name == name]
+    full = [place for place in named if any(each.suffix.lower() in SUFFIXES for each in place.iterdir())]
+    return next((p.relative_to(found.base).as_posix() for p in (*full[::-1], *named)), "")
 
 
-def _absent(path: Path, name: str) -> list[str]:
-    return [] if path.exists() else [name]
+def _read(found: Survey, *names: str) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Where each label file lies, and what it holds; "x (1).mat", a browser's second copy, is x.mat, too."""
+    there: dict[str, Path] = {}
+    mats = [path for place in _inside(found.base) for path in sorted(place.glob("*.[mM][aA][tT]"))]
+    for path in sorted(mats, key=lambda path: len(path.name)):
+        there.setdefault(re.sub(r"( ?\(\d+\)| - Copy)?\.mat$", ".mat", path.name, flags=re.I), path)
+    content = matlab.read([there[name] for name in names if name in there])
+    return {name: (path := there.get(name, Path()), content.get(path, {})) for name in names}
+
+
+def _absent(place: Path | str, name: str) -> list[str]:
+    return [] if place not in (Path(), "") else [name]
 
 
 def _half(found: Survey, missing: list[str]) -> str:
@@ -255,34 +273,34 @@ def _half(found: Survey, missing: list[str]) -> str:
     return f"{line}; add what is missing from the copy that you have"
 
 
-def _class_names(found: Survey, path: Path) -> list[str]:
-    content = _mat(found, path)
-    if content is None:
-        return []
-    if "class_names" not in content:
+def _class_names(found: Survey, path: Path, content: dict[str, Any]) -> list[str]:
+    if path == Path():
+        found.problems.append(_half(found, ["cars_meta.mat"]))
+    elif "error" in content:
+        found.problems.append(_unread(path, content))
+    elif "class_names" not in content:
         found.problems.append(f"{path} has no class_names; take the file of the devkit")
-        return []
-    return [str(label) for label in content["class_names"].ravel()]
+    return [ODD.sub("?", name) for name in content.get("class_names", ())]
 
 
 # Layout B
 
 
 def _one_folder(found: Survey) -> None:
-    path = found.base / "cars_annos.mat"
-    missing = [*_absent(path, path.name), *_absent(found.base / "car_ims", "car_ims/")]
+    name, folder = "cars_annos.mat", _folder(found, "car_ims")
+    path, content = _read(found, name)[name]
+    missing = [*_absent(path, name), *_absent(folder, "car_ims/")]
     if missing:
         found.problems.append(_half(found, missing))
         return
-    names = _class_names(found, path)
-    half = found.name == "cars196_half"
-    images = dict(_images(found.base, "car_ims"))
-    for row in _rows(found, path, ("relative_im_path", "class", "test", *_BOX)):
-        if half and row["test"]:
-            images.pop(str(row["relative_im_path"]), None)
+    names = _class_names(found, path, content)
+    found.images_in(folder)
+    for row in _rows(found, path, content, ("relative_im_path", "class", "test", *_BOX)) if names else ():
+        file = folder.removesuffix("car_ims") + str(row["relative_im_path"])
+        if found.name == "cars196_half" and row["test"]:
+            found.sizes.pop(file, None)
         else:
-            _add(found, str(row["relative_im_path"]), row, names, path)
-    found.sizes |= images
+            _add(found, file, row, names, path)
 
 
 # Layout C
@@ -301,59 +319,48 @@ def _class_folders(found: Survey) -> None:
         found.problems.append(_half(found, [f"{absent}/"]))
         return
     for part in (official or ["images"])[: 1 if found.name == "cars196_half" else None]:
-        for folder in sorted(p for p in (found.base / part).iterdir() if p.is_dir()):
-            _one_class(found, f"{part}/{folder.name}", found.catalogue.known.get(key(folder.name)))
+        for folder in found.folders_in(part):
+            _one_class(found, f"{part}/{folder}", found.catalogue.known.get(key(folder)))
 
 
 def _one_class(found: Survey, folder: str, label: str | None) -> None:
     if label is None:
-        found.problems.append(
-            f"{found.base / folder}: no class of {found.name} has this name; rename or remove it"
-        )
+        found.problems.append(f"{found.base / folder}: no class of {found.name} has this name; rename it")
         return
-    sizes = dict(sorted(_images(found.base, folder)))
-    found.sizes |= sizes
-    found.pictures += [Picture(file, label) for file in sizes]
+    found.pictures += [Picture(file, label) for file in found.images_in(folder)]
 
 
 # Reading
 
 
-def _images(base: Path, folder: str) -> Iterator[tuple[str, int]]:
-    with os.scandir(base / folder) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(_SUFFIXES) and entry.is_file():
-                yield f"{folder}/{entry.name}", entry.stat().st_size
+def _unread(path: Path, content: dict[str, Any]) -> str:
+    if content["error"] == "v7.3":
+        return (
+            f"{path} is a MATLAB 7.3 file, which is HDF5 and not read here; save it with -v7 in MATLAB, or "
+            "take the file of the devkit"
+        )
+    return f"{path} cannot be read ({content['error']}); copy the file again"
 
 
-def _mat(found: Survey, path: Path) -> dict[str, Any] | None:
-    import scipy.io
-
-    if not path.exists():
-        found.problems.append(_half(found, [path.name]))
-        return None
-    try:
-        return dict(scipy.io.loadmat(path, squeeze_me=True))
-    except Exception as error:  # a broken .mat raises almost anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        found.problems.append(f"{path} cannot be read ({reason}); copy the file again")
-    return None
-
-
-def _rows(found: Survey, path: Path, fields: tuple[str, ...]) -> list[Mapping[str, Any]]:
-    content = _mat(found, path)
-    if content is None:
-        return []
-    table = content.get("annotations", np.empty(0))
-    absent = [name for name in fields if name not in (table.dtype.names or ())]
+def _rows(
+    found: Survey, path: Path, content: dict[str, Any], fields: tuple[str, ...]
+) -> Iterator[Mapping[str, Any]]:
+    if "error" in content:
+        line = _unread(path, content)
+        found.problems += [line] if line not in found.problems else []
+        return
+    there = content.get("fields", ())
+    absent = [name for name in fields if name not in there]
     if absent:
         hint = "the devkit's own test list has no classes: take cars_test_annos_withlabels.mat"
         found.problems.append(
             f"{path} has no {', '.join(absent)} in its annotations; "
             + (hint if absent == ["class"] else "take the file of the devkit")
         )
-        return []
-    return [dict(zip(fields, row, strict=True)) for row in table[list(fields)].ravel().tolist()]
+        return
+    for row in content["rows"]:
+        plain = (ODD.sub("?", value) if isinstance(value, str) else value for value in row)
+        yield dict(zip(there, plain, strict=True))
 
 
 def _add(found: Survey, file: str, row: Mapping[str, Any], names: list[str], path: Path) -> None:
@@ -361,7 +368,7 @@ def _add(found: Survey, file: str, row: Mapping[str, Any], names: list[str], pat
         return
     try:
         number, box = int(row["class"]), tuple(int(row[name]) for name in _BOX)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found.problems.append(f"{path}: the row of {file} is not made of numbers; take a whole file")
         return
     label = names[number - 1] if 0 < number <= len(names) else f"number {number}"
@@ -387,7 +394,7 @@ def _out_of_step(found: Survey) -> Iterator[str]:
             yield f"{found.base / file} stands {times} times in the label file; take a whole file"
     for file in found.sizes:
         if file not in listed:
-            yield f"{found.base / file} is in no label file; remove it or take the labels in step"
+            yield f"{found.base / file} is in no label file; take labels in step, or move it elsewhere"
 
 
 def _wrong_counts(found: Survey) -> Iterator[str]:

@@ -1,20 +1,23 @@
 """CIFAR-10 and CIFAR-100 as published (Krizhevsky 2009): Python pickles and plain binary files.
 
-Pickles can run any code, so that only what an array needs is unpickled. Layouts:
-https://www.cs.toronto.edu/~kriz/cifar.html.
+Pickles can run any code, so that only what an array needs is unpickled, in memory of the file's size.
+Layouts: https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from papers_lib.datasets.folders import lines, reason
 from papers_lib.errors import PapersError
 
 Pixels = NDArray[np.uint8]
@@ -67,12 +70,12 @@ def read(path: Path, batches: Batches) -> tuple[Pixels, Labels]:
         return _binary(path, batches.head)
     content = _unpickled(path)
     try:
-        rows = np.asarray(content["data"])
-        labels = np.asarray(content[batches.labels], dtype=np.int64)
+        rows = np.asarray(content["data"].values)
+        labels = np.array(column(content[batches.labels]), dtype=np.int64)
         if rows.dtype != np.uint8 or rows.shape != (len(labels), VALUES):
             raise ValueError(f"{rows.shape} values of {rows.dtype} for {len(labels)} labels")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise PapersError(f"{path} is no batch of images ({error}); fetch it again") from None
+    except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise PapersError(f"{path} is no batch of images ({reason(error)}); fetch it again") from None
     return _images(rows), labels
 
 
@@ -87,8 +90,7 @@ def class_names(path: Path, batches: Batches) -> tuple[str, ...]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise PapersError(f"{path} has no {batches.names}; fetch it again")
         return tuple(names)
-    text = _bytes(path).decode("utf-8", errors="replace")
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return tuple(line for _, line in lines(path))
 
 
 def _binary(path: Path, head: int) -> tuple[Pixels, Labels]:
@@ -134,7 +136,7 @@ class _Kind:
         self.dtype = self.dtype.newbyteorder(_text(state[1]))
 
 
-class _Array:
+class Array:
     """Stands for numpy's array while a pickle is read; `values` are the array."""
 
     def __init__(self, values: NDArray[Any] | None = None) -> None:
@@ -144,8 +146,20 @@ class _Array:
         _, shape, kind, by_columns, content = state
         self.values = _values(content, kind, shape, "F" if by_columns else "C")
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.values, dtype)
+
+def column(values: Any) -> list[Any]:
+    """What stands in a list or in an array.
+
+    Raises:
+        ValueError: it is neither, or a list with more than numbers and text inside.
+    """
+    if isinstance(values, Array):
+        return list(values.values.tolist())
+    if not isinstance(values, list) or not all(
+        isinstance(v, int | float | str | bytes | None) for v in values
+    ):
+        raise ValueError("no list of numbers where one should be")
+    return values
 
 
 def _values(content: Any, kind: Any, shape: Any, order: Any = "C") -> NDArray[Any]:
@@ -157,15 +171,38 @@ def _text(word: Any) -> Any:
     return word.decode("latin1") if isinstance(word, bytes) else word
 
 
-class _Arrays(pickle.Unpickler):
-    """Unpickles arrays, as `_Array`, numbers, text, lists and dictionaries, and nothing else."""
+class Arrays(pickle._Unpickler):
+    """Unpickles arrays, as `Array`, numbers, text, lists and dictionaries, and nothing else.
+
+    In Python, as the one in C takes four gigabytes for nine bytes that name a high place in its memo.
+    """
+
+    read: Any  # both are set when it loads
+    append: Any
+
+    def __init__(self, content: bytes, encoding: str) -> None:
+        super().__init__(io.BytesIO(content), encoding=encoding)
+        self._left = len(content)  # bytes that may still be made of text: each stands in the file once
+
+    def _encoded(self, text: str) -> bytes:
+        self._left -= len(text)
+        if self._left < 0:
+            raise pickle.UnpicklingError("it asks for more bytes than it has")
+        return text.encode("latin1")
+
+    def _bytearray(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))  # Python's own makes room for `size` before it reads
+
+    dispatch: ClassVar[dict[int, Any]] = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: _bytearray}
 
     def find_class(self, module: str, name: str) -> Any:
+        """What stands for a name; all others are refused."""
         known: dict[str, Any] = {
             "ndarray": None,  # the class that `_reconstruct` is told to make, never called itself
             "dtype": _Kind,
-            "_reconstruct": lambda *_: _Array(),
-            "_frombuffer": lambda content, kind, shape, order, *_: _Array(
+            "_reconstruct": lambda *_: Array(),
+            "_frombuffer": lambda content, kind, shape, order, *_: Array(
                 _values(content, kind, shape, order)
             ),
             "scalar": lambda kind, content: _values(content, kind, ()).item(),
@@ -173,24 +210,18 @@ class _Arrays(pickle.Unpickler):
         if module.partition(".")[0] == "numpy" and name in known:
             return known[name]
         if (module, name) == ("_codecs", "encode"):  # bytes, as Python 3 writes them for Python 2
-            return lambda text, _: text.encode("latin1")
+            return lambda text, _: self._encoded(text)
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an unpickler says."""
-    return str(error).partition("\n")[0].rstrip(",") or type(error).__name__
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = _Arrays(file, encoding="latin1").load()
-    except OSError as error:
-        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+        content = Arrays(_bytes(path), encoding="latin1").load()
+    except PapersError:
+        raise
     except Exception as error:  # a broken pickle raises almost anything
         raise PapersError(
-            f"{path} is not a whole pickle of arrays ({_reason(error)}); fetch it again"
+            f"{path} is not a whole pickle of arrays ({reason(error)}); fetch it again"
         ) from None
     if not isinstance(content, dict):
         raise PapersError(f"{path} is a pickle of something else; fetch it again")

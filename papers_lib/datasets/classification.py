@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from PIL import Image
 
 from papers_lib.datasets.cifar_files import Labels, Pixels
 from papers_lib.datasets.classification_layouts import SETS, Survey, survey
-from papers_lib.datasets.images import _rgb
+from papers_lib.datasets.images import open_image, rgb
 from papers_lib.errors import PapersError
 from papers_lib.files import PlaceError, replacing
 
@@ -77,17 +78,10 @@ def load(root: Path, name: str) -> Classified:
             test, labels out of step with the images. The message names the first fault and how to see all.
     """
     found = survey(Path(root), name)
-    if found.problems:
-        raise PapersError(_first(found, Path(root)))
+    found.refuse(Path(root))
     fingerprint = found.fingerprint
     train, test = (_split(found, side, fingerprint) for side in ("train", "test"))
     return Classified(name, found.title, found.base, train, test, found.classes, found.stand_in, fingerprint)
-
-
-def _first(found: Survey, root: Path) -> str:
-    more = len(found.problems) - 1
-    see = f"python -m data_prep check {found.name} {root}"
-    return f"{found.problems[0]} ({f'and {more} more faults; ' if more else ''}see: {see})"
 
 
 def _split(found: Survey, side: str, fingerprint: str) -> Split:
@@ -168,16 +162,12 @@ def _each(fill: Callable[[int], None], count: int, threads: int) -> None:
 
 def decode(file: Path, size: int | None = None) -> Pixels:
     """One image [H, W, 3] of `load_images`."""
-    try:
-        with Image.open(file) as image:
-            if size is not None:
-                (wide, high), factor = image.size, size / min(image.size)
-                image.draft("RGB", (math.ceil(wide * factor), math.ceil(high * factor)))
-            picture = _rgb(image)
-            return np.asarray(picture if size is None else _square(picture, size))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" '")[0] or type(error).__name__
-        raise PapersError(f"{file} is not a whole image ({reason}); restore it") from None
+    with open_image(file) as image:
+        if size is not None:
+            (wide, high), factor = image.size, size / min(image.size)
+            image.draft("RGB", (math.ceil(wide * factor), math.ceil(high * factor)))
+        picture = rgb(image)
+    return np.asarray(picture if size is None else _square(picture, size))
 
 
 def _square(picture: Image.Image, size: int) -> Image.Image:
@@ -195,10 +185,19 @@ def _kept(path: Path | None, count: int) -> Pixels | None:
     if path is None or not path.is_file():
         return None
     try:
-        pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError):  # half a file: it is written again
+        with path.open("rb") as file:
+            pixels = np.lib.format.read_array(file, allow_pickle=False)
+            whole = file.read() == _digest(pixels)
+    except Exception:  # a damaged file raises almost anything: the images are decoded again
         return None
-    return pixels if pixels.dtype == np.uint8 and pixels.ndim == 4 and len(pixels) == count else None
+    return pixels if whole and pixels.ndim == 4 and len(pixels) == count else None
+
+
+def _digest(pixels: NDArray[Any]) -> bytes:
+    """What stands behind the pixels on disk."""
+    digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def _keep(path: Path, pixels: Pixels) -> None:
@@ -206,6 +205,7 @@ def _keep(path: Path, pixels: Pixels) -> None:
     side, _, own = path.stem.split("-")
     with suppress(PlaceError), replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, pixels, allow_pickle=False)
+        file.write(_digest(pixels))
     for old in path.parent.glob(f"{side}-*-{own}.npy"):
         if old != path:
             with suppress(OSError):

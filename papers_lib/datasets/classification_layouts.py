@@ -16,23 +16,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from papers_lib.datasets.cifar_files import BATCHES, Labels, Pixels, class_names, read
+from papers_lib.datasets.folders import Found, lines, number, standin
 from papers_lib.errors import PapersError
 
-STANDIN = "STANDIN.json"
 SIDES = ("train", "test")
 VAL_LIST = "meta/val_labeled.txt"
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 _TEST = ("test", "val")
 
 
@@ -65,35 +62,20 @@ SETS: Mapping[str, Known] = {
 
 
 @dataclass
-class Survey:
+class Survey(Found):
     """What files and folders say, and what is wrong.
 
     `files` has the image files of each side, relative to `base` and in the order of `labels`; with the
-    layouts python and binary it is empty and `pixels` has the images. `sizes` are bytes and `newest` the
-    latest change of any file, in nanoseconds. `problems` and `notes` are lines for a reader; notes spoil
-    nothing.
+    layouts python and binary it is empty and `pixels` has the images.
     """
 
-    name: str
-    base: Path
     layout: str
-    told: Mapping[str, Any] | None  # what `STANDIN.json` says; None for real data
     classes: tuple[str, ...] = ()
     files: dict[str, list[str]] = field(default_factory=lambda: {side: [] for side in SIDES})
     pixels: dict[str, Pixels] = field(default_factory=dict)
     labels: dict[str, Labels] = field(
         default_factory=lambda: {side: np.empty(0, dtype=np.int64) for side in SIDES}
     )
-    sizes: dict[str, int] = field(default_factory=dict)
-    newest: int = 0
-    ignored: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether it is rendered."""
-        return self.told is not None
 
     @property
     def title(self) -> str:
@@ -131,11 +113,12 @@ def survey(root: Path, name: str) -> Survey:
     if name not in SETS:
         raise PapersError(f"unknown data set {name!r}; known: {', '.join(SETS)}")
     base, layout = _find(Path(root), name)
-    found = Survey(name, base, layout, _stand_in(base, name))
+    told = standin([base], name, dict.fromkeys((*SIDES, "classes"), int))
+    found = Survey(name, base, layout, told=told)
     (_batches if layout in ("python", "binary") else _folders)(found)
     if not found.problems:  # a missing part would only be told again, class by class
         found.problems += [*_wrong_counts(found)]
-    _leftovers(found)
+    found.tell_ignored(base.parent if base.name in SETS[name].inner else None)
     return found
 
 
@@ -179,23 +162,6 @@ def mend(root: Path, name: str) -> str:
     )
 
 
-def _stand_in(base: Path, name: str) -> Mapping[str, Any] | None:
-    path = base / STANDIN
-    if not path.is_file():
-        return None
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        of, counts = str(told["name"]), told["counts"]
-        wrong = "" if all(isinstance(counts[side], int) for side in (*SIDES, "classes")) else "no counts"
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        of, wrong = "", str(error) or type(error).__name__
-    if wrong:
-        raise PapersError(f"{path} is broken ({wrong}); render the stand-in again")
-    if of != name:
-        raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
-    return dict(told)
-
-
 def _half(found: Survey, missing: str) -> str:
     return f"half a data set: {missing} missing in {found.base}; add it from the copy that you have"
 
@@ -209,14 +175,13 @@ def _batches(found: Survey) -> None:
     if missing:
         found.problems.append(_half(found, " and ".join(missing)))
         return
-    try:
+    with found.telling():
         found.classes = class_names(found.base / batches.meta, batches)
         for side, files in (("train", batches.train), ("test", batches.test)):
             parts = [read(found.base / file, batches) for file in files]
             found.pixels[side] = np.concatenate([pixels for pixels, _ in parts])
             found.labels[side] = np.concatenate([labels for _, labels in parts])
-    except PapersError as error:
-        found.problems.append(str(error))
+    if found.problems:
         return
     for side in SIDES:
         outside = (found.labels[side] < 0) | (found.labels[side] >= len(found.classes))
@@ -256,13 +221,9 @@ def _folders(found: Survey) -> None:
 
 def _class_folders(found: Survey, folder: str) -> dict[str, list[str]]:
     """The images of each class below `folder`, sorted."""
-    with os.scandir(found.base / folder) as entries:
-        inner = [(entry.name, entry.is_dir()) for entry in entries]
-    found.ignored += [f"{folder}/{name}" for name, is_dir in inner if not is_dir or name == "__MACOSX"]
-    names = [name for name, is_dir in inner if is_dir and name[0] != "." and name != "__MACOSX"]
-    classes = {name: sorted(_images(found, f"{folder}/{name}")) for name in sorted(names)}
+    classes = {name: found.images_in(f"{folder}/{name}") for name in found.folders_in(folder)}
     found.problems += [
-        f"{found.base / folder / name} holds no image; restore its images, or remove the class everywhere"
+        f"{found.base / folder / name} holds no image; restore its images"
         for name, files in classes.items()
         if not files
     ]
@@ -271,19 +232,6 @@ def _class_folders(found: Survey, folder: str) -> dict[str, list[str]]:
             f"{found.base / folder} has no class folders; put each image below a folder of its class"
         )
     return classes
-
-
-def _images(found: Survey, folder: str) -> Iterator[str]:
-    """The images that lie in `folder`, with their sizes taken down; the rest is ignored, and noted."""
-    with os.scandir(found.base / folder) as entries:
-        for entry in entries:
-            file = f"{folder}/{entry.name}"
-            if entry.name.lower().endswith(_SUFFIXES) and entry.name[:2] != "._" and entry.is_file():
-                told = entry.stat()
-                found.sizes[file], found.newest = told.st_size, max(found.newest, told.st_mtime_ns)
-                yield file
-            else:
-                found.ignored.append(file)
 
 
 def _take(found: Survey, side: str, classes: dict[str, list[str]]) -> None:
@@ -297,19 +245,20 @@ def _take(found: Survey, side: str, classes: dict[str, list[str]]) -> None:
 
 
 def _listed(found: Survey, folder: str) -> None:
-    there, path = set(_images(found, folder)), found.base / VAL_LIST
+    there, path = set(found.images_in(folder)), found.base / VAL_LIST
     rows: dict[str, int] = {}
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().rpartition(" ")
-        file = f"{folder}/{name}"
-        wrong = _wrong_row(found, file, label, there, rows)
-        if wrong:
-            found.problems.append(f"{path}, line {number}: {wrong}")
-        else:
-            rows[file] = int(label)
+    with found.telling():
+        for count, line in lines(path):
+            name, _, word = line.rpartition(" ")
+            file, label = f"{folder}/{name}", number(word)
+            wrong = (
+                f"{word!r} is no label of {len(found.classes)} classes, counted from 0; take the right list"
+            )
+            if label is not None and label < len(found.classes):
+                wrong = _wrong_row(file, there, rows)
+                rows |= {} if wrong else {file: label}
+            if wrong:
+                found.problems.append(f"{path}, line {count}: {wrong}")
     unlisted = sorted(there - rows.keys())
     if unlisted:
         found.problems.append(
@@ -320,9 +269,7 @@ def _listed(found: Survey, folder: str) -> None:
     found.labels["test"] = np.array([rows[file] for file in sorted(rows)], dtype=np.int64)
 
 
-def _wrong_row(found: Survey, file: str, label: str, there: set[str], rows: Mapping[str, int]) -> str:
-    if not label.isdecimal() or int(label) >= len(found.classes):
-        return f"{label!r} is no label of {len(found.classes)} classes, counted from 0; take the right list"
+def _wrong_row(file: str, there: set[str], rows: Mapping[str, int]) -> str:
     if file in rows:
         return f"{file} is listed again; take a whole list"
     return "" if file in there else f"{file} is missing; restore the image"
@@ -337,9 +284,9 @@ def _wrong_counts(found: Survey) -> Iterator[str]:
     if found.told:
         expected = tuple(found.told["counts"][what] for what in (*SIDES, "classes"))
     there = (*(len(found.labels[side]) for side in SIDES), len(found.classes))
-    for what, number, right in zip(("train images", "test images", "classes"), there, expected, strict=True):
-        if number != right:
-            yield f"{found.name} has {number} {what}, {right} expected; restore the copy in {found.base}"
+    for what, count, right in zip(("train images", "test images", "classes"), there, expected, strict=True):
+        if count != right:
+            yield f"{found.name} has {count} {what}, {right} expected; restore the copy in {found.base}"
     if known.even and not found.stand_in and there == expected:
         yield from _uneven(found)
 
@@ -353,16 +300,3 @@ def _uneven(found: Survey) -> Iterator[str]:
                     f"class {found.classes[label]!r} has {count} {side} images, {share} expected; restore "
                     f"the copy in {found.base}"
                 )
-
-
-def _leftovers(found: Survey) -> None:
-    """Note what is ignored: what an archive made on a Mac leaves behind, and files that are no image."""
-    around = (found.base, *([found.base.parent] if found.base.name in SETS[found.name].inner else []))
-    macs = [str(base / "__MACOSX") for base in around if (base / "__MACOSX").exists()]
-    rest: list[str] = []
-    for path in sorted(found.ignored):
-        mac = path.rpartition("/")[2].startswith(("._", ".DS_Store", "__MACOSX"))
-        (macs if mac else rest).append(f"{found.base}/{path}")
-    for what, paths in (("leftovers of a Mac's archive", macs), ("entries that are no image", rest)):
-        if paths:
-            found.notes.append(f"{len(paths)} {what} are ignored and can be removed, as {paths[0]}")

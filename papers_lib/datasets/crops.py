@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from papers_lib.datasets.images import _rgb
-from papers_lib.errors import PapersError
+from papers_lib.datasets.images import open_image, rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,10 +52,6 @@ def load_images(files: Sequence[Path], height: int, width: int, threads: int = 2
 
 def decode(file: Path, height: int, width: int) -> NDArray[np.uint8]:
     """One image [height, width, 3] of `load_images`."""
-    try:
-        with Image.open(file) as image:
-            crop = _rgb(image).resize((width, height), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" '")[0] or type(error).__name__
-        raise PapersError(f"{file} is not a whole image ({reason}); restore it") from None
+    with open_image(file) as image:
+        crop = rgb(image).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(crop)

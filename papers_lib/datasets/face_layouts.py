@@ -15,20 +15,17 @@ http://vis-www.cs.umass.edu/lfw/README.txt. `survey` opens no image.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from papers_lib.datasets.face_records import Pack, read_bin, read_pack
+from papers_lib.datasets.folders import SUFFIXES, Found, lines, number, standin
 from papers_lib.errors import PapersError
 
-STANDIN = "STANDIN.json"
 PAIRS = "pairs.txt"
 FOLDS = 10
 REC, IDX = "train.rec", "train.idx"
@@ -37,7 +34,6 @@ WITHDRAWN = (
     "being asked; do not publish new results on it, and consider deleting the copy"
 )
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FACES = ("", "lfw", "lfw_funneled", "lfw-deepfunneled", "test")
 
 
@@ -89,29 +85,17 @@ class Pairs:
 
 
 @dataclass
-class Survey:
-    """What files and folders say, and what is wrong: `problems` and `notes` are lines for a reader.
+class Survey(Found):
+    """What files and folders say, and what is wrong.
 
     Training images are in `pack` or, by identity, in `folders`; `faces` has the images of pairs by their path
-    without suffix. `sizes` are bytes.
+    without suffix.
     """
 
-    name: str
-    base: Path
-    told: Mapping[str, Any] | None  # what `STANDIN.json` says; None for real data
     pack: Pack | None = None
     folders: dict[str, list[str]] = field(default_factory=dict)
     faces: dict[str, str] = field(default_factory=dict)
     tests: dict[str, Pairs] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether it is rendered."""
-        return self.told is not None
 
     @property
     def images(self) -> int:
@@ -174,7 +158,8 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     if name not in SETS:
         raise PapersError(f"unknown data set {name!r}; known: {', '.join(SETS)}")
     base = _find(Path(root), name)
-    found = Survey(name, base, _told(base, name))
+    told = standin([base], name, {"images": int, "identities": int, "pairs": dict})
+    found = Survey(name, base, told=told)
     if name == "faces_emore" and not found.stand_in:
         if not acknowledge_withdrawn:
             raise PapersError(
@@ -187,11 +172,7 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     _tests(found)
     if not found.problems:
         found.problems += _wrong_counts(found)
-    if found.ignored:
-        first = sorted(found.ignored)[0]
-        found.notes.append(
-            f"{len(found.ignored)} entries that are no image are ignored and can be removed, as {first}"
-        )
+    found.tell_ignored()
     return found
 
 
@@ -227,25 +208,7 @@ def _has_identities(base: Path) -> bool:
     if (base / "train").is_dir():
         return True
     inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
-    return any(file.suffix.lower() in _SUFFIXES for path in inner[:10] for file in path.iterdir())
-
-
-def _told(base: Path, name: str) -> Mapping[str, Any] | None:
-    path = base / STANDIN
-    if not path.is_file():
-        return None
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        of, counts = str(told["name"]), told["counts"]
-        whole = all(isinstance(counts[what], int) for what in ("images", "identities"))
-        wrong = "" if whole and isinstance(counts["pairs"], dict) else "no counts"
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        of, wrong = "", str(error) or type(error).__name__
-    if wrong:
-        raise PapersError(f"{path} is broken ({wrong}); render the stand-in again")
-    if of != name:
-        raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
-    return dict(told)
+    return any(file.suffix.lower() in SUFFIXES for path in inner[:10] for file in path.iterdir())
 
 
 # Training images
@@ -259,39 +222,22 @@ def _training(found: Survey) -> None:
             f"half a data set: {missing[0]} missing in {found.base}; add it from the copy that you have"
         )
     elif not missing:
-        try:
+        with found.telling():
             found.pack = read_pack(found.base)
             found.sizes[REC] = found.pack.file.size
-        except PapersError as error:
-            found.problems.append(str(error))
     else:
         _class_folders(found, "train/" if (found.base / "train").is_dir() else "")
 
 
 def _class_folders(found: Survey, folder: str) -> None:
-    with os.scandir(found.base / folder) as entries:
-        inner = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] not in "._")
-    for name in inner if folder else [each for each in inner if each != "test"]:
-        files = sorted(_images(found, f"{folder}{name}"))
-        if files:
-            found.folders[name] = files
-        else:
-            found.problems.append(
-                f"{found.base / folder / name} is an identity without images; restore them, or remove "
-                "the folder"
-            )
-
-
-def _images(found: Survey, folder: str) -> Iterator[str]:
-    """The images that lie in `folder`, with their sizes taken down; the rest is ignored, and noted."""
-    with os.scandir(found.base / folder) as entries:
-        for entry in entries:
-            file = f"{folder}/{entry.name}"
-            if entry.name.lower().endswith(_SUFFIXES) and entry.name[:2] != "._" and entry.is_file():
-                found.sizes[file] = entry.stat().st_size
-                yield file
-            else:
-                found.ignored.append(file)
+    for name in found.folders_in(folder):
+        if folder or name != "test":
+            found.folders[name] = found.images_in(f"{folder}{name}")
+    empty = [name for name, files in found.folders.items() if not files]
+    found.problems += [
+        f"{found.base / folder / name} is an identity without images; restore them, or remove its folder"
+        for name in empty
+    ]
 
 
 # Pairs
@@ -342,11 +288,13 @@ def _listed(found: Survey) -> None:
     path, known = found.base / PAIRS, len(found.problems)
     folder = next((f for f in reversed(_FACES) if (found.base / f).is_dir()), "")
     found.faces = _face_files(found, folder)
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    head, rows = _head(lines)
+    with found.telling():
+        head, rows = _head(list(lines(path)))
+    if len(found.problems) > known:
+        return
     places: dict[str, int] = {}
     pairs: list[tuple[int, int, bool]] = []
-    for number, line in rows:
+    for count, line in rows:
         names = _pair(line)
         missing = [f"{name}.jpg" for name in names if name not in found.faces]
         if not names:
@@ -354,7 +302,7 @@ def _listed(found: Survey) -> None:
         else:
             wrong = f"{missing[0]} is missing in {found.base / folder}; restore the image" if missing else ""
         if wrong:
-            found.problems.append(f"{path}, line {number}: {wrong}")
+            found.problems.append(f"{path}, line {count}: {wrong}")
             continue
         first, second = (places.setdefault(name, len(places)) for name in names)
         pairs.append((first, second, names[0].partition("/")[0] == names[1].partition("/")[0]))
@@ -370,31 +318,29 @@ def _listed(found: Survey) -> None:
 
 def _face_files(found: Survey, folder: str) -> dict[str, str]:
     """Every image "name/name_0001" below `folder`, with its file."""
-    with os.scandir(found.base / folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
     inner = f"{folder}/" if folder else ""
-    files = [file for name in names for file in sorted(_images(found, f"{inner}{name}"))]
+    files = [f for name in found.folders_in(folder) for f in found.images_in(f"{inner}{name}")]
     return {file.removeprefix(inner).rpartition(".")[0]: file for file in files}
 
 
-def _head(lines: list[str]) -> tuple[tuple[int, int] | None, list[tuple[int, str]]]:
+def _head(rows: list[tuple[int, str]]) -> tuple[tuple[int, int] | None, list[tuple[int, str]]]:
     """Folds and number of pairs as the first line says them, if it does, and the lines that follow."""
-    rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    words = rows[0][1].split() if rows else []
-    if not words or len(words) > 2 or not all(word.isdecimal() for word in words):
-        return None, rows
-    folds, pairs = (int(words[0]), int(words[1])) if len(words) == 2 else (1, int(words[0]))
-    return (folds, 2 * folds * pairs), rows[1:]
+    words = [number(word) for word in rows[0][1].split()] if rows else []
+    if len(words) == 1 and words[0] is not None:
+        return (1, 2 * words[0]), rows[1:]
+    if len(words) == 2 and words[0] is not None and words[1] is not None:
+        return (words[0], 2 * words[0] * words[1]), rows[1:]
+    return None, rows
 
 
 def _pair(line: str) -> tuple[str, ...]:
     """The two images of a line, without suffix; none where it is no pair."""
-    words = line.strip().split("\t") if "\t" in line else line.split()
+    words = line.split("\t") if "\t" in line else line.split()
     if len(words) == 3:
         words = [words[0], words[1], words[0], words[2]]
-    if len(words) != 4 or not (words[1].isdecimal() and words[3].isdecimal()):
+    if len(words) != 4 or number(words[1]) is None or number(words[3]) is None:
         return ()
-    return tuple(f"{name}/{name}_{int(number):04d}" for name, number in (words[:2], words[2:]))
+    return tuple(f"{name}/{name}_{int(count):04d}" for name, count in (words[:2], words[2:]))
 
 
 # Counts

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.cifar_files import _Array, _Arrays, _reason
+from papers_lib.datasets.cifar_files import Array, Arrays, column
+from papers_lib.datasets.folders import lines, reason
 from papers_lib.errors import PapersError
 
 Integers = NDArray[np.int64]
@@ -308,7 +310,7 @@ def read_index(path: Path) -> tuple[Integers, Integers]:
     Raises:
         PapersError: it is missing, empty, no list of "key<tab>offset" lines, or has a key or an offset twice.
     """
-    words = _read(path).split()
+    words = _read(path).removeprefix(BOM_UTF8).split()
     try:
         pairs = np.array(words, dtype=np.int64).reshape(-1, 2)
     except (ValueError, OverflowError):
@@ -331,7 +333,7 @@ def read_property(path: Path) -> tuple[int, int, int] | None:
     if not path.is_file():
         return None
     try:
-        identities, height, width = (int(word) for word in _read(path).split(b","))
+        identities, height, width = (int(word) for word in _read(path).removeprefix(BOM_UTF8).split(b","))
         if min(identities, height, width) < 1:
             raise ValueError
     except ValueError:
@@ -348,9 +350,7 @@ def read_list(path: Path) -> tuple[list[str], Integers]:
         PapersError: it is missing, or a line is neither.
     """
     paths, labels = [], []
-    for number, line in enumerate(_read(path).decode("utf-8", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in lines(path):
         words = line.split("\t")
         try:
             label, file = (words[1], words[2]) if _is_number(words[1]) else (words[2], words[1])
@@ -381,13 +381,20 @@ def _read(path: Path) -> bytes:
 # Pairs
 
 
-def _file_of(image: Any) -> bytes:
-    image = image.values if isinstance(image, _Array) else image
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        return image.tobytes()
-    if not isinstance(image, bytes):
-        raise TypeError(f"a {type(image).__name__} where the bytes of an image should be")
-    return image
+def _files(images: Any) -> tuple[bytes, ...]:
+    """The bytes of image files; what stands there often is copied once."""
+    if not isinstance(images, list | tuple):
+        raise TypeError(f"a {type(images).__name__} where a list of images should be")
+    copied: dict[int, bytes] = {}
+    for image in images:
+        kind = type(image.values if isinstance(image, Array) else image)
+        if isinstance(image, Array) and image.values.dtype == np.uint8:
+            copied[id(image)] = copied.get(id(image)) or image.values.tobytes()
+        elif isinstance(image, bytes):
+            copied[id(image)] = image
+        else:
+            raise TypeError(f"a {kind.__name__} where the bytes of an image should be")
+    return tuple(copied[id(image)] for image in images)
 
 
 def _answer(value: Any) -> bool:
@@ -407,19 +414,18 @@ def read_bin(path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
             answers other than 0 and 1.
     """
     try:
-        with path.open("rb") as file:
-            images, same = _Arrays(file, encoding="bytes").load()
-        files = tuple(map(_file_of, images))
-        answers = np.array([_answer(each) for each in np.asarray(same).tolist()], dtype=bool)
-    except OSError as error:
-        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+        images, same = Arrays(_read(path), encoding="bytes").load()
+        files = _files(images)
+        answers = np.array([_answer(each) for each in column(same)], dtype=bool)
+    except PapersError:
+        raise
     except pickle.UnpicklingError as error:
         raise PapersError(
-            f"{path} is refused as a pickle of pairs ({_reason(error)}); fetch it again"
+            f"{path} is refused as a pickle of pairs ({reason(error)}); fetch it again"
         ) from None
     except Exception as error:  # a broken pickle raises almost anything
         raise PapersError(
-            f"{path} is not a whole pickle of pairs ({_reason(error)}); fetch it again"
+            f"{path} is not a whole pickle of pairs ({reason(error)}); fetch it again"
         ) from None
     if not len(answers) or len(files) != 2 * len(answers):
         raise PapersError(f"{path} has {len(files)} images for {len(answers)} pairs; fetch it again")

@@ -6,7 +6,6 @@ or not, and scaled to one square. Nothing here fetches faces but `fetch_lfw`, wh
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from PIL import Image
 
 from papers_lib.datasets.face_layouts import SETS, WITHDRAWN, Pairs, Survey, survey
 from papers_lib.datasets.face_records import Pack
-from papers_lib.datasets.images import _rgb
+from papers_lib.datasets.images import open_image, rgb
 from papers_lib.errors import PapersError
 
 NAMES = tuple(SETS)
@@ -83,9 +82,9 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Faces:
             image, a wrong count, a withdrawn set. The message names the first fault and how to see all.
     """
     found = survey(Path(root), name, acknowledge_withdrawn)
-    if found.problems:
-        raise PapersError(_first(found, Path(root)))
-    if WITHDRAWN in found.notes:
+    withdrawn = WITHDRAWN in found.notes
+    found.refuse(Path(root), " --acknowledge-withdrawn" * withdrawn)
+    if withdrawn:
         print(WITHDRAWN, file=sys.stderr)
     return Faces(
         name, found.title, found.base, _training(found), found.tests, found.stand_in, found.fingerprint
@@ -124,14 +123,6 @@ def load_images(pairs: Pairs, size: int, threads: int = 2) -> Pixels:
     return _decoded(image, len(pairs.images), size, threads)
 
 
-def _first(found: Survey, root: Path) -> str:
-    more = len(found.problems) - 1
-    see = f"python -m data_prep check {found.name} {root}"
-    if WITHDRAWN in found.notes:
-        see += " --acknowledge-withdrawn"
-    return f"{found.problems[0]} ({f'and {more} more faults; ' if more else ''}see: {see})"
-
-
 def _training(found: Survey) -> Training | None:
     if not SETS[found.name].trains:
         return None
@@ -162,13 +153,8 @@ def decode(image: Path | bytes, name: str, size: int) -> Pixels:
     Raises:
         PapersError: it is missing or damaged; the message has its `name`.
     """
-    try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            picture = _rgb(opened)
-            if picture.size != (size, size):
-                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow names the bytes that it could not identify, which says nothing
-        reason = str(error).partition(" <")[0].partition(" '")[0] or type(error).__name__
-        raise PapersError(f"{name} is not a whole image ({reason}); restore it") from None
+    with open_image(image, name) as opened:
+        picture = rgb(opened)
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.reid_layouts import LAYOUTS, WITHDRAWN, Row, Survey, survey
-from papers_lib.errors import PapersError
+from papers_lib.datasets.reid_layouts import LAYOUTS, WITHDRAWN, Row, survey
 
 NAMES = tuple(LAYOUTS)
 
@@ -65,20 +64,12 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> ReID:
             a withdrawn set. The message names the first fault and how to see all.
     """
     found = survey(Path(root), name, acknowledge_withdrawn)
-    if found.problems:
-        raise PapersError(_first(found, Path(root)))
-    if WITHDRAWN in found.notes:
+    withdrawn = WITHDRAWN in found.notes
+    found.refuse(Path(root), " --acknowledge-withdrawn" * withdrawn)
+    if withdrawn:
         print(WITHDRAWN, file=sys.stderr)
     train, query, gallery = (_side(found.base, rows) for rows in found.sides.values())
     return ReID(name, found.base, train, query, gallery, found.cameras, found.stand_in, found.fingerprint)
-
-
-def _first(found: Survey, root: Path) -> str:
-    more = len(found.problems) - 1
-    see = f"python -m data_prep check {found.name} {root}"
-    if WITHDRAWN in found.notes:
-        see += " --acknowledge-withdrawn"
-    return f"{found.problems[0]} ({f'and {more} more faults; ' if more else ''}see: {see})"
 
 
 def _side(base: Path, rows: list[Row]) -> Side:

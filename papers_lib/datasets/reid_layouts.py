@@ -16,18 +16,16 @@ depends on the file system.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from papers_lib.datasets.folders import STANDIN, Found, lines, standin
 from papers_lib.errors import PapersError
 
-STANDIN = "STANDIN.json"
 SIDES = ("train", "query", "gallery")
 WITHDRAWN = (
     "dukemtmc was withdrawn by its authors in 2019, as people were recorded and published outside of the "
@@ -35,7 +33,6 @@ WITHDRAWN = (
 )
 """The notice that whoever reads a real copy of DukeMTMC-reID gets to see."""
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FLAT = ("bounding_box_train", "query", "bounding_box_test")
 _LISTS = {"train": ("list_train", "list_val"), "query": ("list_query",), "gallery": ("list_gallery",)}
 
@@ -67,9 +64,12 @@ class Layout:
     counts: Counts | None = None
 
 
-_MARKET = re.compile(r"(?P<id>-1|\d+)_c(?P<camera>\d+)s\d+_")
-_DUKE = re.compile(r"(?P<id>\d+)_c(?P<camera>\d+)_f\d+")
-_MSMT = re.compile(r"(?P<file>(?P<folder>\d+)/(?P<id>\d+)_\d+_(?P<camera>\d+)_\S*) (?P<listed>\d+)")
+_ID, _CAMERA = r"[0-9]{1,9}", r"[0-9]{1,4}"
+_MARKET = re.compile(rf"(?P<id>-1|{_ID})_c(?P<camera>{_CAMERA})s\d+_")
+_DUKE = re.compile(rf"(?P<id>{_ID})_c(?P<camera>{_CAMERA})_f\d+")
+_MSMT = re.compile(
+    rf"(?P<file>(?P<folder>{_ID})/(?P<id>{_ID})_\d+_(?P<camera>{_CAMERA})_\S*) (?P<listed>{_ID})"
+)
 _MARKET_NAME, _DUKE_NAME = "0002_c1s1_000451_03.jpg", "0001_c2_f0046182.jpg"
 _MSMT_NAME = "0000/0000_045_12_0303morning_0006_2.jpg"
 _MSMT_COUNTS = Counts((32621, 1041), (11659, 3060), (82161, 3060), 15)
@@ -102,32 +102,19 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Survey:
+class Survey(Found):
     """What folders, names and lists say, and what is wrong.
 
-    `sides` has the rows of train, query and gallery, sorted by file; `sizes` the bytes of every image on
-    disk, junk included. `problems` and `notes` are lines for a reader; notes spoil nothing.
+    `sides` has the rows of train, query and gallery, sorted by file; `sizes` has junk images, too.
     """
 
-    name: str
-    base: Path
-    told: Mapping[str, Any] | None  # what `STANDIN.json` says; None for real data
     sides: dict[str, list[Row]] = field(default_factory=lambda: {side: [] for side in SIDES})
-    sizes: dict[str, int] = field(default_factory=dict)
     junk: int = 0
-    ignored: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     @property
     def layout(self) -> Layout:
         """Where it lies and how its names are built."""
         return LAYOUTS[self.name]
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether it is rendered, or made from other images."""
-        return self.told is not None
 
     @property
     def cameras(self) -> int:
@@ -163,7 +150,7 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     if name not in LAYOUTS:
         raise PapersError(f"unknown data set {name!r}; known: {', '.join(LAYOUTS)}")
     base = _find(Path(root), name)
-    found = Survey(name, base, _stand_in(base, name))
+    found = Survey(name, base, told=_stand_in(base, name))
     if name == "dukemtmc" and not found.stand_in:
         if not acknowledge_withdrawn:
             raise PapersError(
@@ -174,7 +161,7 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     (_lists if found.layout.kind == "msmt" else _folders)(found)
     if all(found.sides.values()):  # a missing part is told already
         found.problems += [*_cameras(found), *_queries(found), *_wrong_counts(found)]
-    _leftovers(found)
+    found.tell_ignored(base.parent if base.name == found.layout.official else None)
     return found
 
 
@@ -215,27 +202,13 @@ def mend(root: Path, name: str) -> str:
     return f"bring it: python -m data_prep import {name} SOURCE {root} or render a stand-in: {make}"
 
 
-def _stand_in(base: Path, name: str) -> Mapping[str, Any] | None:
+def _stand_in(base: Path, name: str) -> Mapping[str, object] | None:
     """What `STANDIN.json` says, in the data set's folder or beside its official one."""
     outer = (base.parent,) if base.name == LAYOUTS[name].official else ()
-    path = next((b / STANDIN for b in (base, *outer) if (b / STANDIN).is_file()), None)
-    if path is None and LAYOUTS[name].counts is None:
+    told = standin((base, *outer), name, {})
+    if told is None and LAYOUTS[name].counts is None:
         raise PapersError(f"{base} has no {STANDIN}, and {name} is never a real data set; make it again")
-    return None if path is None else _told(path, name)
-
-
-def _told(path: Path, name: str) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        wrong = "" if isinstance(told["counts"], dict) else "no counts"
-        of = str(told["name"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        wrong, of = str(error), ""
-    if wrong:
-        raise PapersError(f"{path} is broken ({wrong}); render the stand-in again")
-    if of != name:
-        raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
-    return dict(told)
+    return told
 
 
 # Market and Duke: all is in the names
@@ -246,7 +219,7 @@ def _folders(found: Survey) -> None:
         if not (found.base / folder).is_dir():
             found.problems.append(_half(found, f"{folder}/"))
             continue
-        files = sorted(_images(found, folder))
+        files = found.images_in(folder)
         if not files:
             found.problems.append(f"{found.base / folder} holds no image; restore its images")
         found.problems += [*_same_stem(found, files)]
@@ -257,25 +230,13 @@ def _half(found: Survey, missing: str) -> str:
     return f"half a data set: {missing} missing in {found.base}; add it from the copy that you have"
 
 
-def _images(found: Survey, folder: str) -> Iterator[str]:
-    """The images that lie in `folder`, with their sizes taken down; the rest is ignored, and noted."""
-    with os.scandir(found.base / folder) as entries:
-        for entry in entries:
-            file = f"{folder}/{entry.name}"
-            if entry.name.lower().endswith(_SUFFIXES) and entry.name[:2] != "._" and entry.is_file():
-                found.sizes[file] = entry.stat().st_size
-                yield file
-            else:
-                found.ignored.append(file)
-
-
 def _same_stem(found: Survey, files: Iterable[str]) -> Iterator[str]:
     """Two images of one name in a side: public code that keys features by name mixes them up."""
     stems: dict[str, str] = {}
     for file in files:
         first = stems.setdefault(file.rpartition("/")[2].rpartition(".")[0], file)
         if first != file:
-            yield f"{found.base / file} has the same name as {first}; remove or rename one of them"
+            yield f"{found.base / file} has the same name as {first}; rename one, or move it elsewhere"
 
 
 def _parsed(found: Survey, folder: str, files: list[str]) -> list[Row]:
@@ -297,7 +258,7 @@ def _parsed(found: Survey, folder: str, files: list[str]) -> list[Row]:
 
 
 def _unparsed(found: Survey, file: str) -> str:
-    wanted = f"rename it as in {found.layout.example}, or remove it"
+    wanted = f"rename it as in {found.layout.example}, or move it elsewhere"
     name = file.rpartition("/")[2]
     if re.match(r"(-1|\d+)_", name):
         return f"{found.base / file} has no camera in its name; {wanted}"
@@ -313,7 +274,7 @@ def _kept(found: Survey, side: str, rows: list[Row]) -> list[Row]:
         return kept
     found.problems += [
         f"{found.base / row.file} is a distractor or junk (identity {row.id}), which only the gallery may "
-        "have; remove it"
+        "have; move it there"
         for row in rows
         if row.id < 1
     ]
@@ -345,11 +306,7 @@ def _lists(found: Survey) -> None:
 
 def _nested(found: Survey, folder: str) -> int:
     """Images in the folders of `folder`, one an identity."""
-    with os.scandir(found.base / folder) as entries:
-        inner = [(entry.name, entry.is_dir()) for entry in entries]
-    found.ignored += [f"{folder}/{name}" for name, is_dir in inner if not is_dir or name == "__MACOSX"]
-    names = (name for name, is_dir in inner if is_dir and name != "__MACOSX")
-    return sum(1 for name in names for _ in _images(found, f"{folder}/{name}"))
+    return sum(len(found.images_in(f"{folder}/{name}")) for name in found.folders_in(folder))
 
 
 def _listed(found: Survey, folder: str, name: str, listed: dict[str, str]) -> list[Row]:
@@ -359,19 +316,19 @@ def _listed(found: Survey, folder: str, name: str, listed: dict[str, str]) -> li
         found.problems.append(_half(found, name))
         return []
     rows = []
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
-        row = _row(found, folder, line) if line.strip() else None
-        if isinstance(row, str):
-            found.problems.append(f"{path}, line {number}: {row}")
-        elif row is not None and row.file in listed:
-            found.problems.append(
-                f"{path}, line {number}: {row.file} is listed again, first in {listed[row.file]}; "
-                "take whole lists"
-            )
-        elif row is not None:
-            listed[row.file] = name
-            rows.append(row)
+    with found.telling():
+        for number, line in lines(path):
+            row = _row(found, folder, line)
+            if isinstance(row, str):
+                found.problems.append(f"{path}, line {number}: {row}")
+            elif row.file in listed:
+                found.problems.append(
+                    f"{path}, line {number}: {row.file} is listed again, first in {listed[row.file]}; "
+                    "take whole lists"
+                )
+            else:
+                listed[row.file] = name
+                rows.append(row)
     if not rows:
         found.problems.append(f"{path} lists no image of {folder}/; take the official list")
     return rows
@@ -379,9 +336,9 @@ def _listed(found: Survey, folder: str, name: str, listed: dict[str, str]) -> li
 
 def _row(found: Survey, folder: str, line: str) -> Row | str:
     """A line of a list, or what is wrong with it."""
-    told = found.layout.pattern.fullmatch(line.strip())
+    told = found.layout.pattern.fullmatch(line)
     if told is None:
-        return _unlike(found, folder, line.strip())
+        return _unlike(found, folder, line)
     file, inside, identity, camera, listed = told.groups()
     file = f"{folder}/{file}"
     if file not in found.sizes:
@@ -410,11 +367,15 @@ def _cameras(found: Survey) -> Iterator[str]:
         )
     missing = sorted(set(range(1, max(there) + 1)) - there)
     if missing or 0 in there:
-        wrong = f"{', '.join(map(str, missing))} missing" if missing else "0 among them"
+        wrong = f"{_some(missing)} missing" if missing else "0 among them"
         yield (
-            f"{found.base}: cameras are {', '.join(map(str, sorted(there)))}, with {wrong}; number them "
+            f"{found.base}: cameras are {_some(sorted(there))}, with {wrong}; number them "
             "from 1 without a gap in the file names"
         )
+
+
+def _some(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:20])) + ", …" * (len(numbers) > 20)
 
 
 def _queries(found: Survey) -> Iterator[str]:
@@ -460,16 +421,3 @@ def _published_counts(found: Survey) -> Iterator[tuple[str, int, int]]:
         yield f"{side} identities", len({row.id for row in found.sides[side]}), identities
     yield "junk images", found.junk, counts.junk
     yield "cameras", found.cameras, counts.cameras
-
-
-def _leftovers(found: Survey) -> None:
-    """Note what is ignored: what an archive made on a Mac leaves behind, and files that are no image."""
-    outer = (found.base.parent,) if found.base.name == found.layout.official else ()
-    macs = [str(b / "__MACOSX") for b in (found.base, *outer) if (b / "__MACOSX").exists()]
-    rest: list[str] = []
-    for path in sorted(found.ignored):
-        mac = path.rpartition("/")[2].startswith(("._", "__MACOSX"))
-        (macs if mac else rest).append(f"{found.base}/{path}")
-    for what, paths in (("leftovers of a Mac's archive", macs), ("entries that are no image", rest)):
-        if paths:
-            found.notes.append(f"{len(paths)} {what} are ignored and can be removed, as {paths[0]}")

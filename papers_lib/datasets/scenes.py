@@ -7,8 +7,7 @@ pass that has a problem. No image is opened before `picture`.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from papers_lib.datasets.images import _rgb
+from papers_lib.datasets.folders import Found, standin
+from papers_lib.datasets.images import LARGEST, open_image, rgb
 from papers_lib.errors import PapersError
 
-STANDIN = "STANDIN.json"
 SIDES = ("train", "test")
 
 Outline = list[list[float]] | dict[str, Any]
@@ -61,20 +59,11 @@ class Scenes:
 
 
 @dataclass
-class Survey:
-    """What the annotations and the folders say, and what is wrong: `problems` and `notes` are lines.
+class Survey(Found):
+    """What the annotations and the folders say, and what is wrong."""
 
-    `sizes` has the bytes of every image on disk, by its path from `base`.
-    """
-
-    name: str
-    base: Path
-    told: Mapping[str, Any] | None  # what `STANDIN.json` says; None for real data
     classes: tuple[str, ...] = ()
     sides: dict[str, list[Scene]] = field(default_factory=lambda: {side: [] for side in SIDES})
-    sizes: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     @property
     def fingerprint(self) -> str:
@@ -97,10 +86,7 @@ class Survey:
         Raises:
             PapersError: there are problems; the message has the first, and how to see all.
         """
-        if self.problems:
-            more = f"and {len(self.problems) - 1} more faults; " if len(self.problems) > 1 else ""
-            see = f"python -m data_prep check {self.name} {root}"
-            raise PapersError(f"{self.problems[0]} ({more}see: {see})")
+        self.refuse(root)
         train, test = (tuple(self.sides[side]) for side in SIDES)
         return Scenes(
             self.name, self.base, train, test, self.classes, self.told is not None, self.fingerprint
@@ -135,30 +121,11 @@ def told(base: Path, name: str, official: str) -> dict[str, Any] | None:
         PapersError: it is broken, or of another data set.
     """
     outer = (base.parent,) if base.name == official else ()
-    path = next((b / STANDIN for b in (base, *outer) if (b / STANDIN).is_file()), None)
-    if path is None:
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        of, _ = str(found["name"]), {side: int(found["counts"][side]) for side in SIDES}
-        _ = [str(word) for word in found["classes"]]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise PapersError(f"{path} is broken ({error}); render the stand-in again") from None
-    if of != name:
-        raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
-    return dict(found)
-
-
-def images(base: Path, folder: str, suffix: str = ".jpg") -> dict[str, int]:
-    """Bytes of each image in `folder`, by its path from `base`; nothing where there is no folder."""
-    if not (base / folder).is_dir():
-        return {}
-    with os.scandir(base / folder) as entries:
-        return {
-            f"{folder}/{entry.name}": entry.stat().st_size
-            for entry in entries
-            if entry.name.lower().endswith(suffix) and entry.name[:2] != "._" and entry.is_file()
-        }
+    found = standin((base, *outer), name, dict.fromkeys(SIDES, int))
+    classes = [] if found is None else found.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(word, str) for word in classes):
+        raise PapersError(f"the STANDIN.json of {base} is broken (no classes); render the stand-in again")
+    return found
 
 
 def wrong_counts(found: Survey, published: Mapping[str, int]) -> Iterator[str]:
@@ -180,6 +147,46 @@ class Drawn(NamedTuple):
     label: int
     ignored: bool
     outline: Outline | None = None
+
+
+def wrong_size(height: object, width: object) -> str:
+    """What is wrong with the size of an image, or nothing."""
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        return f"has a size of {width!r:.40} x {height!r:.40} pixels"
+    return f"claims {width}x{height} pixels, more than {LARGEST:,}" if height * width > LARGEST else ""
+
+
+def wrong_outline(outline: object, height: int, width: int) -> str:
+    """What is wrong with polygons or a run-length code in an image of that size, or nothing."""
+    if isinstance(outline, list):
+        return (
+            "" if outline and all(_is_polygon(each, max(height, width)) for each in outline) else _NO_POLYGON
+        )
+    if not isinstance(outline, dict) or not isinstance(outline.get("counts"), list | str):
+        return "has an outline that is neither polygons nor a run-length code"
+    counts = outline["counts"]
+    if isinstance(counts, str):
+        return "has a compressed run-length code, whose counts are no list"
+    if not all(type(count) is int and count >= 0 for count in counts) or outline.get("size") != [
+        height,
+        width,
+    ]:
+        return "has a run-length code that is not of counts from 0 and of the image's size"
+    total = sum(counts)
+    return f"has a run-length code of {total:.0f} pixels" if total != height * width else ""
+
+
+_NO_POLYGON = "has a polygon that is no list of x, y, x, y, … near the image"
+
+
+def _is_polygon(corners: object, side: int) -> bool:
+    """Whether these are pairs of numbers, none further out than the image is long."""
+    if not isinstance(corners, list) or not corners or len(corners) % 2:
+        return False
+    try:
+        return math.isfinite(math.fsum(corners)) and -side <= min(corners) <= max(corners) <= 2 * side
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def wrong_box(box: Sequence[float], height: int, width: int) -> str:
@@ -213,12 +220,8 @@ def picture(of: Scene) -> NDArray[np.uint8]:
     Raises:
         PapersError: a broken image, or one of another size than its annotation says.
     """
-    try:
-        with Image.open(of.file) as image:
-            pixels = np.array(_rgb(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" '")[0] or type(error).__name__
-        raise PapersError(f"{of.file} is not a whole image ({reason}); restore it") from None
+    with open_image(of.file) as image:
+        pixels = np.array(rgb(image))
     if pixels.shape[:2] != (of.height, of.width):
         raise PapersError(
             f"{of.file} has {pixels.shape[1]}x{pixels.shape[0]} pixels, its annotation says "
@@ -263,9 +266,5 @@ def _polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[n
 def _runs(code: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
     """An uncompressed run-length code: counts of 0, 1, 0, … down the columns."""
     counts = code["counts"]
-    if isinstance(counts, str | bytes):
-        raise PapersError(
-            "a compressed run-length code; take the official annotations, whose counts are lists"
-        )
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(width, height).T

@@ -13,22 +13,20 @@ name. All training images are 29 million paths, some gigabytes of memory: `bags`
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from papers_lib.datasets.folders import Found, lines, standin
 from papers_lib.datasets.reid import Side
 from papers_lib.errors import PapersError
 
 NAME = "sysu30k"
-STANDIN = "STANDIN.json"
 TRAIN = "sysu_train_set_all"
 TEST = {"query": "sysu_test_set_all/query", "gallery": "sysu_test_set_all/gallery"}
 OTHERS = "0000others"
@@ -36,8 +34,7 @@ DISTRACTOR = 0
 COUNTS: Mapping[str, int] = {"bags": 28_310, "query": 1_000, "gallery": 479_730, "distractors": 478_730}
 
 _INSIDE = ("", "SYSU-30k-released", "SYSU-30k-released/SYSU-30k-released")
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-_NAME = re.compile(rf"(?P<id>\d+|{OTHERS})_c(?P<camera>\d+)_\d+")
+_NAME = re.compile(rf"(?P<id>[0-9]{{1,18}}|{OTHERS})_c(?P<camera>[0-9]{{1,4}})_\d+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,26 +69,15 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Survey:
-    """What folders, names and lists say, and what is wrong: `problems` and `notes` are lines.
+class Survey(Found):
+    """What folders, names and lists say, and what is wrong.
 
     `train` has the files of each bag that was read, `folders` the number of bags there are.
     """
 
-    base: Path
-    told: Mapping[str, Any] | None  # what `STANDIN.json` says; None for real data
     train: dict[str, list[str]] = field(default_factory=dict)
     folders: int = 0
     sides: dict[str, list[Row]] = field(default_factory=lambda: {side: [] for side in TEST})
-    sizes: dict[str, int] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether it is rendered."""
-        return self.told is not None
 
     @property
     def distractors(self) -> int:
@@ -127,9 +113,7 @@ def load(root: Path, bags: int | None = None) -> Sysu30k:
             first fault and how to see all.
     """
     found = survey(Path(root), bags)
-    if found.problems:
-        more = f"and {len(found.problems) - 1} more faults; " if len(found.problems) > 1 else ""
-        raise PapersError(f"{found.problems[0]} ({more}see: python -m data_prep check {NAME} {root})")
+    found.refuse(Path(root))
     numbers = [bag for bag, files in enumerate(found.train.values()) for _ in files]
     return Sysu30k(
         root=found.base,
@@ -168,11 +152,7 @@ def survey(root: Path, bags: int | None = None) -> Survey:
         _test(found, side)
     if not found.problems:  # a missing part would only be told again
         found.problems += [*_queries(found), *_lists(found, bags), *_wrong_counts(found, bags)]
-    if found.ignored:
-        first = sorted(found.ignored)[0]
-        found.notes.append(
-            f"{len(found.ignored)} entries that are no image are ignored and can be removed, as {first}"
-        )
+    found.tell_ignored()
     return found
 
 
@@ -180,8 +160,7 @@ def _found(root: Path) -> Survey:
     for outer in (root / NAME, root):
         for base in (outer / inner for inner in _INSIDE):
             if (base / "sysu_test_set_all").is_dir() or (base / TRAIN).is_dir():
-                beside = (base / STANDIN, outer / STANDIN)
-                return Survey(base, _told(next((p for p in beside if p.is_file()), None)))
+                return Survey(NAME, base, told=standin((base, outer), NAME, dict.fromkeys(COUNTS, int)))
     mend = (
         f"bring it: python -m data_prep import {NAME} SOURCE {root} or render a stand-in: "
         f"python -m data_prep make {NAME} {root}"
@@ -189,19 +168,6 @@ def _found(root: Path) -> Survey:
     if not root.is_dir():
         raise PapersError(f"no {NAME}: the folder {root} does not exist; {mend}")
     raise PapersError(f"no {NAME} in {root}: neither sysu_test_set_all/ nor {TRAIN}/ is there; {mend}")
-
-
-def _told(path: Path | None) -> Mapping[str, Any] | None:
-    if path is None:
-        return None
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if told["name"] != NAME or not all(isinstance(told["counts"][what], int) for what in COUNTS):
-            raise ValueError("not of this data set, or without counts")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error) or type(error).__name__
-        raise PapersError(f"{path} is broken ({reason}); render the stand-in again") from None
-    return dict(told)
 
 
 # Folders
@@ -213,33 +179,14 @@ def _train(found: Survey, bags: int | None) -> None:
             f"half a data set: {TRAIN}/ missing in {found.base}; add it, or load the test side with bags=0"
         )
         return
-    names = _folders(found, TRAIN)
+    names = found.folders_in(TRAIN)
     found.folders = len(names)
     for name in names[:bags]:
-        found.train[name] = sorted(_images(found, f"{TRAIN}/{name}"))
+        found.train[name] = found.images_in(f"{TRAIN}/{name}")
         if not found.train[name]:
             found.problems.append(f"{found.base / TRAIN / name} holds no image; restore its images")
     if not names:
         found.problems.append(f"{found.base / TRAIN} has no bag; restore the folders, one a bag")
-
-
-def _folders(found: Survey, folder: str) -> list[str]:
-    with os.scandir(found.base / folder) as entries:
-        inner = [(entry.name, entry.is_dir() and entry.name != "__MACOSX") for entry in entries]
-    found.ignored += [f"{folder}/{name}" for name, is_folder in inner if not is_folder]
-    return sorted(name for name, is_folder in inner if is_folder)
-
-
-def _images(found: Survey, folder: str) -> Iterator[str]:
-    """The images that lie in `folder`, with their sizes taken down; the rest is ignored, and noted."""
-    with os.scandir(found.base / folder) as entries:
-        for entry in entries:
-            file = f"{folder}/{entry.name}"
-            if entry.name.lower().endswith(_SUFFIXES) and entry.name[:2] != "._" and entry.is_file():
-                found.sizes[file] = entry.stat().st_size
-                yield file
-            else:
-                found.ignored.append(file)
 
 
 def _test(found: Survey, side: str) -> None:
@@ -249,8 +196,8 @@ def _test(found: Survey, side: str) -> None:
             f"half a data set: {folder}/ missing in {found.base}; add it from the copy that you have"
         )
         return
-    for name in _folders(found, folder):
-        for file in sorted(_images(found, f"{folder}/{name}")):
+    for name in found.folders_in(folder):
+        for file in found.images_in(f"{folder}/{name}"):
             row = _row(found, side, name, file)
             if isinstance(row, str):
                 found.problems.append(row)
@@ -264,11 +211,11 @@ def _row(found: Survey, side: str, folder: str, file: str) -> Row | str:
     """A test image, or what is wrong with its name."""
     named = _NAME.match(file.rpartition("/")[2])
     if named is None:
-        return f"{found.base / file} has a name unlike 000028311_c1_1.jpg; rename or remove it"
+        return f"{found.base / file} has a name unlike 000028311_c1_1.jpg; rename it"
     if named["id"] != folder:
         return f"{found.base / file} is identity {named['id']} in the folder of {folder}; move it"
     if side == "query" and folder == OTHERS:
-        return f"{found.base / file} is a distractor, which only the gallery may have; remove it"
+        return f"{found.base / file} is a distractor, which only the gallery may have; move it there"
     return Row(file, DISTRACTOR if folder == OTHERS else int(folder), int(named["camera"]))
 
 
@@ -291,10 +238,10 @@ def _lists(found: Survey, bags: int | None) -> Iterator[str]:
         if not path.is_file():
             continue
         names = {file.rpartition("/")[2] for file in files}
-        with path.open(encoding="utf-8-sig", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                name = line.strip().split(" ")[0].rpartition("/")[2]
-                if name and name not in names:
+        with found.telling():
+            for number, line in lines(path):
+                name = line.split(" ")[0].rpartition("/")[2]
+                if name not in names:
                     yield f"{path}, line {number}: {name} is missing; restore the image"
 
 

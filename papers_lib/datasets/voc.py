@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from papers_lib.datasets.folders import is_left, read_text, reason
 from papers_lib.datasets.scenes import (
     Drawn,
     Scene,
     Scenes,
     Survey,
     find,
-    images,
     scene,
     told,
     wrong_box,
     wrong_counts,
+    wrong_size,
 )
 
 NAME, OFFICIAL = "voc0712", "VOCdevkit"
@@ -54,11 +55,10 @@ def survey(root: Path) -> Survey:
         PapersError: nothing to survey, or a broken `STANDIN.json`.
     """
     base = find(root, NAME, OFFICIAL, "VOC2007")
-    found = Survey(NAME, base, told(base, NAME, OFFICIAL))
+    found = Survey(NAME, base, told=told(base, NAME, OFFICIAL))
     found.classes = tuple(found.told["classes"]) if found.told else CLASSES
     for year in ("VOC2007", "VOC2012"):
-        there = images(base, f"{year}/JPEGImages")
-        found.sizes |= there
+        there = found.images_in(f"{year}/JPEGImages")
         if there:
             found.problems += _alone(base, year, there)
         else:
@@ -66,37 +66,39 @@ def survey(root: Path) -> Survey:
                 f"half a data set: no image in {base / year / 'JPEGImages'}; restore its images"
             )
     if not found.problems:
+        stems = {file.rpartition(".")[0]: file for file in found.sizes}
         for side, lists in LISTS.items():
             for year, split in lists:
-                found.sides[side] += _listed(found, year, split)
+                found.sides[side] += _listed(found, year, split, stems)
     if not found.problems:
         found.problems += wrong_counts(found, COUNTS)
+    found.tell_ignored()
     return found
 
 
-def _alone(base: Path, year: str, there: dict[str, int]) -> Iterator[str]:
+def _alone(base: Path, year: str, there: list[str]) -> Iterator[str]:
     """Annotations whose image is not there."""
     stems = {name.rpartition("/")[2].rpartition(".")[0] for name in there}
     for path in sorted((base / year / "Annotations").glob("*.xml")):
-        if path.stem not in stems and not path.name.startswith("._"):
-            yield f"{path} has no image in {year}/JPEGImages; restore the image, or remove the annotation"
+        if path.stem not in stems and not is_left(path.name):
+            yield f"{path} has no image in {year}/JPEGImages; restore the image"
 
 
-def _listed(found: Survey, year: str, split: str) -> list[Scene]:
+def _listed(found: Survey, year: str, split: str, stems: dict[str, str]) -> list[Scene]:
     path = found.base / year / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         found.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
         return []
     scenes = []
-    for number in dict.fromkeys(path.read_text(encoding="utf-8").split()):
-        image, annotation = (
-            f"{year}/JPEGImages/{number}.jpg",
-            found.base / year / "Annotations" / f"{number}.xml",
-        )
-        if image not in found.sizes:
-            found.problems.append(
-                f"{found.base / image} is missing, but {path.name} lists it; restore the image"
-            )
+    numbers: dict[str, None] = {}
+    with found.telling():
+        numbers = dict.fromkeys(read_text(path).split())
+    for number in numbers:
+        image = stems.get(f"{year}/JPEGImages/{number}")
+        annotation = found.base / year / "Annotations" / f"{number}.xml"
+        if image is None:
+            missing = found.base / f"{year}/JPEGImages/{number}.jpg"
+            found.problems.append(f"{missing} is missing, but {path.name} lists it; restore the image")
         elif not annotation.is_file():
             found.problems.append(
                 f"{annotation} is missing, but {path.name} lists it; restore the annotation"
@@ -112,12 +114,12 @@ def _annotated(found: Survey, image: Path, path: Path) -> list[Scene]:
         tree = ElementTree.parse(path)
         width, height = (int(_text(tree.getroot(), f"size/{side}")) for side in ("width", "height"))
         objects = [_object(found.classes, each) for each in tree.iterfind("object")]
-    except (ElementTree.ParseError, OSError, ValueError) as error:
-        found.problems.append(f"{path} cannot be read ({error}); restore the annotation")
+    except (ElementTree.ParseError, OSError, ValueError, LookupError, RecursionError) as error:
+        found.problems.append(f"{path} cannot be read ({reason(error)}); restore the annotation")
         return []
     wrong = [f"has a box that {w}" for w in (wrong_box(o.box, height, width) for o in objects) if w]
-    if not objects:
-        wrong = ["has no object"]
+    wrong = wrong if objects else ["has no object"]
+    wrong += [each] if (each := wrong_size(height, width)) else []
     found.problems += [f"{path} {each}; mend or restore the annotation" for each in wrong]
     return [] if wrong else [scene(image, height, width, objects, masks=False)]
 

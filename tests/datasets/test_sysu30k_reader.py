@@ -129,7 +129,7 @@ def test_empty_bags_and_leftovers(tmp_path):
     (root / INSIDE / "sysu_test_set_all" / "query" / "000028311" / "._x.jpg").write_bytes(b"mac")
     found = sysu30k.survey(root)
     assert not found.problems
-    assert found.notes[0].startswith("2 entries that are no image are ignored")
+    assert found.notes[0].startswith("2 leftovers of an archive or another program are ignored")
     (root / INSIDE / "sysu_train_set_all" / "0000000004").mkdir()
     assert "0000000004 holds no image" in refused(root)
 
