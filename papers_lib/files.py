@@ -57,3 +57,15 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def resolve(place: Path | str) -> Path:
+    """`place` as an absolute path, with `~` expanded; links in it stay as they are.
+
+    Raises:
+        PapersError: the home of a user that this machine does not know.
+    """
+    try:
+        return Path(place).expanduser().absolute()
+    except RuntimeError:
+        raise PapersError(f"{place}: no such user's home here; write the path out") from None

@@ -298,7 +298,7 @@ def _run(place: Path, timeout: int, log: bool) -> dict[str, str]:
                 with suppress(psutil.Error, subprocess.TimeoutExpired):
                     family |= set(psutil.Process(process.pid).children(recursive=True))
                     process.wait(timeout=0.3)
-                if log:
+                if log and sys.stderr is not None:
                     sys.stderr.write(lines.read())
                     sys.stderr.flush()
         return _answer(place, process.poll())
