@@ -169,7 +169,7 @@ def _refused(source: Path, name: str, what: str) -> PapersError:
 
 def _zipped(source: Path) -> Iterator[Member]:
     with zipfile.ZipFile(source) as archive:
-        _whole_list(source, len(archive.infolist()))
+        _whole_list(source, archive.infolist())
         for info in archive.infolist():
             mode = info.external_attr >> 16 if info.create_system == 3 else 0  # 3: Unix
             folder = info.filename.endswith(("/", "\\"))
@@ -188,17 +188,20 @@ def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, folder: P
         raise zipfile.BadZipFile(f"{name} is cut short")
 
 
-def _whole_list(source: Path, members: int) -> None:
-    """Hold the number of members, modulo 2^16, and the end of the file against the last record."""
+def _whole_list(source: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Hold the list of members against the last record, its count modulo 2^16, and both ends of the file."""
     with source.open("rb") as file:
+        start = file.read(4)
         file.seek(max(0, source.stat().st_size - 22 - 0xFFFF))
         tail = file.read()
     at = tail.rfind(b"PK\5\6")
     count, comment = (int.from_bytes(tail[at + i : at + i + 2], "little") for i in (10, 20))
-    if count != 0xFFFF and (members - count) % 0x10000:
-        raise zipfile.BadZipFile(f"{members} members are listed, {count} are promised")
+    if count != 0xFFFF and (len(members) - count) % 0x10000:
+        raise zipfile.BadZipFile(f"{len(members)} members are listed, {count} are promised")
     if at + 22 + comment != len(tail):
         raise zipfile.BadZipFile("something follows its end")
+    if start == b"PK\3\4" and all(info.header_offset for info in members):
+        raise zipfile.BadZipFile("it begins with a member that is not listed, perhaps of another zip")
 
 
 # Tar
