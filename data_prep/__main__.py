@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 from data_prep.sets import DataSet, Report, arriving, as_json, occupied
+from papers_lib.entry import Parser, answer, stop_politely
 from papers_lib.errors import PapersError
+from papers_lib.files import resolve
 
 MODULES = (
     "data_prep.cars196",
@@ -32,49 +30,16 @@ MODULES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        code = int(options.run(options))
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return code
-    except PapersError as error:
-        print(error, file=sys.stderr)
-    except KeyboardInterrupt:  # what was arriving is gone, what was there is as it was
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of a pipe had enough
-        _drop_stdout()
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        _drop_stdout()
-        print(
-            f"{error.filename or 'the output'}: {error.strerror or error}; see to it, then repeat",
-            file=sys.stderr,
-        )
-    return 2
-
-
-def _drop_stdout() -> None:
-    """What is still buffered has nowhere to go; without this Python says so once more at its exit."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and exit."""
-        self.exit(2, f"{message}; see {self.prog} --help\n")
+    return answer(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m data_prep", description=__doc__)
+    parser = Parser(prog="python -m data_prep", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = _Parser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object")
     listing = commands.add_parser("list", parents=[common], help="the data sets, a line each")
-    listing.set_defaults(run=_list)
+    listing.set_defaults(command=_list)
     for name, run, places in (
         ("check", _check, {"ROOT": "where it lies"}),
         ("import", _import, {"SOURCE": "a zip, a tar or a folder", "ROOT": "where it goes"}),
@@ -83,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=(run.__doc__ or "").strip())
         command.add_argument("name", metavar="NAME", help="a data set of `list`")
         for place, text in places.items():
-            command.add_argument(place.lower(), metavar=place, type=Path, help=text)
-        command.set_defaults(run=run)
+            command.add_argument(place.lower(), metavar=place, type=resolve, help=text)
+        command.set_defaults(command=run)
     for name in ("check", "import"):
         commands.choices[name].add_argument(
             "--acknowledge-withdrawn", action="store_true", help="read a copy of a withdrawn data set"
@@ -116,7 +81,7 @@ def _dataset(options: argparse.Namespace) -> DataSet:
         raise PapersError(f"unknown data set {options.name!r}; known: {', '.join(known)}")
     data = known[name]
     if getattr(options, "acknowledge_withdrawn", False):
-        return replace(data, check=data.acknowledged or data.check)
+        return data.acknowledged or data
     return data
 
 
@@ -151,6 +116,8 @@ def _make(options: argparse.Namespace) -> int:
     if data.make is None or data.made is None:
         raise PapersError(f"no stand-in of {data.name} is made; import it, or make cars196")
     recipe = {"seed": str(options.seed)} | dict(options.p)
+    if recipe.get("images"):  # the one setting that is a place
+        recipe["images"] = str(resolve(recipe["images"]))
     if not occupied(target):
         with arriving(target) as folder:
             data.make(folder, options.size, recipe)
@@ -170,4 +137,5 @@ def _tell(options: argparse.Namespace, data: DataSet, root: Path, report: Report
 
 
 if __name__ == "__main__":
+    stop_politely()
     sys.exit(main())

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from data_prep.archives import blocks, leftover, require_room, unpack
 from data_prep.progress import shown
 from data_prep.sets import DataSet, Report, arriving, occupied
 from papers_lib.errors import PapersError
 
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError, NotImplementedError)
+STANDIN = "STANDIN.json"
 
 
 class _Unfit(Exception):
@@ -27,24 +26,31 @@ class _Unfit(Exception):
 def bring(data: DataSet, source: Path, root: Path, link: bool = False) -> tuple[Path, Report]:
     """Import `source` to its folder under `root`; only what passes the check stays there.
 
-    A data set that is there already and whole is left as it is. Anything else there is never
-    touched.
+    Of a folder, the data set's own one is taken, which may be `source` or lie in it. A data set that is
+    there already and whole is left as it is. Anything else there is never touched.
 
     Raises:
-        PapersError: no such source, an archive that is broken or reaches outside of its folder, a
-            place that cannot be written to or holds something else.
+        PapersError: no such source, none of the data set in it, an archive that is broken or reaches outside
+            of its folder, a place that cannot be written to, holds something else or lies inside the source.
     """
     target = data.folder(root)
     if occupied(target):
         return target, _there(data, target)
     if not source.exists():
         raise PapersError(f"{source} does not exist; name an archive or a folder of {data.name}")
+    if link and not source.is_dir():
+        raise PapersError(f"--link needs a folder, and {source} is a file; leave --link out")
+    archives = [] if link else _archives(data, source)
     try:
+        if not archives:
+            source = _looked(data, source, target)
         if link:
             return target, _link(data, source, target)
         with arriving(target) as waiting:
-            for part in _parts(data, source):
-                _fill(part, waiting)
+            for archive in archives:
+                unpack(archive, waiting)
+            if not archives:
+                _copy(source, waiting)
             report = _arrived(data, source, waiting)
             if report.problems:
                 raise _Unfit(report)
@@ -90,8 +96,6 @@ def _lift(folder: Path) -> None:
 
 
 def _link(data: DataSet, source: Path, target: Path) -> Report:
-    if not source.is_dir():
-        raise PapersError(f"--link needs a folder, and {source} is a file; leave --link out")
     report = data.check(source)
     if report.problems:
         raise _Unfit(report)
@@ -105,13 +109,15 @@ def _link(data: DataSet, source: Path, target: Path) -> Report:
     return report
 
 
-def _parts(data: DataSet, source: Path) -> list[Path]:
-    """The archives of `data` that lie in the folder `source`; `source` itself where there are none.
+def _archives(data: DataSet, source: Path) -> list[Path]:
+    """`source`, or the archives of `data` that lie in the folder `source`; none where it is to be copied.
 
     Raises:
         PapersError: some archives of a data set that is handed out in several are there, and no folder.
     """
-    for names in data.archives if source.is_dir() else ():
+    if not source.is_dir():
+        return [source]
+    for names in data.archives:
         there = [source / name for name in names if (source / name).is_file()]
         missing = [name for name in names if source / name not in there]
         if there and not missing:
@@ -120,46 +126,65 @@ def _parts(data: DataSet, source: Path) -> list[Path]:
             raise PapersError(
                 f"half a data set: {there[0].name} is in {source} and {' and '.join(missing)} missing; add it"
             )
-    return [source]
+    return []
 
 
-def _fill(source: Path, folder: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-    elif zipfile.is_zipfile(source):
-        _unpack(source, folder, _unzip)
-    elif tarfile.is_tarfile(source):
-        _unpack(source, folder, _untar)
-    else:
-        raise PapersError(f"{source} is neither a folder nor a whole zip or tar; fetch it again")
-
-
-def _unpack(source: Path, folder: Path, unpack: Callable[[Path, Path], None]) -> None:
+def _looked(data: DataSet, source: Path, target: Path) -> Path:
+    """The data set's own folder in `source`: what is not there, or not whole, is not copied first."""
     try:
-        unpack(source, folder)
-    except _BROKEN as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise PapersError(f"{source} is broken ({reason}); fetch it again") from None
+        place, problems = _found(data, source)
+    except PapersError as error:
+        raise PapersError(f"{str(error).partition(';')[0]}; nothing was imported") from None
+    outer, inner = (Path(os.path.realpath(path)) for path in (place, target))
+    if inner.is_relative_to(outer):
+        raise PapersError(f"{target} would lie inside of {place}; choose a ROOT outside of it")
+    if problems:
+        raise _Unfit(data.check(place))
+    return place
 
 
-def _unzip(source: Path, folder: Path) -> None:
-    with zipfile.ZipFile(source) as archive:
-        names = archive.namelist()
-        _stay_inside(source, names)
-        for name in shown(names, len(names), "unpacking"):
-            archive.extract(name, folder)
+def _found(data: DataSet, folder: Path) -> tuple[Path, list[str]]:
+    try:
+        found = data.survey(folder)
+    except PapersError:
+        inner = [path for path in folder.iterdir() if not leftover(path.name)]
+        if len(inner) == 1 and inner[0].is_dir():  # one folder around everything
+            try:
+                return _found(data, inner[0])
+            except PapersError:
+                pass  # the outer folder is the one that the user knows
+        raise
+    beside = found.base != folder and (found.base.parent / STANDIN).is_file()
+    return found.base.parent if beside else found.base, found.problems
 
 
-def _untar(source: Path, folder: Path) -> None:
-    with tarfile.open(source) as archive:
-        members = archive.getmembers()
-        _stay_inside(source, [member.name for member in members])
-        for member in shown(members, len(members), "unpacking"):
-            archive.extract(member, folder, filter="data")
+def _copy(source: Path, folder: Path) -> None:
+    files = list(_files(source, ()))  # all, before the first is written
+    require_room(source, folder, sum(blocks(path.stat().st_size) for path in files))
+    for path in shown(files, len(files), "copying"):
+        place = folder / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+        told = path.stat()
+        os.utime(place, ns=(told.st_atime_ns, told.st_mtime_ns))
 
 
-def _stay_inside(source: Path, names: Iterable[str]) -> None:
-    for name in names:
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise PapersError(f"{source} reaches outside of its folder ({name!r}); it was not unpacked")
+def _files(folder: Path, around: tuple[str, ...]) -> Iterator[Path]:
+    """The files below `folder`, links followed.
+
+    Raises:
+        PapersError: a link leads nowhere or back, or something is neither a file nor a folder.
+    """
+    real = os.path.realpath(folder)
+    if real in around:
+        raise PapersError(f"{folder} is a link that leads back to a folder around it; copy without it")
+    for path in sorted(folder.iterdir()):
+        if leftover(path.name):
+            continue
+        if path.is_dir():
+            yield from _files(path, (*around, real))
+        elif path.is_file():
+            yield path
+        else:
+            what = "a link that leads nowhere" if path.is_symlink() else "neither a file nor a folder"
+            raise PapersError(f"{path} is {what}; mend it, or copy without it")

@@ -48,6 +48,12 @@ def _lone_types(found: Survey) -> list[str]:
 
 
 DATASETS = (
-    DataSet("cars196", partial(check, "cars196"), cars196_standin.make, cars196_standin.made),
-    DataSet("cars196_half", partial(check, "cars196_half")),
+    DataSet(
+        "cars196",
+        partial(check, "cars196"),
+        cars196_standin.make,
+        cars196_standin.made,
+        survey=partial(survey, name="cars196"),
+    ),
+    DataSet("cars196_half", partial(check, "cars196_half"), survey=partial(survey, name="cars196_half")),
 )

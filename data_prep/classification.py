@@ -79,7 +79,8 @@ def _unofficial(found: Survey) -> Iterator[str]:
 
 def _dataset(name: str) -> DataSet:
     make, made = partial(classification_standin.make, name), partial(classification_standin.made, name)
-    return DataSet(name, partial(check, name), make, made, archives=ARCHIVES.get(name, ()))
+    look, archives = partial(survey, name=name), ARCHIVES.get(name, ())
+    return DataSet(name, partial(check, name), make, made, survey=look, archives=archives)
 
 
 DATASETS = tuple(_dataset(name) for name in SETS)

@@ -31,7 +31,8 @@ from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, parse, validate
 
 GENERATOR = "scenes 1"  # raised with every change that alters a picture
-NAMES = (coco.NAME, voc.NAME)
+SURVEYS = {coco.NAME: coco.survey, voc.NAME: voc.survey}
+NAMES = tuple(SURVEYS)
 
 Mask = NDArray[np.bool_]
 
@@ -75,7 +76,7 @@ def check(name: str, root: Path) -> Report:
     Raises:
         PapersError: there is no such data set under `root`.
     """
-    found = (coco if name == coco.NAME else voc).survey(root)
+    found = SURVEYS[name](root)
     files = [found.base / file for file in sorted(found.sizes)]
     problems = [*found.problems, *faults(files)]
     if not problems:
@@ -297,5 +298,6 @@ def _add(to: ElementTree.Element, **values: object) -> None:
 
 
 DATASETS = tuple(
-    DataSet(name, partial(check, name), partial(make, name), partial(made, name)) for name in NAMES
+    DataSet(name, partial(check, name), partial(make, name), partial(made, name), survey=SURVEYS[name])
+    for name in NAMES
 )

@@ -300,10 +300,9 @@ def framed(payload: bytes) -> bytes:
 
 
 def _dataset(name: str) -> DataSet:
-    withdrawn = partial(check, name, acknowledge_withdrawn=True) if name == "faces_emore" else None
-    return DataSet(
-        name, partial(check, name), partial(make, name), partial(made, name), acknowledged=withdrawn
-    )
+    look = partial(survey, name=name)
+    data = DataSet(name, partial(check, name), partial(make, name), partial(made, name), survey=look)
+    return data.withdrawn() if name == "faces_emore" else data
 
 
 DATASETS = tuple(_dataset(name) for name in SETS)

@@ -9,9 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def shown(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Pass `items` on and show how many of `total` have gone by."""
-    if not sys.stderr.isatty():
+def shown(items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+    """Pass `items` on and show how many of `total`, if that is known, have gone by."""
+    if sys.stderr is None or not sys.stderr.isatty():
         yield from items
         return
     from rich.console import Console

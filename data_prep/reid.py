@@ -35,11 +35,12 @@ def _summary(found: Survey) -> str:
 
 
 def _dataset(name: str) -> DataSet:
-    withdrawn = partial(check, name, acknowledge_withdrawn=True) if name == "dukemtmc" else None
+    look = partial(survey, name=name)
     if name == MADE:
-        return DataSet(name, partial(check, name), reid_from_images.make, reid_from_images.made)
+        return DataSet(name, partial(check, name), reid_from_images.make, reid_from_images.made, survey=look)
     make, made = partial(reid_standin.make, name), partial(reid_standin.made, name)
-    return DataSet(name, partial(check, name), make, made, acknowledged=withdrawn)
+    data = DataSet(name, partial(check, name), make, made, survey=look)
+    return data.withdrawn() if name == "dukemtmc" else data
 
 
 DATASETS = tuple(_dataset(name) for name in LAYOUTS)

@@ -174,4 +174,4 @@ def _write_lists(folder: Path, files: list[str]) -> None:
         (folder / f"{side}.txt").write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
 
 
-DATASETS = (DataSet(NAME, check, make, made),)
+DATASETS = (DataSet(NAME, check, make, made, survey=survey),)

@@ -2,7 +2,8 @@
 
 import sys
 
-from papers_lib.cli import main, stop_politely
+from papers_lib.cli import main
+from papers_lib.entry import stop_politely
 
 stop_politely()
 sys.exit(main())

@@ -7,66 +7,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
+from papers_lib.entry import Parser, answer
 from papers_lib.errors import PapersError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        code: int = options.command(options)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except PapersError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
-    except BrokenPipeError:  # the reader of a pipe had enough
-        _drop_stdout()
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        _drop_stdout()
-        where = error.filename or "the output"
-        print(f"error: cannot use {where} ({error.strerror or error}): mend it, repeat", file=sys.stderr)
-        return 2
-    return code
-
-
-def stop_politely() -> None:
-    """Let SIGTERM and a closed terminal stop this process as Ctrl-C does: no worker outlives it."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt(number)
-
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup stays nohup
-            signal.signal(number, stop)
-
-
-def _drop_stdout() -> None:
-    """What is still buffered has nowhere to go; without this Python says so once more at its exit."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and exit."""
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+    return answer(_parser(), arguments)
 
 
 def _at_least_one(text: str) -> int:
@@ -76,7 +30,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("python -m papers_lib", description="Four papers, their numbers beside ours.")
+    parser = Parser("python -m papers_lib", description="Four papers, their numbers beside ours.")
     parser.set_defaults(command=_welcome)
     verbs = parser.add_subparsers(metavar="COMMAND")
     _verb(verbs, "list", _list, "the papers and what the ledger holds of each")

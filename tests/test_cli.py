@@ -110,7 +110,7 @@ def test_a_closed_pipe_and_a_full_disk_are_no_traceback(module, places):
 
 def test_sigterm_stops_a_sweep_as_ctrl_c_does():
     code = (
-        "import os, signal; from papers_lib import cli; cli.stop_politely()\n"
+        "import os, signal; from papers_lib import cli, entry; entry.stop_politely()\n"
         "cli._list = lambda options: os.kill(os.getpid(), signal.SIGTERM)\n"
         "raise SystemExit(cli.main(['list']))"
     )

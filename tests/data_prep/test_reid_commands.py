@@ -142,14 +142,12 @@ def test_import_of_an_archive_made_on_a_mac(name, official, copy, tmp_path, caps
     with zipfile.ZipFile(archive, "w") as packed:
         for path in sorted(p for p in source.rglob("*") if p.is_file()):
             packed.write(path, f"{official}/{path.relative_to(source)}")
-            if official != "x":
-                packed.writestr(
-                    f"__MACOSX/{official}/{path.parent.relative_to(source)}/._{path.name}", b"mac"
-                )
+            packed.writestr(f"__MACOSX/{official}/{path.parent.relative_to(source)}/._{path.name}", b"mac")
     assert main(["import", name, str(archive), str(tmp_path / "data")]) == 0
     captured = capsys.readouterr()
     assert "whole" in captured.out
-    assert ("__MACOSX" in captured.err) == (official != "x")
+    assert "__MACOSX" not in captured.err
+    assert not list((tmp_path / "data").rglob("__MACOSX"))
     assert reid.load(tmp_path / "data", name).fingerprint == reid.load(source, name).fingerprint
 
 
