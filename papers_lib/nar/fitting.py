@@ -32,8 +32,6 @@ class Course(NamedTuple):
 class Fit(checkpoint.Resumable):
     """State of a training between epochs: network, optimiser, random numbers, history.
 
-    KEPT = ("epoch", "network", "optimiser", "generator", "history")
-
     Args:
         settings: seed, width, rule, batch, momentum, weight decay and precision.
         vector: the operators.
@@ -41,6 +39,8 @@ class Fit(checkpoint.Resumable):
         images: the data; `which` are the indices to train on.
         where: the device.
     """
+
+    KEPT = ("epoch", "network", "optimiser", "generator", "history")
 
     def __init__(
         self,
