@@ -73,9 +73,11 @@ def load_weights(path: Path | str) -> dict[str, Any]:
     path = Path(path).expanduser()
     try:
         return _load(path)
-    except OSError as error:
-        raise PapersError(f"cannot read weights {path} ({error.strerror}): check the path") from None
     except Exception as error:
+        if fault_of_the_machine(error):
+            raise
+        if isinstance(error, OSError):
+            raise PapersError(f"cannot read weights {path} ({error.strerror}): check the path") from None
         raise PapersError(
             f"weights {path} refused ({_first_line(error)}): "
             "give a file of tensors only, as torch.save(model.state_dict()) writes it"
@@ -87,7 +89,8 @@ def _load(path: Path, ours: bool = False) -> dict[str, Any]:
 
     content = path.read_bytes()
     whole, end = content[:-_TRAILER], content[-_TRAILER:]
-    if MARK[:4] in end:  # the mark itself may be damaged or cut short
+    checked = MARK[:4] in end  # the mark itself may be damaged or cut short
+    if checked:
         if end != MARK + hashlib.sha256(whole).hexdigest().encode():
             raise ValueError("it is damaged: its digest is another")
     elif ours:
@@ -96,8 +99,10 @@ def _load(path: Path, ours: bool = False) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # on a foreign pickle torch both warns and raises
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except OSError as error:  # not of the disk: a file cut short makes torch seek before its beginning
-            raise ValueError(f"it is cut short: {_first_line(error)}") from None
+        except Exception as error:  # of any kind; a file cut short makes torch seek before its beginning
+            if checked and fault_of_the_machine(error):  # else the file asks for absurd sizes
+                raise
+            raise ValueError(_first_line(error)) from None
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}, not a dict")
     return state
@@ -129,7 +134,7 @@ class Resumable:
     values. Those in `SAME` are no state: a checkpoint with other values is of another loop.
     """
 
-    KEPT: ClassVar[tuple[str, ...]] = ("epoch", "history")
+    KEPT: ClassVar[tuple[str, ...]]
     SAME: ClassVar[tuple[str, ...]] = ()
 
     def state(self) -> dict[str, Any]:

@@ -9,17 +9,12 @@ import pytest
 from papers_lib.errors import PapersError
 from papers_lib.files import PlaceError, replacing
 from papers_lib.runs import store as store_module
-from papers_lib.runs.store import Store, lock, read_spec
+from papers_lib.runs.store import Store, lock, read_spec, write_result
 
 
 def finish(store, spec, value=1):
-    record = {
-        "spec": spec.model_dump(mode="json"),
-        "metrics": {"value": value},
-        "provenance": {"key": spec.key, "seconds": 1.0},
-    }
     folder = store.prepare(spec)
-    (folder / "result.json").write_text(json.dumps(record))
+    write_result(folder, {"value": value}, {"key": spec.key, "code": spec.code, "seconds": 1.0})
     return folder
 
 
@@ -51,7 +46,7 @@ def test_states(store, toy):
     assert store.state(spec) == "todo"
     (folder / "checkpoint.pt").touch()
     assert store.state(spec) == "partial"
-    with lock(folder).acquire(timeout=0):
+    with lock(folder):
         assert store.state(spec) == "running"
     (folder / "failed.json").write_text('{"error": "e", "traceback": "t"}')
     assert store.state(spec) == "failed" and store.failure(spec).error == "e"

@@ -34,7 +34,7 @@ def test_result_carries_its_origin_and_nothing_of_the_host(store, toy, here):
 
 def test_busy_while_another_holds_the_lock(store, toy):
     folder = store.prepare(toy("square", x=3))
-    with lock(folder).acquire(timeout=0):
+    with lock(folder):
         assert worker.compute(folder) == {"status": "busy"}
 
 
