@@ -19,7 +19,8 @@ from papers_lib.runs.local import execute
 from papers_lib.runs.store import Store
 
 SWEEP = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 from papers_lib.runs.local import execute
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.runs.store import Store

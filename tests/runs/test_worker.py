@@ -51,7 +51,7 @@ def test_code_changed_since_the_folder_was_prepared(store, toy, here, monkeypatc
     assert not (folder / "failed.json").exists()
 
 
-@pytest.mark.parametrize("name", ["toy_wing.functions:none", "toy_wing.absent:run", "absent:run"])
+@pytest.mark.parametrize("name", ["toy_wing.functions:none", "toy_wing.absent:run", "papers_lib.absent.study:run"])
 def test_a_function_that_is_not_there(store, toy, here, name):
     folder = store.prepare(toy("square", x=3).model_copy(update={"function": name}))
     answer = worker.compute(folder)
@@ -70,7 +70,7 @@ def test_a_result_that_cannot_be_written_is_the_places_fault(store, toy, here, m
     def full(path, text):
         raise PlaceError("no room left on the disk of X: set PAPERS_RUNS")
 
-    monkeypatch.setattr(worker, "write", full)
+    monkeypatch.setattr("papers_lib.runs.store.write", full)
     assert worker.main([str(folder)]) == 2
     assert json.loads(capsys.readouterr().out)["status"] == "place"
     assert not (folder / "failed.json").exists()
