@@ -306,11 +306,12 @@ def test_a_state_that_does_not_fit_leaves_the_loop_as_it_was(change, capsys):
     assert same(loop.run(2), Toy().run(2))
 
 
-def test_a_machine_without_memory_does_not_start_a_loop_afresh():
+def test_a_machine_without_memory_does_not_start_a_loop_afresh(monkeypatch):
+    def short(state):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
     loop = Toy()
-    loop.net.load_state_dict = lambda state: (_ for _ in ()).throw(
-        torch.OutOfMemoryError("CUDA out of memory")
-    )
+    monkeypatch.setattr(loop.net, "load_state_dict", short)
     with pytest.raises(torch.OutOfMemoryError):
         loop.resume(Toy().state())
 

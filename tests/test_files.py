@@ -1,4 +1,4 @@
-"""Writing a file: through links, with the modes that are there, on simple file systems, after kills; and locks."""
+"""Writing files: through links, with the modes that are there, on simple file systems, after kills; locks."""
 
 import errno
 import os
@@ -77,7 +77,7 @@ def test_a_read_only_file_stays(tmp_path):
     path.chmod(0o444)
     (tmp_path / "link").symlink_to(path)
     for one in (path, tmp_path / "link"):
-        with pytest.raises(PlaceError, match="read-only.*make it writable"):
+        with pytest.raises(PlaceError, match=r"read-only.*make it writable"):
             write(one)
     assert path.read_text() == "old" and mode(path) == 0o444
 

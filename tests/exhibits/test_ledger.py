@@ -158,7 +158,7 @@ def test_a_row_that_would_not_be_read_again_is_not_written():
     assert ledger.path(PAPER).read_bytes() == before
 
 
-LEDGER = json.dumps({**json.loads(row(0).model_dump_json()), "digest": "0" * 64}).encode()
+LEDGER = row(0).model_dump_json().encode()  # without a digest, which would find all damage
 
 
 @fuzz
