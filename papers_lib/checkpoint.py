@@ -1,19 +1,26 @@
-"""Checkpoints: tensors and plain values, saved whole or not at all, loaded without running code."""
+"""Checkpoints: tensors and plain values, saved whole or not at all, with a digest, loaded without code.
+
+A file is torch's own, followed by the SHA-256 of it; `torch.load` reads it as well.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
-import pickle
 import sys
 import warnings
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
-from papers_lib.errors import PapersError
-from papers_lib.files import replacing
+from papers_lib.errors import PapersError, fault_of_the_machine
+from papers_lib.files import place_error, replacing
 
-# What `torch.load(weights_only=True)` raises on a truncated, foreign or malicious file.
-_REFUSED = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError)
+MARK = b"\nsha256 "
+_TRAILER = len(MARK) + 64
+
+T = TypeVar("T")
 
 
 def save(path: Path | str, state: dict[str, Any]) -> None:
@@ -26,6 +33,7 @@ def save(path: Path | str, state: dict[str, Any]) -> None:
 
     buffer = io.BytesIO()  # torch's own writer hides "disk full" in a RuntimeError
     torch.save(state, buffer)
+    buffer.write(MARK + hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
@@ -33,53 +41,163 @@ def save(path: Path | str, state: dict[str, Any]) -> None:
 def load(path: Path | str) -> dict[str, Any] | None:
     """The checkpoint at `path` on the CPU, or None where there is none that can be trusted.
 
-    A corrupt file, or a pickle that asks for code, is moved to `*.corrupt` with a line on stderr,
-    and the run starts afresh.
+    One that cannot be read, without its digest or with another, is moved to `*.corrupt` with a line on
+    stderr, and the run starts afresh.
     """
     path = Path(path)
     if not path.exists():
         return None
     try:
-        return _load(path)
-    except _REFUSED as error:
-        aside = path.with_name(path.name + ".corrupt")
+        return _load(path, ours=True)
+    except Exception as error:
+        if fault_of_the_machine(error):
+            raise
+        what = _first_line(error)
+    aside = path.with_name(path.name + ".corrupt")
+    try:
         path.replace(aside)
-        print(f"warning: {path} is no checkpoint ({_first_line(error)}); moved to {aside.name}, "
-              "starting afresh", file=sys.stderr)  # fmt: skip
-        return None
+    except OSError as error:
+        raise place_error(path, error) from None
+    print(
+        f"warning: {path} is no checkpoint ({what}); moved to {aside.name}, starting afresh", file=sys.stderr
+    )
+    return None
 
 
 def load_weights(path: Path | str) -> dict[str, Any]:
-    """The weights that a user names by path, on the CPU.
+    """The weights in a file of ours, whose digest is checked, or in one that a user names, on the CPU.
 
     Raises:
-        PapersError: no such file, a corrupt one, or a pickle that asks for code (never executed).
+        PapersError: no such file, a damaged one, or a pickle that asks for code (never executed).
     """
     path = Path(path).expanduser()
     try:
         return _load(path)
-    except OSError as error:
-        raise PapersError(f"cannot read weights {path} ({error.strerror}): check the path") from None
-    except _REFUSED as error:
+    except Exception as error:
+        if fault_of_the_machine(error):
+            raise
+        if isinstance(error, OSError):
+            raise PapersError(f"cannot read weights {path} ({error.strerror}): check the path") from None
         raise PapersError(
             f"weights {path} refused ({_first_line(error)}): "
             "give a file of tensors only, as torch.save(model.state_dict()) writes it"
         ) from None
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, ours: bool = False) -> dict[str, Any]:
     import torch
 
-    content = io.BytesIO(path.read_bytes())
+    content = path.read_bytes()
+    whole, end = content[:-_TRAILER], content[-_TRAILER:]
+    checked = MARK[:4] in end  # the mark itself may be damaged or cut short
+    if checked:
+        if end != MARK + hashlib.sha256(whole).hexdigest().encode():
+            raise ValueError("it is damaged: its digest is another")
+    elif ours:
+        raise ValueError("it is cut short, or of an earlier version: it has no digest")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on a foreign pickle torch both warns and raises
         try:
-            state = torch.load(content, map_location="cpu", weights_only=True)
-        except OSError as error:  # not of the disk: a file cut short makes torch seek before its beginning
-            raise ValueError(f"it is cut short: {_first_line(error)}") from None
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as error:  # of any kind; a file cut short makes torch seek before its beginning
+            if checked and fault_of_the_machine(error):  # else the file asks for absurd sizes
+                raise
+            raise ValueError(_first_line(error)) from None
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}, not a dict")
     return state
+
+
+def take_up(state: Any, take: Callable[[Any], T], own: Any) -> T | None:
+    """What `take` makes of a checkpoint's state; None where there is none, or none that fits.
+
+    One that `take` cannot read to its end leaves a warning and nothing else: `take` gets back `own`, the
+    state as it was before.
+    """
+    if state is None:
+        return None
+    own = deepcopy(own)  # its tensors are those that `take` writes to
+    try:
+        return take(state)
+    except Exception as error:
+        if fault_of_the_machine(error):
+            raise
+        print(f"warning: the checkpoint is not of this loop; the run starts afresh ({_first_line(error)})")
+        take(own)
+        return None
+
+
+class Resumable:
+    """A loop that goes on from a checkpoint as if nothing had happened, or, where that does not fit, afresh.
+
+    `KEPT` names the attributes that are its state: what has a `state_dict`, random generators, and plain
+    values. Those in `SAME` are no state: a checkpoint with other values is of another loop.
+    """
+
+    KEPT: ClassVar[tuple[str, ...]]
+    SAME: ClassVar[tuple[str, ...]] = ()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a killed run needs to go on as if nothing had happened."""
+        return {name: _state(getattr(self, name)) for name in (*self.SAME, *self.KEPT)}
+
+    def resume(self, state: dict[str, Any] | None) -> bool:
+        """Take up what `state` holds, all of it or nothing; one of something else leaves a warning."""
+        return bool(take_up(state, self._take, self.state()))
+
+    def _take(self, state: dict[str, Any]) -> bool:
+        own = self.state()
+        if state.keys() != own.keys():
+            raise ValueError(f"it holds {', '.join(map(str, state))}")
+        if bad := [name for name in self.SAME if state[name] != own[name]]:
+            raise ValueError(f"its {bad[0]} is {state[bad[0]]!r}")
+        if "history" in state and state["epoch"] != len(state["history"]):
+            raise ValueError(f"{state['epoch']} epochs with a history of {len(state['history'])}")
+        for name in self.KEPT:
+            mine = getattr(self, name)
+            _refuse_other(mine, state[name])
+            if hasattr(mine, "load_state_dict"):
+                mine.load_state_dict(state[name])
+            elif hasattr(mine, "set_state"):
+                mine.set_state(state[name])
+            else:
+                setattr(self, name, state[name])
+        return True
+
+
+def _state(value: Any) -> Any:
+    if hasattr(value, "state_dict"):
+        return value.state_dict()
+    return value.get_state() if hasattr(value, "get_state") else value
+
+
+def _refuse_other(mine: Any, state: Any) -> None:
+    """Refuse a state that torch would take up, to fail later or to go on with something else."""
+    import torch
+
+    if isinstance(mine, torch.optim.Optimizer):
+        weights = [weight for group in mine.param_groups for weight in group["params"]]
+        for number, entry in state["state"].items():
+            buffers = [value for value in entry.values() if isinstance(value, torch.Tensor) and value.ndim]
+            if any(value.shape != weights[number].shape for value in buffers):
+                raise ValueError(f"the optimiser's state of weight {number} has another shape")
+        if [_kinds(group) for group in mine.param_groups] != [
+            _kinds(group) for group in state["param_groups"]
+        ]:
+            raise ValueError("the optimiser has other settings")
+    elif hasattr(mine, "state_dict"):
+        if _kinds(mine.state_dict()) != _kinds(state):
+            raise ValueError(f"{type(mine).__name__} has other names, shapes or types")
+    elif mine is not None and not hasattr(mine, "set_state") and type(mine) is not type(state):
+        raise ValueError(f"a {type(state).__name__} stands for a {type(mine).__name__}")
+
+
+def _kinds(state: dict[str, Any]) -> dict[str, Any]:
+    """What each entry is: a tensor's shape and type, else the type."""
+    return {
+        name: (tuple(value.shape), value.dtype) if hasattr(value, "dtype") else type(value)
+        for name, value in state.items()
+    }
 
 
 def _first_line(error: Exception) -> str:

@@ -191,11 +191,13 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
+    from papers_lib.exhibits import ledger
     from papers_lib.exhibits.claims import claims_table
 
     found, tables = {}, []
     for book in _books(options):
-        claims = book.paper.study.claims(book.runs)
+        with ledger.reading(book.paper.name):
+            claims = book.paper.study.claims(book.runs)
         made = book.paper.study.provenance(book.runs)
         found[book.paper.name] = {"profile": book.settings.profile, "claims": [c.as_dict() for c in claims]}
         tables.append(claims_table(claims, made.badge, made.text))

@@ -1,17 +1,28 @@
-"""Files that are whole or not there: written to a temporary name, flushed to disk, renamed."""
+"""Files that are whole or not there: written to a temporary name, flushed to disk, renamed. And locks."""
 
 from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
+import stat
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, SoftFileLock, Timeout
+
 from papers_lib.errors import PapersError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What file systems answer that lack a call: FAT and NTFS, CIFS, shared folders of virtual machines, FUSE.
+LACKING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
+ABANDONED = 86_400  # seconds after which a temporary file of another machine is nobody's
+
+_HERE = f"{zlib.crc32(os.uname().nodename.encode() if hasattr(os, 'uname') else b''):08x}"
+_writing: set[str] = set()  # the temporary files of this process
 
 
 class PlaceError(PapersError):
@@ -27,34 +38,145 @@ def place_error(path: Path, error: OSError, mend: str = "choose another place") 
 
 @contextmanager
 def replacing(path: Path, mend: str = "choose another place") -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the place of `path` when the block succeeds.
+    """Yield a temporary path; it takes the place of `path` when the block succeeds.
+
+    A link stays, and what it points to is replaced. A file that is there keeps its mode, a new one has
+    that of the umask. What a killed write of `path` left is removed.
 
     Raises:
-        PlaceError: the folder is full, read-only or not a folder. `path` is as it was.
+        PlaceError: the folder is full, read-only or not a folder, or `path` is read-only. It is as it was.
     """
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        temporary.chmod(0o644)  # mkstemp's 0600 would keep colleagues out of a shared store
+        target = Path(os.path.realpath(path))
+        old = _replaceable(target)
+        temporary = _beside(target)
+        if old is not None:
+            with suppress(OSError):  # a file system without groups and modes
+                os.chown(temporary, -1, old.st_gid)
+            with suppress(OSError):
+                temporary.chmod(stat.S_IMODE(old.st_mode))
+        _sweep(target, temporary)
         yield temporary
         _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        temporary.replace(target)
+        with suppress(OSError):  # the file is in its place; some file systems cannot flush a folder
+            _sync(target.parent)
     except OSError as error:
         raise place_error(path, error, mend) from error
     finally:
         if temporary is not None:
+            _writing.discard(temporary.name)
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, timeout: float = 0) -> Iterator[None]:
+    """Hold the lock file `path`; the kernel releases it when its holder dies.
+
+    Where the file system has no such locks, the file's presence is the lock. A lock file that another
+    user owns needs to be readable only.
+
+    Raises:
+        Timeout: another process has it, and keeps it for `timeout` seconds.
+        OSError: the lock file can be neither written nor read.
+    """
+    held = FileLock(path, timeout)
+    try:
+        held.acquire()
+    except PermissionError:
+        with _read_only_lock(path, timeout):
+            yield
+        return
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
+        held = SoftFileLock(path.with_name(f"{path.name}.soft"), timeout)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
+def _read_only_lock(path: Path, timeout: float) -> Iterator[None]:
+    import fcntl
+
+    handle, end = os.open(path, os.O_RDONLY), time.monotonic() + timeout
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise Timeout(str(path)) from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replaceable(target: Path) -> os.stat_result | None:
+    """What is there, if anything; refuses a link into a folder that is not, and a file that is read-only."""
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "its links lead in a circle")
+    if not target.parent.is_dir():
+        raise OSError(errno.ENOENT, f"it is a link to {target}, whose folder is not there")
+    if not target.exists():
+        return None
+    old = target.stat()
+    if not old.st_mode & 0o222 or not os.access(target, os.W_OK):  # root may write it, and should not
+        raise OSError(errno.EACCES, "it is read-only")
+    return old
+
+
+def _beside(target: Path) -> Path:
+    """A new file in the folder of `target`, by the name of which others see whether its writer lives."""
+    name = f".{target.name}.{_HERE}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    _writing.add(name)
+    os.close(os.open(target.parent / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return target.parent / name
+
+
+def _sweep(target: Path, ours: Path) -> None:
+    """Remove the temporary files of writes of `target` that were killed."""
+    with suppress(OSError):
+        now = ours.stat().st_mtime  # the file system's clock
+        for old in target.parent.iterdir():
+            name = old.name
+            if not name.startswith(f".{target.name}.") or not name.endswith(".tmp") or name in _writing:
+                continue
+            if _writer_is_gone(name) or now - old.stat().st_mtime > ABANDONED:
+                old.unlink(missing_ok=True)
+
+
+def _writer_is_gone(name: str) -> bool:
+    where, _, rest = name.rpartition(".tmp")[0].rpartition(".")[2].partition("-")
+    number = rest.partition("-")[0]
+    if where != _HERE or not number.isdecimal():
+        return False
+    if int(number) == os.getpid():
+        return True  # of an earlier process of this number: ours are known
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
     finally:
         os.close(handle)
 

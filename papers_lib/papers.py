@@ -110,12 +110,14 @@ class Book:
 
     @cached_property
     def _tables(self) -> dict[str, Table]:
-        tables: dict[str, Table] = self.paper.study.tables(self.runs)
+        with ledger.reading(self.paper.name):
+            tables: dict[str, Table] = self.paper.study.tables(self.runs)
         return tables
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:
-        figures: dict[str, Figure] = self.paper.study.figures(self.runs)
+        with ledger.reading(self.paper.name):
+            figures: dict[str, Figure] = self.paper.study.figures(self.runs)
         return figures
 
     def table(self, name: str) -> Table:
@@ -133,7 +135,8 @@ class Book:
     def claims(self) -> Table:
         """Every claim of the paper with its verdict."""
         made = self.paper.study.provenance(self.runs)
-        return claims_table(self.paper.study.claims(self.runs), made.badge, made.text)
+        with ledger.reading(self.paper.name):
+            return claims_table(self.paper.study.claims(self.runs), made.badge, made.text)
 
     def errata(self) -> Table:
         """Every erratum of the paper, and how it is shown."""
@@ -182,7 +185,8 @@ def coverage(paper: Paper) -> list[Exhibit]:
     cells: list[Cell] = []
     for profile in dict.fromkeys(["small", *(row.profile for row in rows)]):
         specs = paper.study.plan(shown(validate(paper.settings, {"profile": profile}), rows))
-        cells += paper.study.cells([(spec, ledger.find(rows, spec)) for spec in specs])
+        with ledger.reading(paper.name):
+            cells += paper.study.cells([(spec, ledger.find(rows, spec)) for spec in specs])
     return count(paper.name, published.load(paper.name), cells)
 
 

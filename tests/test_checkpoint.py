@@ -1,14 +1,18 @@
 """Checkpoints are whole or absent, and never run code."""
 
 import errno
+import io
 import os
 import pickle
+import random
 
 import pytest
 import torch
+from hypothesis import given
+from mutations import damaged, fuzz
 
 from papers_lib import checkpoint
-from papers_lib.errors import PapersError
+from papers_lib.errors import PapersError, fault_of_the_machine
 from papers_lib.files import PlaceError
 
 
@@ -109,3 +113,227 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         with pytest.raises(PlaceError, match="no room left"):
             checkpoint.save(path, {"epoch": 2})
     assert checkpoint.load(path) == {"epoch": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path, capsys):
+    path = tmp_path / "checkpoint.pt"
+    want = {"epoch": 3, "net": {"w": torch.randn(40, 40)}}
+    checkpoint.save(path, want)
+    raw = path.read_bytes()
+    chance = random.Random(0)
+    for place in [0, len(raw) - 1, *(chance.randrange(len(raw)) for _ in range(60))]:
+        bent = bytearray(raw)
+        bent[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(bent)
+        assert checkpoint.load(path) is None
+        path.write_bytes(bent)
+        try:
+            found = checkpoint.load_weights(path)
+        except PapersError as error:
+            assert "refused" in str(error)
+        else:  # a bit of the mark: the weights are whole
+            assert len(raw) - place <= checkpoint._TRAILER and torch.equal(
+                found["net"]["w"], want["net"]["w"]
+            )
+    assert "its digest is another" in capsys.readouterr().err
+
+
+def test_files_of_torch_and_of_ours_are_read_by_the_other(tmp_path):
+    state = {"w": torch.arange(4.0)}
+    torch.save(state, tmp_path / "theirs.pt")
+    checkpoint.save(tmp_path / "ours.pt", state)
+    assert torch.equal(checkpoint.load_weights(tmp_path / "theirs.pt")["w"], state["w"])
+    assert torch.equal(torch.load(tmp_path / "ours.pt")["w"], state["w"])
+
+
+def saved(plain):
+    buffer = io.BytesIO()
+    torch.save({"net": {"w": torch.ones(3, 4)}, "opt": {"state": {0: torch.ones(3)}}, "epoch": 1}, buffer)
+    raw = buffer.getvalue()
+    return raw if plain else raw + checkpoint.MARK + b"0" * 64
+
+
+@fuzz
+@given(content=damaged(saved(plain=True)), ours=damaged(saved(plain=False)))
+def test_a_damaged_file_is_passed_over_or_refused_in_one_line(tmp_path, content, ours):
+    path = tmp_path / "checkpoint.pt"
+    for raw in (content, ours):
+        path.write_bytes(raw)
+        assert checkpoint.load(path) is None and not path.exists()
+        path.write_bytes(raw)
+        try:
+            checkpoint.load_weights(path)
+        except PapersError as error:
+            assert "\n" not in str(error)
+
+
+def with_digest(path, content):
+    """A file that has the right digest, so that torch gets to read it."""
+    import hashlib
+
+    path.write_bytes(content + checkpoint.MARK + hashlib.sha256(content).hexdigest().encode())
+
+
+@fuzz
+@given(content=damaged(saved(plain=True)))
+def test_whatever_torch_raises_is_passed_over(tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    with_digest(path, content)
+    try:
+        found = checkpoint.load(path)
+    except (MemoryError, RuntimeError) as error:  # a size that no machine has
+        assert fault_of_the_machine(error)
+    else:
+        assert isinstance(found, dict) or not path.exists()
+
+
+def test_too_little_memory_is_not_a_damaged_file(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"epoch": 1})
+
+    def short(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", short)
+        for load in (checkpoint.load, checkpoint.load_weights):
+            with pytest.raises(RuntimeError, match="allocate"):
+                load(path)
+    assert checkpoint.load(path) == {"epoch": 1}
+
+
+def test_a_checkpoint_that_cannot_be_read_is_moved_aside(tmp_path, capsys):
+    (tmp_path / "checkpoint.pt").mkdir()
+    assert checkpoint.load(tmp_path / "checkpoint.pt") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt.corrupt"]
+    assert "moved to" in capsys.readouterr().err
+
+
+class Toy(checkpoint.Resumable):
+    KEPT = ("epoch", "net", "optimiser", "schedule", "generator", "history")
+    SAME = ("kind",)
+
+    def __init__(self, seed=0):
+        torch.manual_seed(seed)
+        self.kind, self.epoch, self.history = "toy", 0, []
+        self.net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+        self.optimiser = torch.optim.Adam(self.net.parameters())
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, 0.1, total_steps=50)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def run(self, epochs):
+        for _ in range(epochs):
+            x = torch.randn(8, 3, generator=self.generator)
+            self.optimiser.zero_grad()
+            self.net(x).square().sum().backward()
+            self.optimiser.step()
+            self.schedule.step()
+            self.epoch += 1
+            self.history.append({"loss": self.epoch})
+        return [p.detach().clone() for p in self.net.parameters()]
+
+
+def same(one, two):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    return one == two
+
+
+def test_a_loop_goes_on_as_if_nothing_had_happened(tmp_path):
+    whole = Toy().run(6)
+    first = Toy()
+    first.run(3)
+    checkpoint.save(tmp_path / "checkpoint.pt", first.state())
+    second = Toy(seed=9)
+    assert second.resume(checkpoint.load(tmp_path / "checkpoint.pt"))
+    assert second.epoch == 3 and same(second.run(3), whole)
+    assert not Toy().resume(None)
+
+
+def shorter(state, *names):
+    """`state` with the tensor at `names` cut to its first row."""
+    *path, last = names
+    for name in path:
+        state = state[name]
+    state[last] = state[last][:1].clone()
+
+
+def drop(state, *names):
+    *path, last = names
+    for name in path:
+        state = state[name]
+    del state[last]
+
+
+CHANGES = {
+    "weight of another shape": lambda s: shorter(s, "net", "1.weight"),
+    "weight of another type": lambda s: s["net"].update({"0.bias": s["net"]["0.bias"].double()}),
+    "weight that is no tensor": lambda s: s["net"].update({"0.bias": "x"}),
+    "weight missing": lambda s: drop(s, "net", "1.running_mean"),
+    "weight too many": lambda s: s["net"].update({"2.bias": torch.zeros(2)}),
+    "moment of another shape": lambda s: shorter(s, "optimiser", "state", 0, "exp_avg"),
+    "moments of a weight that is not there": lambda s: s["optimiser"]["state"].update(
+        {9: {"exp_avg": torch.zeros(3)}}
+    ),
+    "groups missing": lambda s: drop(s, "optimiser", "param_groups", 0),
+    "rate that is no number": lambda s: s["optimiser"]["param_groups"][0].update({"lr": "fast"}),
+    "schedule missing": lambda s: drop(s, "schedule", "total_steps"),
+    "schedule of another kind": lambda s: s.update({"schedule": []}),
+    "generator cut": lambda s: shorter(s, "generator"),
+    "epoch that is text": lambda s: s.update({"epoch": "3"}),
+    "epoch that is past": lambda s: s.update({"epoch": 0}),
+    "history cut": lambda s: s["history"].pop(),
+    "history missing": lambda s: drop(s, "history"),
+    "one more": lambda s: s.update({"more": 1}),
+    "another loop": lambda s: s.update({"kind": "tax"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_state_that_does_not_fit_leaves_the_loop_as_it_was(change, capsys):
+    other = Toy(seed=1)
+    other.run(3)
+    state = other.state()
+    change(state)
+    loop = Toy()
+    before = Toy().state()
+    assert not loop.resume(state)
+    assert same(loop.state(), before) and "starts afresh" in capsys.readouterr().out
+    assert same(loop.run(2), Toy().run(2))
+
+
+def test_a_machine_without_memory_does_not_start_a_loop_afresh(monkeypatch):
+    def short(state):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    loop = Toy()
+    monkeypatch.setattr(loop.net, "load_state_dict", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        loop.resume(Toy().state())
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOSPC, "full"), True),
+        (OSError(errno.EMFILE, "many"), True),
+        (OSError(errno.ENOENT, "none"), False),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("can't start new thread"), True),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed."), True),
+        (RuntimeError("DataLoader worker is killed by signal: Bus error. ... out of shared memory"), True),
+        (ImportError("libx.so: failed to map segment from shared object"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+        (FloatingPointError("the loss is nan"), False),
+    ],
+)
+def test_faults_of_the_machine(error, is_one):
+    assert fault_of_the_machine(error) == is_one

@@ -1,22 +1,25 @@
 """The ledger: one committed JSON line a finished run, from which all tables and figures are made.
 
 Lines are sorted by profile, function, settings and seed, not by the time of collection, so that the
-same runs give the same file whoever collects them and a new seed is one added line in a diff.
+same runs give the same file whoever collects them and a new seed is one added line in a diff. A line holds
+the digest of the rest of it; lines of earlier versions have none until the next `collect`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import ValidationError
 
 from papers_lib.errors import PapersError
-from papers_lib.files import place_error, replacing
-from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.files import locked, place_error, replacing
+from papers_lib.runs.spec import Data, RunSpec, digest
 from papers_lib.runs.store import Result
 from papers_lib.settings import Frozen, figures_root
 
@@ -58,12 +61,15 @@ def read(paper: str) -> list[Row]:
     """All rows of a paper, each key once (a merge may double a line); none if there is no ledger.
 
     Raises:
-        PapersError: a line is not a row (names the file and the line).
+        PapersError: a line is not a row, or not the one that was written (names the file and the line).
     """
     file = path(paper)
     if not file.exists():
         return []
-    lines = file.read_bytes().split(b"\n")
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise PapersError(f"cannot read {file} ({error.strerror}): make it readable, or {MEND}") from None
     rows = [_parse(file, i, line) for i, line in enumerate(lines, 1) if line.strip()]
     return list({row.key: row for row in rows}.values())
 
@@ -80,12 +86,31 @@ def append(paper: str, rows: Iterable[Row]) -> int:
         by_key = {row.key: row for row in old}
         for row in rows:
             by_key.setdefault(row.key, row)
-        if len(by_key) > len(old):
-            ordered = sorted(by_key.values(), key=_order)
-            text = "".join(_line(row) + "\n" for row in ordered)
+        ordered = sorted(by_key.values(), key=_order)
+        text = "".join(_line(row) + "\n" for row in ordered).encode()
+        if text and (not old or text != file.read_bytes()):
             with replacing(file, MEND) as temporary:
-                temporary.write_text(text, encoding="utf-8", newline="\n")
+                temporary.write_bytes(text)
         return len(by_key) - len(old)
+
+
+@contextmanager
+def reading(paper: str) -> Iterator[None]:
+    """Around whatever makes exhibits from rows: a metric that is missing or of another kind is one line.
+
+    Raises:
+        PapersError: names the row that was read last, and what was wrong with it.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        read = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, Row)]
+        which = f"row {read[-1].key[:12]} (seed {read[-1].seed})" if read else "a row"
+        raise PapersError(
+            f"{path(paper)}: {which} has not the metrics of its kind ({type(error).__name__}: {error}); "
+            "restore the line from git or delete it and run `collect`"
+        ) from error
 
 
 def find(rows: Iterable[Row], spec: RunSpec) -> Row | None:
@@ -115,7 +140,7 @@ def from_result(result: Result) -> Row:
             metrics=dict(result.metrics),
             **{name: made[name] for name in names},
         )
-    except (KeyError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise PapersError(
             f"{spec.label or spec.function}: the result has no full provenance ({what}); rerun it"
@@ -138,27 +163,51 @@ def _flat(tree: Sequence[Any]) -> list[str]:
 
 def _parse(file: Path, number: int, line: bytes) -> Row:
     try:
-        json.loads(line, parse_constant=_refuse)  # pydantic would let NaN pass inside metrics
-        return Row.model_validate_json(line)
-    except (ValueError, RecursionError) as error:  # pydantic's and json's errors are ValueErrors
+        values = json.loads(line)
+        told = values.pop("digest", "")
+        # Python's json lets NaN pass, pydantic's what cannot be written as UTF-8.
+        row = Row.model_validate_json(json.dumps(values, allow_nan=False))
+        _refuse_bent(row, told, digest(values))
+        return row
+    # Pydantic's and json's errors are ValueErrors.
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise PapersError(
-            f"{file}, line {number}: not a ledger row ({what}); restore the line from git or delete "
-            "it and run `collect`"
-        ) from None
+        raise _no_row(file, number, what) from None
 
 
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
+def _no_row(file: Path, number: int, what: str) -> PapersError:
+    return PapersError(
+        f"{file}, line {number}: not a ledger row ({what}); restore the line from git or delete "
+        "it and run `collect`"
+    )
+
+
+def _refuse_bent(row: Row, told: str, found: str) -> None:
+    """Refuse a row that is not what a run left: by its own digest, and by what its hashes are made of."""
+    if told and told != found:
+        raise ValueError("it was changed: its digest is another")
+    data = [row.data.name, row.data.stand_in, row.data.fingerprint]
+    asked = {"function": row.function, "settings": row.settings, "data": data, "needs": list(row.needs)}
+    if row.identity != digest(_unprinted(asked)) or row.seed != row.settings.get("seed"):
+        raise ValueError("its function, settings, data and needs do not give its identity")
+    if row.key != digest([asked, row.code]):
+        raise ValueError("its identity, data and code do not give its key")
+
+
+def _unprinted(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """`RunSpec.asked()` without the fingerprints of the data."""
+    needs = [_unprinted(need) for need in asked["needs"]]
+    return {**asked, "data": asked["data"][:2], "needs": needs}
 
 
 def _line(row: Row) -> str:
     try:
         values = row.model_dump(mode="python")
-        return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        _refuse_bent(row, "", "")
+        return json.dumps(values | {"digest": digest(values)}, sort_keys=True, ensure_ascii=False)
+    except (KeyError, TypeError, ValueError) as error:
         raise PapersError(
-            f"run {row.key[:12]}: its metrics are not plain JSON ({error}); return finite numbers"
+            f"run {row.key[:12]} gives no ledger row ({error}); its metrics are to be plain JSON and finite"
         ) from None
 
 
@@ -168,14 +217,14 @@ def _order(row: Row) -> tuple[str, str, str, str, int, str, str]:
     return row.profile, row.function, row.data.name, settings, row.seed, row.finished, row.key
 
 
-def _locked(file: Path) -> FileLock:
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
     lock = file.parent / ".ledger.lock"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock, timeout=LOCK_SECONDS)
-        held.acquire()
+        with locked(lock, LOCK_SECONDS):
+            yield
     except Timeout:
         raise PapersError(f"{lock} is held by another process; wait for it to end") from None
     except OSError as error:
         raise place_error(file, error, MEND) from None
-    return held

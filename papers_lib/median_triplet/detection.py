@@ -220,8 +220,10 @@ def _scenes(kind: str, data: tuple[str, str]) -> Scenes:
     return READERS[name](Path(root))
 
 
-class Loop:
+class Loop(checkpoint.Resumable):
     """State of fine-tuning between steps. A step's random numbers come from the seed and its number alone."""
+
+    KEPT, SAME = ("step", "losses", "model", "optimiser"), ("kind",)
 
     def __init__(
         self, kind: str, settings: TransferSettings, model: FasterRCNN, scenes: Scenes, where: torch.device
@@ -242,6 +244,7 @@ class Loop:
         saved = time.monotonic()
         for batch in self._batches():
             self.losses.append(self._step(batch))
+            del self.losses[: -max(1, self.steps // 10)]
             self.step += 1
             report(self.step, self.steps, self.kind)
             if self.step == self.steps or time.monotonic() - saved > EVERY:
@@ -297,29 +300,10 @@ class Loop:
 
     def means(self) -> dict[str, float]:
         """Each loss, averaged over the last tenth of the steps."""
-        last = self.losses[-max(1, self.steps // 10) :]
-        return {name: round(sum(each[name] for each in last) / len(last), 5) for name in last[0]}
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on as if nothing had happened."""
         return {
-            "detector": self.kind,
-            "step": self.step,
-            "losses": self.losses[-max(1, self.steps // 10) :],
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            name: round(sum(each[name] for each in self.losses) / len(self.losses), 5)
+            for name in self.losses[0]
         }
-
-    def resume(self, state: dict[str, Any] | None) -> None:
-        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
-        if state is None:
-            return
-        if state.keys() != self.state().keys() or state["detector"] != self.kind:
-            print("warning: the checkpoint is not of this loop; the run starts afresh")
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.losses = state["step"], state["losses"]
 
 
 def rate(protocol: Protocol, step: int, steps: int) -> float:

@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 8 -m papers_lib.median_triplet.distributed FOLDER
 
-FOLDER is a run's, as `sweep --print-commands` names it. The processes share a step's micro-batches: each
-takes every N-th and accumulates an N-th as many, so that a step sees the images that it sees with one
-process.
+FOLDER is a run's: `python -m papers_lib sweep median_triplet -p processes 8 --print-commands` makes it and
+prints this command. The processes share a step's micro-batches: each takes every N-th and accumulates an
+N-th as many, so that a step sees the images that it sees with one process.
 Gradients are averaged before each step. Batch normalisation takes its statistics over all processes on GPUs
 (SyncBN); on CPUs, where torch has none, over each micro-batch, which is what accumulation in one process
 does. Negatives are those of the process's own micro-batch, as in the released code, unless `negative_pool`
@@ -28,10 +28,7 @@ from papers_lib.errors import PapersError
 from papers_lib.median_triplet import methods, training
 from papers_lib.median_triplet.images import Loaded, load
 from papers_lib.median_triplet.methods.base import Method
-from papers_lib.median_triplet.options import TrainSettings
-
-# Queues, memories and clusters of the other methods would drift apart between processes.
-SHARED = ("triplet", "byol", "simsiam", "simclr", "supervised")
+from papers_lib.median_triplet.options import SHARED, TrainSettings
 
 
 class ParallelLoop(training.Loop):
@@ -117,13 +114,19 @@ def main(folder: str) -> int:
     from papers_lib.runs.store import read_result, read_spec
 
     path = Path(folder).absolute()
-    if read_result(path) is not None:
-        return 0
+    try:
+        if read_result(path) is not None:
+            return 0
+        spec = read_spec(path).model_copy(update={"folder": str(path)})
+        worker.refuse_other_processes(spec, path)
+    except PapersError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return 2
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         if dist.get_rank() == 0:
             return worker.main([folder])
-        spec = read_spec(path).model_copy(update={"folder": str(path)})
         settings = TrainSettings.model_validate(spec.settings)
         train(settings, (spec.data.root, spec.data.name), path, spec.device)
         return 0

@@ -16,6 +16,8 @@ Method = Literal[
     "random", "supervised", "relative_location", "rotation", "deepcluster", "npid", "odc", "simclr", "moco",
     "moco_v2", "byol", "simsiam", "triplet",
 ]  # fmt: skip
+# What several processes can train: queues, memories and clusters of the other methods would drift apart.
+SHARED: tuple[Method, ...] = ("triplet", "byol", "simsiam", "simclr", "supervised")
 
 
 class TrainSettings(Frozen):
@@ -75,6 +77,9 @@ class TrainSettings(Frozen):
     probe_epochs: int = Field(100, ge=1)
     probe_lrs: tuple[float, ...] = (0.1, 1.0, 10.0)
     keep_weights: bool = False  # leave the encoder for runs that start from it
+
+    # Processes that share a step: their negatives are their own. One is left out, as in rows made before.
+    processes: int = Field(1, ge=1, exclude_if=lambda count: count == 1)
 
 
 # What other protocols do otherwise than preset `paper`.

@@ -8,8 +8,9 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
+from papers_lib.datasets import classification, known
 from papers_lib.median_triplet.arms import ARMS, SWEEPS, TRANSFERS, Arm, Transfer
-from papers_lib.median_triplet.options import OF_METHOD, PRESETS, TrainSettings
+from papers_lib.median_triplet.options import OF_METHOD, PRESETS, SHARED, TrainSettings
 from papers_lib.median_triplet.transfer_options import TransferSettings
 from papers_lib.runs.planning import refuse_twice, refuse_unknown
 from papers_lib.runs.spec import Data, RunSpec
@@ -27,6 +28,7 @@ class Settings(NotebookSettings):
     sweeps: tuple[str, ...] = ()
     arms: tuple[str, ...] = ()
     preset: str = ""
+    processes: int = Field(1, ge=1)  # of torchrun, for each training of an encoder
 
 
 class Size(NamedTuple):
@@ -96,7 +98,8 @@ def arm_spec(settings: Settings, arm: Arm, seed: int) -> RunSpec:
     preset = settings.preset or size.preset
     own = OF_METHOD[preset].get(arm.changes["method"], {})
     asked = PRESETS[preset] | own | size.common | arm.changes | {"seed": seed}
-    asked["keep_weights"] = size.transfer is not None
+    asked["keep_weights"] = size.transfer is not None and arm.name in {one.arm for one in TRANSFERS}
+    asked["processes"] = settings.processes if asked["method"] in SHARED else 1
     if settings.precision:
         asked["precision"] = settings.precision
     full = TrainSettings.model_validate(_resolved(asked)).model_dump(mode="json")
@@ -161,24 +164,7 @@ def find_data(settings: Settings, name: str) -> Data:
 def _found(root: Path, name: str, stand_in: bool, needed: bool) -> Data:
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
-    found = _load(root, name)
+    if name not in TASK_DATA.values():
+        refuse_unknown("dataset", (name,), classification.NAMES)
+    found = known.load(root, name)
     return Data(name=name, root=str(root), fingerprint=found.fingerprint, stand_in=found.stand_in)
-
-
-def _load(root: Path, name: str) -> Any:
-    if name == "coco2017":
-        from papers_lib.datasets import coco
-
-        return coco.load(root)
-    if name == "voc0712":
-        from papers_lib.datasets import voc
-
-        return voc.load(root)
-    if name == "sysu30k":
-        from papers_lib.datasets import sysu30k
-
-        return sysu30k.load(root)
-    from papers_lib.datasets import classification
-
-    refuse_unknown("dataset", (name,), classification.NAMES)
-    return classification.load(root, name)

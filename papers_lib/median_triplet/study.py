@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from papers_lib.median_triplet.readings import Runs
 from papers_lib.median_triplet.rows import RANKS, ROWS, Answer
 from papers_lib.runs import progress
 from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.store import needed_weights
 
 __all__ = ["Settings", "cells", "claims", "errata", "figures", "plan", "run", "tables"]
 
@@ -58,11 +58,10 @@ def run(spec: RunSpec) -> dict[str, Any]:
     data, report = (spec.data.root, spec.data.name), progress.reporter(folder)
     if "task" not in spec.settings:
         settings = TrainSettings.model_validate(spec.settings)
-        several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # started by torchrun
-        train = distributed.train if several else training.train
+        train = distributed.train if settings.processes > 1 else training.train
         return train(settings, data, folder, spec.device, report)
     transfer = TransferSettings.model_validate(spec.settings)
-    weights = Path(spec.needs[0].folder) / "weights.pt"
+    weights = needed_weights(spec) if transfer.start == "encoder" else folder
     return training.run_transfer(transfer, data, folder, weights, spec.device, report)
 
 

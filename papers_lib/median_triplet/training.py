@@ -69,8 +69,10 @@ def train(
     return loop.result() | probe(settings, method, images)
 
 
-class Loop:
+class Loop(checkpoint.Resumable):
     """State of training between epochs: method, optimiser, random numbers, history."""
+
+    KEPT = ("epoch", "method", "optimiser", "generator", "dropout", "history", "start")
 
     def __init__(self, settings: TrainSettings, method: Method, images: Loaded) -> None:
         self.settings, self.method, self.images = settings, method, images
@@ -78,6 +80,7 @@ class Loop:
         asked = settings.recipe if method.number_of_views > 1 else ""
         recipes = augment.RECIPES[asked or method.recipe]
         self.recipes = [recipes[i % len(recipes)] for i in range(method.number_of_views)]
+        self.dropout = Dropout()
         self.optimiser = optimiser(settings, method)
         self.batches = len(images.train) // settings.batch_size
         self.epoch = 0
@@ -162,33 +165,19 @@ class Loop:
             "waiting": round(waited / spent, 4) if spent else None,
         }
 
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on as if nothing had happened."""
-        return {
-            "epoch": self.epoch,
-            "method": self.method.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "dropout": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
-            "history": self.history,
-            "start": self.start,
-        }
 
-    def resume(self, state: dict[str, Any] | None) -> bool:
-        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
-        if state is None:
-            return False
-        if state.keys() != self.state().keys() or state["method"].keys() != self.method.state_dict().keys():
-            print("warning: the checkpoint is not of this loop; the run starts afresh")
-            return False
-        self.method.load_state_dict(state["method"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["dropout"][0])
+class Dropout:
+    """torch's own random numbers, which dropout draws from, on the CPU and all GPUs."""
+
+    def get_state(self) -> list[Tensor]:
+        """As `set_state` takes them."""
+        return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+    def set_state(self, states: list[Tensor]) -> None:
+        """Go on from `get_state()`."""
+        torch.set_rng_state(states[0])
         if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["dropout"][1:])
-        self.epoch, self.history, self.start = state["epoch"], state["history"], state["start"]
-        return True
+            torch.cuda.set_rng_state_all(states[1:])
 
 
 class Watch:

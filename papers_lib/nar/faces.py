@@ -23,7 +23,6 @@ from papers_lib.errors import PapersError
 from papers_lib.evaluation.verification import face_distances, face_embeddings, scaled, ten_fold
 from papers_lib.nar.arcface import ArcFace
 from papers_lib.nar.face_options import FaceSettings
-from papers_lib.nar.fitting import past, take_up
 from papers_lib.nar.networks import lresnet50e_ir
 
 Report = Callable[[int, int, str], None]
@@ -143,14 +142,17 @@ def choose(labels: NDArray[np.int64], settings: FaceSettings) -> list[NDArray[np
     return [rng.permutation(enough[i])[: settings.shots or None] for i in order]
 
 
-class Loop:
+class Loop(checkpoint.Resumable):
     """State of a training between epochs: network, head, optimiser, history.
 
     An epoch's order and mirrors come from the seed and its number alone.
     """
 
+    KEPT, SAME = ("epoch", "network", "head", "optimiser", "history"), ("vector",)
+
     def __init__(self, settings: FaceSettings, images: Chosen, where: torch.device) -> None:
         self.settings, self.images, self.where = settings, images, where
+        self.vector = list(settings.vector)  # two pools have the same weights
         self.network = compute.place(build(settings), where)
         self.head = ArcFace(settings.embedding, images.identities, settings.scale, settings.margin).to(where)
         trained = [p for p in (*self.network.parameters(), *self.head.parameters()) if p.requires_grad]
@@ -217,29 +219,6 @@ class Loop:
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "history": self.history,
         }
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on as if nothing had happened."""
-        return {
-            "faces": list(self.settings.vector),
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "head": self.head.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "history": self.history,
-        }
-
-    def resume(self, state: dict[str, Any] | None) -> None:
-        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
-        take_up(state, self._take, self.state())
-
-    def _take(self, state: dict[str, Any]) -> None:
-        if state["faces"] != list(self.settings.vector):  # two pools have the same weights
-            raise ValueError("a checkpoint of another vector")
-        self.network.load_state_dict(state["network"])
-        self.head.load_state_dict(state["head"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch, self.history = past(state)
 
 
 def build(settings: FaceSettings) -> nn.Module:

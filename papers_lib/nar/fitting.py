@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from copy import deepcopy
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from papers_lib import checkpoint, compute
-from papers_lib.errors import PapersError
 from papers_lib.nar import counting
 from papers_lib.nar.images import Loaded, augmented, normalised
 from papers_lib.nar.networks import resnet18
@@ -22,10 +19,6 @@ from papers_lib.nar.schedules import warm_cosine
 
 Report = Callable[[int, int, str], None]
 CHUNK = 2000  # images of an evaluation at once
-# What a state of other names, shapes or types raises where it is taken up.
-UNFIT = (PapersError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
-
-T = TypeVar("T")
 
 
 class Course(NamedTuple):
@@ -36,7 +29,7 @@ class Course(NamedTuple):
     warm_up_epochs: float = 0.0
 
 
-class Fit:
+class Fit(checkpoint.Resumable):
     """State of a training between epochs: network, optimiser, random numbers, history.
 
     Args:
@@ -46,6 +39,8 @@ class Fit:
         images: the data; `which` are the indices to train on.
         where: the device.
     """
+
+    KEPT = ("epoch", "network", "optimiser", "generator", "history")
 
     def __init__(
         self,
@@ -100,57 +95,6 @@ class Fit:
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Share of right answers in evaluation mode, for images [N, H, W, 3] uint8 and labels [N]."""
         return accuracy(self.network, images, labels, self.settings)
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on as if nothing had happened."""
-        return {
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": self.history,
-        }
-
-    def resume(self, path: Path) -> None:
-        """Take up the checkpoint at `path`, if there is one of this loop."""
-        take_up(checkpoint.load(path), self._take, self.state())
-
-    def _take(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.history = past(state)
-
-
-def take_up(
-    state: dict[str, Any] | None, take: Callable[[dict[str, Any]], T], own: dict[str, Any]
-) -> T | None:
-    """What `take` makes of a checkpoint; None where there is none, or none of this loop.
-
-    One that `take` cannot read to its end leaves a warning and nothing else: `take` gets back `own`, the
-    state as it was before.
-    """
-    if state is None:
-        return None
-    own = deepcopy(own)  # its tensors are those that `take` writes to
-    try:
-        return take(state)
-    except UNFIT:
-        print("warning: the checkpoint is not of this loop; the run starts afresh")
-        take(own)
-        return None
-
-
-def past(state: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-    """Epochs and history of a loop's checkpoint.
-
-    Raises:
-        ValueError: they are not as many.
-    """
-    epochs, history = state["epoch"], state["history"]
-    if epochs != len(history):
-        raise ValueError(f"{epochs} epochs with a history of {len(history)}")
-    return len(history), history
 
 
 def sgd(network: nn.Module, settings: Common, lr: float) -> torch.optim.SGD:

@@ -20,7 +20,7 @@ from torch import Tensor
 from papers_lib import checkpoint, compute
 from papers_lib.errors import PapersError
 from papers_lib.nar import counting, enumeration, sampling
-from papers_lib.nar.fitting import UNFIT, Report, take_up
+from papers_lib.nar.fitting import Report
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.options import Common, ScoreSettings
 from papers_lib.nar.searching import build, mac_shares
@@ -134,7 +134,8 @@ def _score_all(
     def take(state: dict[str, Any]) -> tuple[Tensor, float]:
         return enumeration.check_known(state["scores"], total), float(state["seconds"])
 
-    known, spent = take_up(checkpoint.load(folder / "checkpoint.pt"), take, blank) or take(blank)
+    kept = checkpoint.load(folder / "checkpoint.pt")
+    known, spent = checkpoint.take_up(kept, take, blank) or take(blank)
 
     def save(scores: Tensor) -> None:
         done = int((~scores.isnan()).sum())
@@ -349,7 +350,7 @@ def network_of(settings: Common, images: Loaded, weights: Path, where: torch.dev
         supernet.load_state_dict(checkpoint.load_weights(weights))
     except PapersError as error:
         raise PapersError(f"{error}, or {_again(result)}") from None
-    except UNFIT:  # torch names every weight
+    except (AttributeError, RuntimeError, TypeError):  # torch names every weight
         raise PapersError(f"weights {weights} are of another network; {_again(result)}") from None
     if not all(value.isfinite().all() for value in supernet.state_dict().values()):
         raise PapersError(f"weights {weights} hold NaN or infinity; {_again(weights.parent)}")

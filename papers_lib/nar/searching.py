@@ -21,7 +21,7 @@ from papers_lib.nar import sampling
 from papers_lib.nar.controller import Controller, Reinforce
 from papers_lib.nar.counting import costs
 from papers_lib.nar.enumeration import score
-from papers_lib.nar.fitting import Report, batch_of, mean_loss, past, sgd, shuffled, take_up
+from papers_lib.nar.fitting import Report, batch_of, mean_loss, sgd, shuffled
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.options import Common, SearchSettings
 from papers_lib.nar.schedules import sgdr
@@ -47,7 +47,7 @@ def search(
     where = compute.device(device)
     compute.prepare(settings.seed)
     loop = Search(settings, load(data, settings, where), where)
-    loop.resume(folder / "checkpoint.pt")
+    loop.resume(checkpoint.load(folder / "checkpoint.pt"))
     for epoch in range(loop.epoch, settings.epochs):
         report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
@@ -63,8 +63,10 @@ def build(settings: Common, classes: int, where: torch.device) -> SuperNet:
     return net
 
 
-class Search:
+class Search(checkpoint.Resumable):
     """State of a search between epochs: shared weights, controller, random numbers, history."""
+
+    KEPT = ("epoch", "supernet", "optimiser", "reinforce", "generator", "history", "macs", "evaluations")
 
     def __init__(self, settings: SearchSettings, images: Loaded, where: torch.device) -> None:
         self.settings, self.images, self.where = settings, images, where
@@ -193,31 +195,6 @@ class Search:
             "seconds_controller": round(sum(e.get("seconds_controller", 0.0) for e in self.history), 2),
             "multiply_accumulates": self.macs,
         }
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on as if nothing had happened."""
-        return {
-            "epoch": self.epoch,
-            "supernet": self.supernet.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "reinforce": self.reinforce.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": self.history,
-            "macs": self.macs,
-            "evaluations": self.evaluations,
-        }
-
-    def resume(self, path: Path) -> None:
-        """Take up the checkpoint at `path`, if there is one of this search."""
-        take_up(checkpoint.load(path), self._take, self.state())
-
-    def _take(self, state: dict[str, Any]) -> None:
-        self.supernet.load_state_dict(state["supernet"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.reinforce.load_state_dict(state["reinforce"])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.history = past(state)
-        self.macs, self.evaluations = float(state["macs"]), int(state["evaluations"])
 
 
 def mac_shares(settings: Common, side: int, classes: int) -> tuple[float, list[list[float]]]:

@@ -24,7 +24,7 @@ from papers_lib.nar.plan import PAPER, Settings, plan
 from papers_lib.nar.readings import Runs
 from papers_lib.runs import progress
 from papers_lib.runs.spec import RunSpec
-from papers_lib.runs.store import read_result
+from papers_lib.runs.store import needed_weights, read_result
 
 # Numbers of the text that are results, and that no run of ours has: of faces, and of a GPU not named.
 RESULTS = ("LFW", "CFP-FP", "AgeDB-30", "fewer FLOPS", "GPU hours")
@@ -52,7 +52,9 @@ def run(spec: RunSpec) -> dict[str, Any]:
         result = read_result(before)
         if result is None:
             raise PapersError(f"{before} has no result; compute that run first")
-        needed, weights = result.metrics, before / "weights.pt"
+        needed = result.metrics
+        if spec.settings["kind"] != "standalone":
+            weights = needed_weights(spec)
     report = progress.reporter(folder)
     data = (spec.data.root, spec.data.name)
     return training.run(spec.settings, data, folder, spec.device, report, needed, weights)

@@ -10,7 +10,7 @@ import torch
 
 from papers_lib import checkpoint, compute
 from papers_lib.nar import enumeration, sampling
-from papers_lib.nar.fitting import Course, Fit, Report, counted, take_up
+from papers_lib.nar.fitting import Course, Fit, Report, counted
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.options import TauSettings
 from papers_lib.nar.scoring import BATCH, network_of
@@ -40,7 +40,9 @@ def compare(
     supernet = network_of(settings, images, weights, where)
     vectors = drawn(settings)
     kept = checkpoint.load(folder / "checkpoint.pt")
-    alone = take_up(kept, lambda state: _accuracies(state["alone"], len(vectors)), {"alone": []}) or []
+    alone = (
+        checkpoint.take_up(kept, lambda state: _accuracies(state["alone"], len(vectors)), {"alone": []}) or []
+    )
     for number in range(len(alone), len(vectors)):
         report(number, len(vectors), f"vector {number + 1}")
         alone.append(_alone(settings, images, vectors[number], where))

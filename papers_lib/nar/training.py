@@ -109,7 +109,7 @@ def train(
     images = load(data, settings, where)
     course = fitting.Course(settings.epochs, settings.lr, settings.warm_up_epochs)
     fit = fitting.Fit(settings, vector, course, images, images.chosen, where)
-    fit.resume(folder / "checkpoint.pt")
+    fit.resume(checkpoint.load(folder / "checkpoint.pt"))
     for epoch in range(fit.epoch, settings.epochs):
         report(epoch, settings.epochs, f"epoch {epoch + 1}")
         fit.run_epoch()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits import published
 from papers_lib.exhibits.claims import Claim, Erratum
@@ -23,6 +22,7 @@ from papers_lib.quadruplet_cars196.plan import ARMS, CONTROLS, PAPER, TABLE_1, A
 from papers_lib.quadruplet_cars196.readings import Runs
 from papers_lib.runs import progress
 from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.store import needed_weights
 
 __all__ = ["Settings", "cells", "claims", "errata", "figures", "plan", "run", "tables"]
 
@@ -41,7 +41,7 @@ def run(spec: RunSpec) -> dict[str, Any]:
     from papers_lib.quadruplet_cars196.training import train
 
     folder = Path(spec.folder)
-    weights = _warm_weights(Path(spec.needs[0].folder)) if spec.needs else None
+    weights = needed_weights(spec) if spec.needs else None
     if "weights" in spec.places:
         weights = Path(spec.places["weights"])
     return train(
@@ -52,19 +52,6 @@ def run(spec: RunSpec) -> dict[str, Any]:
         weights=weights,
         report=progress.reporter(folder),
     )
-
-
-def _warm_weights(folder: Path) -> Path:
-    """What the warm start left; damaged, it is no fault of the run that starts from it."""
-    from papers_lib.checkpoint import load_weights
-
-    try:
-        load_weights(folder / "weights.pt")
-    except PapersError:
-        raise PapersError(
-            f"{folder / 'weights.pt'} of the warm start is missing or corrupt: remove {folder}, repeat"
-        ) from None
-    return folder / "weights.pt"
 
 
 def tables(runs: Runs) -> dict[str, Table]:

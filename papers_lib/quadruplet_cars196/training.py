@@ -94,8 +94,10 @@ def build(
     return net
 
 
-class Loop:
+class Loop(checkpoint.Resumable):
     """State of training between epochs: network, optimiser, random numbers, history."""
+
+    KEPT = ("epoch", "net", "optimiser", "schedule", "generator", "history", "best")
 
     def __init__(
         self, settings: TrainSettings, net: EmbeddingNet, images: Images, where: torch.device
@@ -196,30 +198,10 @@ class Loop:
         if self.best is not None:
             self.net.load_state_dict(self.best[1])
 
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on as if nothing had happened."""
-        return {
-            "epoch": self.epoch,
-            "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": self.history,
-            "best": self.best,
-        }
-
-    def resume(self, state: dict[str, Any] | None) -> None:
-        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
-        if state is None:
-            return
-        if state.keys() != self.state().keys():
-            print("warning: the checkpoint is not of this loop; the run starts afresh")
-            return
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.history, self.best = state["epoch"], state["history"], state["best"]
+    def _take(self, state: dict[str, Any]) -> bool:
+        if state["best"] is not None:
+            self.net.load_state_dict(state["best"][1])  # it fits, or nothing is taken up
+        return super()._take(state)
 
 
 def schedule(

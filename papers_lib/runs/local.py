@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import queue
-import shlex
 import signal
 import subprocess
 import sys
@@ -20,13 +19,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from papers_lib.files import PlaceError
 from papers_lib.runs import parent, progress
 from papers_lib.runs.display import Display, Status, display, duration
 from papers_lib.runs.spec import RunSpec
-from papers_lib.runs.store import Failure, Result, Store
+from papers_lib.runs.store import Failure, Result, Store, tidy
+from papers_lib.runs.worker import command as worker_command
 from papers_lib.settings import repository
 
 POLL = 0.5  # seconds between two looks at a run that another process computes
@@ -74,7 +74,7 @@ def execute(
 
 def command(spec: RunSpec, store: Store) -> str:
     """The shell command that computes `spec`, its folder made ready. Its needs come first."""
-    return shlex.join([sys.executable, "-m", "papers_lib.runs.worker", str(store.prepare(spec))])
+    return worker_command(spec, store.prepare(spec))
 
 
 def ordered(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
@@ -92,6 +92,7 @@ class _Worker:
 
     def __init__(self, argument: str, threads: int, inbox: queue.Queue[tuple[_Worker, str | None]]):
         self.key = ""  # of the run that it is at
+        self.folder: Path | None = None  # of the run that it was at last
         self.shared = argument == "-"
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when it dies
         self.process = subprocess.Popen(
@@ -125,9 +126,13 @@ class _Worker:
     def cause(self) -> str:
         """Why it ended without an answer."""
         code = self.process.wait()
-        if code < 0:
+        if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             hint = ", perhaps out of memory" if -code == signal.SIGKILL else ""
             return f"killed by {signal.Signals(-code).name}{hint}; the same command resumes it"
+        if code < 0:
+            names = {number.value: number.name for number in signal.Signals}
+            log = Path(getattr(self, "folder", None) or "the run's folder") / "log.txt"
+            return f"died of {names.get(-code, f'signal {-code}')}, a crash in native code: see {log}"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return f"its process ended with code {code}: {lines[-1] if lines else 'no message'}"
@@ -168,11 +173,12 @@ class _Sweep:
         self.place: PlaceError | None = None
         self.cached = 0
         self.status = Status(total=0, slots=slots)
-        self.started = time.time()
+        self.old: dict[str, Any] = {}  # key -> which failed.json was there when the sweep began
 
     def loop(self, specs: Sequence[RunSpec]) -> Summary:
         """Compute `specs`."""
         self.pending = {spec.key: spec for spec in ordered(specs, self.store)}
+        self.old = {key: self._mark(spec) for key, spec in self.pending.items()}
         _require_gpu([spec for spec in self.pending.values() if self.store.result(spec) is None])
         self.status.total = len(self.pending)
         while self.running or (self.pending and self.place is None):
@@ -217,8 +223,15 @@ class _Sweep:
 
     def _try_again(self, spec: RunSpec, failure: Failure) -> bool:
         """An old failure may be tried again; one that another process just met may not."""
-        when = (self.store.folder(spec) / "failed.json").stat().st_mtime
-        return (failure.bad_input or self.retry_failed) and when < self.started
+        return (failure.bad_input or self.retry_failed) and self._mark(spec) == self.old.get(spec.key)
+
+    def _mark(self, spec: RunSpec) -> tuple[int, int, int] | None:
+        """Which failed.json is there: no clock is asked, since another machine may have written it."""
+        try:
+            found = (self.store.folder(spec) / "failed.json").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _start(self, key: str, spec: RunSpec) -> None:
         try:
@@ -227,7 +240,7 @@ class _Sweep:
             self.place = error
             return
         worker = self._worker(spec.profile == "smoke", folder)
-        worker.key = key
+        worker.key, worker.folder = key, folder
         self.running[key] = self.pending.pop(key), folder
 
     def _worker(self, shared: bool, folder: Path) -> _Worker:
@@ -256,15 +269,23 @@ class _Sweep:
                     self._hear(worker, None)
 
     def _hear(self, worker: _Worker, line: str | None) -> None:
-        if worker not in self.workers:
+        if worker not in self.workers or (line is not None and not worker.key):
             return
         if line is None:
             self.workers.remove(worker)
             if worker.key:
                 self._lose(self.running.pop(worker.key)[0], worker.cause())
             return
+        try:
+            answer = json.loads(line)
+            status = answer["status"]
+        except (ValueError, TypeError, KeyError):  # something else wrote to the worker's stdout
+            return
         key, worker.key = worker.key, ""
-        self._settle(key, self.running.pop(key)[0], json.loads(line))
+        if status == "machine":  # what lacked memory once may be broken for good
+            self.workers.remove(worker)
+            worker.stop()
+        self._settle(key, self.running.pop(key)[0], answer)
 
     def _settle(self, key: str, spec: RunSpec, answer: dict[str, str]) -> None:
         if answer["status"] == "busy":
@@ -273,7 +294,7 @@ class _Sweep:
         elif answer["status"] == "place":
             self.pending[key] = spec
             self.place = PlaceError(answer["error"])
-        elif answer["status"] == "failed":
+        elif answer["status"] in ("failed", "machine"):
             self._lose(spec, answer["error"])
         elif result := self.store.result(spec):
             self._take(spec, result, cached=answer["status"] == "cached")
@@ -284,6 +305,7 @@ class _Sweep:
         seconds = float(result.provenance.get("seconds", 0.0))
         self.status.done += 1
         self.cached += cached
+        tidy(self.store.folder(spec))
         if not cached:
             self.status.seconds.append(seconds)
             self._news(f"done {name(spec)} in {duration(seconds)}")
@@ -329,4 +351,5 @@ def _environment(threads: int) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
     # Threads that spin while they wait slow each other down by far where processes share the cores.
     waiting = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)
-    return {**waiting, **parent.named(), "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+    ours = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": path, "WORLD_SIZE": "1"}
+    return {**waiting, **parent.named(), **ours}

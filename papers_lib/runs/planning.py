@@ -37,7 +37,6 @@ def refuse_unknown(name: str, values: tuple[str, ...], known: Collection[str]) -
         raise PapersError(f"{name}: unknown '{unknown[0]}'; known are {', '.join(near)}")
 
 
-@lru_cache(maxsize=4)
 def sha256(path: Path) -> str:
     """SHA-256 of a file of weights.
 
@@ -46,4 +45,9 @@ def sha256(path: Path) -> str:
     """
     if not path.is_file():
         raise PapersError(f"no weights at {path}; give the path of a state dict's file")
+    return _sha256(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path, _mtime: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

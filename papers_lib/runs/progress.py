@@ -7,14 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import Field
+
 from papers_lib.settings import Frozen
 
 
 class Progress(Frozen):
     """Step `step` of `total`, and a word on it."""
 
-    step: int
-    total: int
+    step: int = Field(ge=0, lt=2**53)
+    total: int = Field(ge=0, lt=2**53)
     note: str = ""
 
 

@@ -29,7 +29,7 @@ class Data(Frozen):
 class RunSpec(Frozen):
     """One run of one function. `settings` is plain JSON and complete: no default is left out."""
 
-    paper: str
+    paper: str = Field(pattern=r"^\w+$")  # a folder of the store
     function: str  # "package.module:function", resolved by name in the worker
     profile: str
     settings: dict[str, Any]
@@ -59,12 +59,12 @@ class RunSpec(Frozen):
     @property
     def identity(self) -> str:
         """SHA-256 of what was asked, by the data's name: how the ledger finds a row."""
-        return _sha(self.asked(fingerprint=False))
+        return digest(self.asked(fingerprint=False))
 
     @property
     def key(self) -> str:
         """SHA-256 of what was asked, the data's fingerprint and the code's: the run's folder."""
-        return _sha([self.asked(), self.code])
+        return digest([self.asked(), self.code])
 
     @property
     def code(self) -> str:
@@ -77,6 +77,7 @@ class RunSpec(Frozen):
         return self.function.partition(":")[0].rpartition(".")[0] + ".training"
 
 
-def _sha(value: Any) -> str:
+def digest(value: Any) -> str:
+    """SHA-256 of plain JSON, whatever the order of its names."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

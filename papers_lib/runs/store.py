@@ -9,18 +9,17 @@ corrupt result is moved aside.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from filelock import Timeout
 
 from papers_lib.errors import PapersError
-from papers_lib.files import place_error, replacing
-from papers_lib.runs.spec import RunSpec
+from papers_lib.files import locked, place_error, replacing
+from papers_lib.runs.spec import RunSpec, digest
 from papers_lib.settings import Frozen, runs_root
 
 State = Literal["done", "failed", "running", "partial", "todo"]
@@ -30,12 +29,14 @@ MEND = "set PAPERS_RUNS to another folder"
 class Result(Frozen):
     """What a finished run leaves: its spec (`folder` set), metrics, and provenance.
 
-    `provenance` holds commit, dirty, code, key, torch, device, python, seconds, finished.
+    `provenance` holds commit, dirty, code, key, torch, device, python, seconds, finished; `digest` is of
+    all the rest, and empty in results of earlier versions.
     """
 
     spec: RunSpec
     metrics: dict[str, Any]
     provenance: dict[str, Any]
+    digest: str = ""
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -87,7 +88,7 @@ class Store:
             return Failure.model_validate_json(text)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValidationError, UnicodeDecodeError):
+        except (OSError, ValueError):  # unreadable, not UTF-8, not JSON, not a failure
             return Failure(error="unreadable failed.json", traceback="", bad_input=True)
 
     def state(self, spec: RunSpec) -> State:
@@ -110,9 +111,9 @@ class Store:
                 yield result
 
 
-def lock(folder: Path) -> FileLock:
-    """The lock of a run; the kernel releases it when its holder dies."""
-    return FileLock(folder / ".lock")
+def lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold a run's folder; `filelock.Timeout` where another process has it."""
+    return locked(folder / ".lock")
 
 
 def write(path: Path, text: str) -> None:
@@ -128,7 +129,9 @@ def read_spec(folder: Path) -> RunSpec:
         PapersError: no spec.json, or a corrupt one.
     """
     try:
-        return RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
+        spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
+        digest(spec.asked())  # what has no key, such as NaN in the settings, is no spec
+        return spec
     except OSError as error:
         raise PapersError(f"{folder} is no run folder ({error.strerror}): let a sweep prepare it") from None
     except ValueError:
@@ -139,37 +142,85 @@ def read_result(folder: Path) -> Result | None:
     """The result in `folder`; a corrupt one is moved aside with a warning and does not count."""
     path = folder / "result.json"
     try:
-        result = Result.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        result = Result.model_validate_json(text)
+        _refuse_other(result, text, folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise PapersError(f"cannot read {path} ({error.strerror}): make it readable, or {MEND}") from None
-    except ValueError:  # not UTF-8, not JSON, not a result
+    except ValueError:  # not UTF-8, not JSON, not a result, not the one that was written here
         _move_aside(path)
         return None
     return result.model_copy(update={"spec": result.spec.model_copy(update={"folder": str(folder)})})
 
 
-def _move_aside(path: Path) -> None:
-    print(f"warning: {path} is corrupt; moved to {path.name}.corrupt, the run counts as not done",
-          file=sys.stderr)  # fmt: skip
+def write_result(folder: Path, metrics: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Write FOLDER/result.json, with the spec that lies there."""
+    kept = read_spec(folder).model_dump(mode="json")
+    record = {"spec": kept, "metrics": metrics, "provenance": provenance}
+    write(folder / "result.json", as_json(record | {"digest": digest(record)}))
+
+
+def _refuse_other(result: Result, text: str, folder: Path) -> None:
+    record = json.loads(text)
+    if result.digest and record.pop("digest") != digest(record):
+        raise ValueError("its digest is another")
+    key = digest([result.spec.asked(), result.provenance.get("code")])
+    if result.provenance.get("key") != key or not key.startswith(folder.name):
+        raise ValueError("it is of another run")
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a run needs only until it has its result: checkpoints, and those that were damaged."""
+    for path in folder.glob("checkpoint.pt*"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def needed_weights(spec: RunSpec) -> Path:
+    """The weights that the run left which `spec` starts from, whole.
+
+    Raises:
+        PapersError: they are missing or damaged. That run's result is put aside, so that the same command
+            computes it again.
+    """
+    from papers_lib.checkpoint import load_weights
+
+    folder = Path(spec.needs[0].folder)
     try:
-        path.replace(path.with_name(path.name + ".corrupt"))
+        load_weights(folder / "weights.pt")
+    except PapersError as error:
+        with suppress(Timeout), lock(folder):
+            for name in ("weights.pt", "result.json"):
+                _move_aside(folder / name)
+        raise PapersError(f"{error}; put aside, the same command computes {folder} again") from None
+    return folder / "weights.pt"
+
+
+def _move_aside(path: Path) -> None:
+    aside = path.with_name(path.name + ".corrupt")
+    try:
+        path.replace(aside)
     except FileNotFoundError:  # another process was first
-        pass
+        return
     except OSError as error:
         raise place_error(path, error, MEND) from None
+    print(
+        f"warning: {path} is corrupt; moved to {aside.name}, the run counts as not done", file=sys.stderr
+    )
 
 
 def _held(folder: Path) -> bool:
-    path = folder / ".lock"
-    if not path.exists() or not os.access(path, os.W_OK):
+    if not (folder / ".lock").exists():
         return False
     try:
-        with lock(folder).acquire(timeout=0):
+        with lock(folder):
             return False
-    except (Timeout, OSError) as error:
-        return isinstance(error, Timeout)
+    except Timeout:
+        return True
+    except OSError:
+        return False
 
 
 def as_json(value: dict[str, Any]) -> str:

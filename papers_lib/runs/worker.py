@@ -3,16 +3,19 @@
     python -m papers_lib.runs.worker FOLDER ...    those runs, one after the other
     python -m papers_lib.runs.worker -             folders on stdin, one a line
 
-For each folder one JSON line on stdout: `{"status": "done" | "cached" | "failed" | "busy" | "place",
-"error": "..."}`. What the run prints goes to FOLDER/log.txt.
+For each folder one JSON line on stdout: `{"status": "done" | "cached" | "failed" | "busy" | "place" |
+"machine", "error": "..."}`. What the run prints goes to FOLDER/log.txt.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
+import re
+import shlex
 import sys
 import time
 import traceback
@@ -23,30 +26,48 @@ from typing import Any
 
 from filelock import Timeout
 
-from papers_lib.errors import PapersError
+from papers_lib.errors import PapersError, fault_of_the_machine
 from papers_lib.files import FULL, PlaceError, place_error
 from papers_lib.runs import parent, provenance
+from papers_lib.runs.planning import sha256
 from papers_lib.runs.spec import RunSpec
-from papers_lib.runs.store import MEND, Failure, Store, as_json, lock, read_result, read_spec, write
+from papers_lib.runs.store import (
+    MEND,
+    Failure,
+    Store,
+    lock,
+    read_result,
+    read_spec,
+    tidy,
+    write,
+    write_result,
+)
 
+DOOR = re.compile(r"papers_lib(\.\w+)+\.(study|training):run")
 RESERVE = 1 << 16  # bytes kept on the disk during a run, so that its result finds room
 
 
 def compute(folder: Path) -> dict[str, str]:
     """Run what FOLDER/spec.json says, unless it is done or another process is at it."""
     try:
-        with lock(folder).acquire(timeout=0):
+        with lock(folder):
             if read_result(folder) is not None:
                 return {"status": "cached"}
             return _attempt(folder)
     except Timeout:
         return {"status": "busy"}
-    except PlaceError as error:
+    except Exception as error:  # nothing is recorded: the same command tries again
+        return _unrecorded(folder, error)
+
+
+def _unrecorded(folder: Path, error: Exception) -> dict[str, str]:
+    if isinstance(error, OSError) and (error.errno in FULL or not fault_of_the_machine(error)):
+        error = place_error(folder, error, MEND)
+    if isinstance(error, PlaceError):
         return {"status": "place", "error": str(error)}
-    except OSError as error:
-        return {"status": "place", "error": str(place_error(folder, error, MEND))}
-    except PapersError as error:  # before the run began: nothing to record
-        return {"status": "failed", "error": str(error)}
+    if fault_of_the_machine(error):
+        return {"status": "machine", "error": f"{_line(error)}; the same command goes on when there is more"}
+    return {"status": "failed", "error": _line(error)}
 
 
 def _attempt(folder: Path) -> dict[str, str]:
@@ -56,11 +77,11 @@ def _attempt(folder: Path) -> dict[str, str]:
     started = time.monotonic()
     try:
         with _log(folder), _reserve(folder):
-            metrics = _plain(_resolve(spec.function)(spec))
-    except PlaceError:
-        raise
+            function = _resolve(spec.function)
+            _refuse_other_inputs(spec)
+            metrics = _plain(function(spec))
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, PlaceError) or fault_of_the_machine(error):
             raise
         return _fail(folder, error)
     origin |= {
@@ -69,8 +90,7 @@ def _attempt(folder: Path) -> dict[str, str]:
         "seconds": round(time.monotonic() - started, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    kept = read_spec(folder).model_dump(mode="json")
-    write(folder / "result.json", as_json({"spec": kept, "metrics": metrics, "provenance": origin}))
+    write_result(folder, metrics, origin)
     (folder / "failed.json").unlink(missing_ok=True)
     return {"status": "done"}
 
@@ -78,13 +98,64 @@ def _attempt(folder: Path) -> dict[str, str]:
 def _spec(folder: Path) -> RunSpec:
     """The spec with all folders set; refuses what cannot be the run that the folder is named for."""
     store = Store(folder.parents[1])
-    spec = store.located(read_spec(folder))
+    given = read_spec(folder)
+    _refuse_foreign(given.function)
+    spec = store.located(given)
     if Path(spec.folder) != folder:
         raise PapersError(f"{folder} was prepared for other code than there is now: start the sweep again")
+    refuse_other_processes(spec, folder)
     for need in spec.needs:
         if read_result(Path(need.folder)) is None:
             raise PapersError(f"{folder} needs the run {need.folder} first: compute that one")
     return spec
+
+
+def _refuse_foreign(name: str) -> None:
+    """What a file names is imported and called only if it is a wing's door, or of a package in `$PAPERS_WINGS`."""
+    more = os.environ.get("PAPERS_WINGS", "").split(os.pathsep)
+    if not DOOR.fullmatch(name) and name.partition(".")[0] not in filter(None, more):
+        raise PapersError(f"the function {name} is no door of a paper: let a sweep prepare the run")
+
+
+def refuse_other_processes(spec: RunSpec, folder: Path) -> None:
+    """Refuse a run that is of another number of processes than torchrun started.
+
+    Raises:
+        PapersError: it is; the message says how to start it.
+    """
+    asked, there = int(spec.settings.get("processes", 1)), int(os.environ.get("WORLD_SIZE", "1"))
+    if asked != there:
+        raise PapersError(
+            f"this run is of {asked} processes, not {there}: start it with `{command(spec, folder)}`, or "
+            f"prepare another with `python -m papers_lib sweep {spec.paper} -p processes {there} "
+            "--print-commands`"
+        )
+
+
+def command(spec: RunSpec, folder: Path) -> str:
+    """The shell command that computes `spec` in its prepared folder."""
+    count = spec.settings.get("processes", 1)
+    if count == 1:
+        return shlex.join([sys.executable, "-m", "papers_lib.runs.worker", str(folder)])
+    module = spec.function.rpartition(".")[0] + ".distributed"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
+    return shlex.join([*torchrun, "-m", module, str(folder)])
+
+
+def _refuse_other_inputs(spec: RunSpec) -> None:
+    """Refuse data and files that are not those the run was prepared for."""
+    if spec.data.fingerprint:
+        from papers_lib.datasets import known
+
+        there = known.load(Path(spec.data.root), spec.data.name).fingerprint
+        if there != spec.data.fingerprint:
+            raise PapersError(
+                f"the {spec.data.name} in {spec.data.root} is not the one that this run was prepared for "
+                f"({there[:10]}, not {spec.data.fingerprint[:10]}): start the sweep again"
+            )
+    for name, place in spec.places.items():
+        if sha256(Path(place)) != spec.settings.get(name):
+            raise PapersError(f"{name}: {place} is not the file that it was: start the sweep again")
 
 
 def _resolve(name: str) -> Callable[[RunSpec], dict[str, Any]]:
@@ -112,12 +183,16 @@ def _plain(metrics: Any) -> dict[str, Any]:
 
 
 def _fail(folder: Path, error: Exception) -> dict[str, str]:
-    line = str(error) if isinstance(error, PapersError) else f"{type(error).__name__}: {error}"
-    line = " ".join(line.split())
+    line = _line(error)
     trace = "".join(traceback.format_exception(error))
     failure = Failure(error=line, traceback=trace, bad_input=isinstance(error, PapersError))
     write(folder / "failed.json", failure.model_dump_json(indent=1))
     return {"status": "failed", "error": line}
+
+
+def _line(error: Exception) -> str:
+    said = str(error) if isinstance(error, PapersError) else f"{type(error).__name__}: {error}"
+    return " ".join(said.split()).removesuffix(":")
 
 
 def _clear(folder: Path) -> None:
@@ -158,8 +233,11 @@ def main(arguments: list[str]) -> int:
     folders: Iterable[str] = sys.stdin if arguments == ["-"] else arguments
     code = 0
     for folder in folders:
-        answer = compute(Path(folder.rstrip("\n")).absolute())
-        code = max(code, {"failed": 1, "place": 2}.get(answer["status"], 0))
+        place = Path(folder.rstrip("\n")).absolute()
+        answer = compute(place)
+        if answer["status"] in ("done", "cached"):
+            tidy(place)
+        code = max(code, {"failed": 1, "machine": 1, "place": 2}.get(answer["status"], 0))
         try:
             print(json.dumps(answer), flush=True)
         except BrokenPipeError:  # the sweep is gone; the result is in the store
@@ -169,6 +247,7 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     parent.follow()
+    faulthandler.enable()  # a crash in native code leaves its place in the log
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:  # nothing recorded: the run resumes

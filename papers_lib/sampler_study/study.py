@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits import published
 from papers_lib.exhibits.claims import Claim, Erratum
@@ -19,6 +18,7 @@ from papers_lib.exhibits.provenance import Provenance
 from papers_lib.exhibits.table import Line, Table, comparison
 from papers_lib.runs import progress
 from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.store import needed_weights
 from papers_lib.sampler_study import claims as claims_of_paper
 from papers_lib.sampler_study import controls, drawings, readings
 from papers_lib.sampler_study import errata as errata_of_paper
@@ -59,7 +59,7 @@ def run(spec: RunSpec) -> dict[str, Any]:
     from papers_lib.sampler_study.training import train
 
     folder = Path(spec.folder)
-    weights = _warm_weights(Path(spec.needs[0].folder)) if spec.needs else None
+    weights = needed_weights(spec) if spec.needs else None
     if "weights" in spec.places:
         weights = Path(spec.places["weights"])
     return train(
@@ -70,19 +70,6 @@ def run(spec: RunSpec) -> dict[str, Any]:
         weights=weights,
         report=progress.reporter(folder),
     )
-
-
-def _warm_weights(folder: Path) -> Path:
-    """What the warm-up left; damaged, it is no fault of the run that starts from it."""
-    from papers_lib.checkpoint import load_weights
-
-    try:
-        load_weights(folder / "weights.pt")
-    except PapersError:
-        raise PapersError(
-            f"{folder / 'weights.pt'} of the warm-up is missing or corrupt: remove {folder}, repeat"
-        ) from None
-    return folder / "weights.pt"
 
 
 def tables(runs: Runs) -> dict[str, Table]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from papers_lib.checkpoint import Resumable
 from papers_lib.sampler_study.images import augmented
 from papers_lib.sampler_study.network import ReidNet, training_mode
 from papers_lib.sampler_study.options import TrainSettings
@@ -16,8 +15,10 @@ SMOOTHING = 0.1
 SCALE = 1 / 16  # temperature of the cosine classifier
 
 
-class Loop:
+class Loop(Resumable):
     """Label-smoothed cross-entropy over the identities, on features of the unit sphere."""
+
+    KEPT = ("epoch", "history", "net", "classifier", "optimiser", "schedule", "generator")
 
     def __init__(self, settings: TrainSettings, net: ReidNet, pixels: Tensor, ids: Tensor) -> None:
         self.settings, self.net, self.pixels = settings, net, pixels
@@ -56,27 +57,3 @@ class Loop:
         self.optimiser.step()
         self.schedule.step()
         return loss.detach()
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on."""
-        return {
-            "epoch": self.epoch,
-            "history": self.history,
-            "net": self.net.state_dict(),
-            "classifier": self.classifier.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "generator": self.generator.get_state(),
-        }
-
-    def resume(self, state: dict[str, Any] | None) -> None:
-        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
-        if state is None:
-            return
-        if state.keys() != self.state().keys():
-            print("warning: the checkpoint is not of this loop; the run starts afresh")
-            return
-        for name in ("net", "classifier", "optimiser", "schedule"):
-            getattr(self, name).load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.history = state["epoch"], state["history"]

@@ -95,8 +95,10 @@ def build(settings: TrainSettings, weights: Path | None, where: torch.device) ->
     return net
 
 
-class Loop:
+class Loop(checkpoint.Resumable):
     """State of unsupervised training between epochs: network, optimiser, random numbers, history."""
+
+    KEPT = ("epoch", "net", "optimiser", "generator", "history", "labels")
 
     def __init__(self, settings: TrainSettings, net: ReidNet, images: Unlabelled) -> None:
         self.settings, self.net, self.images = settings, net, images
@@ -150,28 +152,15 @@ class Loop:
 
     def state(self) -> dict[str, Any]:
         """Everything that a killed run needs to go on as if nothing had happened."""
-        return {
-            "epoch": self.epoch,
-            "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": self.history,
-            "labels": self.labels,
-            "learner": self.learner.state(),
-        }
+        return super().state() | {"learner": self.learner.state()}
 
-    def resume(self, state: dict[str, Any] | None) -> None:
-        """Take up what `state` holds; a checkpoint of something else is passed over, with a warning."""
-        if state is None:
-            return
-        if state.keys() != self.state().keys():
-            print("warning: the checkpoint is not of this loop; the run starts afresh")
-            return
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.history, self.labels = state["epoch"], state["history"], state["labels"]
+    def _take(self, state: dict[str, Any]) -> bool:
+        images, features = len(self.images.pixels), self.net.bn.num_features
+        kept = [*state["labels"], *(v for v in state["learner"].values() if isinstance(v, Tensor))]
+        if any(value.shape not in ((images,), (images, features)) for value in kept):
+            raise ValueError(f"it is of other images than these {images}")
         self.learner.resume(state["learner"], self.images.pixels.device)
+        return super()._take(state)
 
 
 def rate(settings: TrainSettings, epoch: int) -> float:

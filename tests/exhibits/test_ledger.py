@@ -3,10 +3,12 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from mutations import damaged, fuzz
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import ledger
-from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.runs.spec import Data, RunSpec, digest
 from papers_lib.runs.store import Result
 
 PAPER = "quadruplet_cars196"
@@ -31,7 +33,7 @@ def row(seed=0, key=None, finished="2026-01-01T00:00:00Z", of=None, **changes):
     of = of or spec(seed)
     values = {
         "identity": of.identity,
-        "key": key or f"key-{seed}",
+        "key": key or digest([of.asked(), "c0de"]),
         "paper": PAPER,
         "profile": "small",
         "function": of.function,
@@ -105,6 +107,81 @@ def test_bytes_that_are_no_text_are_a_corrupt_line():
         ledger.read(PAPER)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"lr": 0.1', '"lr": 0.2'),
+        ('"seed": 0, "settings"', '"seed": 1, "settings"'),
+        ('"name": "toy"', '"name": "toy2"'),
+        ('"fingerprint": "f1"', '"fingerprint": "f2"'),
+        ('"code": "c0de"', '"code": "c0d3"'),
+        ("study:run", "other:run"),
+        ('"R1": 0.5', '"R1": 0.9'),
+        ('"R1": 0.5', '"R2": 0.5'),
+        ('"seconds": 1.5', '"seconds": 0.5'),
+    ],
+)
+@pytest.mark.parametrize("with_digest", [True, False])
+def test_a_row_that_was_changed_is_named(old, new, with_digest):
+    """By its digest; without one, by what identity and key are made of."""
+    ledger.append(PAPER, [row(0)])
+    file = ledger.path(PAPER)
+    values = file.read_text()
+    assert old in values
+    if not with_digest:
+        told = json.loads(values)["digest"]
+        values = values.replace(f'"digest": "{told}", ', "")
+    file.write_text(values)
+    assert ledger.read(PAPER) == [row(0)]
+    file.write_text(values.replace(old, new))
+    if with_digest or not old.startswith(('"R1"', '"seconds"')):
+        with pytest.raises(PapersError, match="line 1") as caught:
+            ledger.read(PAPER)
+        assert "\n" not in str(caught.value)
+    else:
+        assert ledger.read(PAPER) != [row(0)]
+
+
+def test_collecting_nothing_gives_old_rows_their_digest():
+    ledger.append(PAPER, [row(0)])
+    file = ledger.path(PAPER)
+    whole = file.read_text()
+    file.write_text(whole.replace(f'"digest": "{json.loads(whole)["digest"]}", ', ""))
+    assert ledger.append(PAPER, []) == 0 and file.read_text() == whole
+
+
+def test_a_row_that_would_not_be_read_again_is_not_written():
+    ledger.append(PAPER, [row(0)])
+    before = ledger.path(PAPER).read_bytes()
+    with pytest.raises(PapersError, match="gives no ledger row"):
+        ledger.append(PAPER, [row(1, identity="another")])
+    assert ledger.path(PAPER).read_bytes() == before
+
+
+LEDGER = row(0).model_dump_json().encode()  # without a digest, which would find all damage
+
+
+@fuzz
+@given(content=damaged(LEDGER))
+def test_a_damaged_ledger_is_one_line_or_whole(content):
+    file = ledger.path(PAPER)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    try:
+        ledger.read(PAPER)
+    except PapersError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("metrics", [{}, {"R1": None}, {"R1": "x"}, {"R1": []}])
+def test_a_metric_that_is_missing_or_bent_names_its_row(metrics):
+    rows = [row(0), row(1, metrics=metrics)]
+    with pytest.raises(PapersError, match=rf"row {rows[1].key[:12]} \(seed 1\)") as caught:  # noqa: SIM117
+        with ledger.reading(PAPER):
+            _ = {one.seed: 100 * float(one.metrics["R1"]) for one in rows}
+    assert "\n" not in str(caught.value)
+
+
 def test_nan_in_metrics_is_refused_on_both_ways():
     with pytest.raises(PapersError, match="plain JSON"):
         ledger.append(PAPER, [row(0, metrics={"R1": float("nan")})])
@@ -172,23 +249,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 WRITER = """
 import sys
 from papers_lib.exhibits import ledger
-base = ledger.Row.model_validate_json(sys.stdin.read())
-start = int(sys.argv[1])
-for seed in range(start, start + 15):
-    row = base.model_copy(update={"seed": seed, "key": f"key-{seed}",
-                                  "settings": {**base.settings, "seed": seed}})
-    ledger.append(base.paper, [row])
+for line in sys.stdin:
+    row = ledger.Row.model_validate_json(line)
+    ledger.append(row.paper, [row])
 """
 
 
 def test_two_processes_lose_nothing_and_double_nothing():
-    text = row(0).model_dump_json()
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(start)], stdin=subprocess.PIPE, text=True)
-        for start in (0, 10)
+        subprocess.Popen([sys.executable, "-c", WRITER], stdin=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    for writer in writers:
-        writer.stdin.write(text)
+    for writer, start in zip(writers, (0, 10), strict=True):
+        lines = [row(seed).model_dump_json() + "\n" for seed in range(start, start + 15)]
+        writer.stdin.write("".join(lines))
         writer.stdin.close()
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert [r.seed for r in ledger.read(PAPER)] == list(range(25))

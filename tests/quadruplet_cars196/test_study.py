@@ -199,9 +199,3 @@ def test_exhibits_are_the_same_bytes_twice(runs, tmp_path):
 def test_every_profile_has_a_preset_and_seeds():
     assert set(PRESETS) == {"smoke", "small", "medium", "paper"}
     assert all(len(preset.seeds) >= 2 for preset in PRESETS.values())
-
-
-def test_damaged_weights_of_the_warm_start_name_the_folder_to_remove(tmp_path):
-    (tmp_path / "weights.pt").write_bytes(b"half")
-    with pytest.raises(PapersError, match=f"remove {tmp_path}"):
-        study._warm_weights(tmp_path)

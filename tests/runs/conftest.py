@@ -10,6 +10,7 @@ from papers_lib.runs.store import Store
 def toy_wing(monkeypatch):
     """Workers find `toy_wing`; a sweep in a test says what it says to a pipe."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PAPERS_WINGS", "toy_wing")
     monkeypatch.delenv("PAPERS_PROGRESS", raising=False)
 
 

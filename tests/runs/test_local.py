@@ -19,7 +19,8 @@ from papers_lib.runs.local import execute
 from papers_lib.runs.store import Store
 
 SWEEP = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 from papers_lib.runs.local import execute
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.runs.store import Store
@@ -297,3 +298,72 @@ def test_a_run_in_another_process_is_waited_for(store, toy):
     thread.join(timeout=30)
     process.communicate(timeout=30)
     assert summaries == [(1, 1, [])]
+
+
+@pytest.mark.parametrize("ahead", [120, -120, 10**9])
+def test_a_failure_is_tried_again_whatever_the_clock_says(store, toy, tmp_path, ahead):
+    """A file server's clock, or this one set back."""
+    spec = toy("fail", mended=str(tmp_path / "mended"))
+    execute([spec], store, show=False)
+    when = time.time() + ahead
+    os.utime(store.folder(spec) / "failed.json", (when, when))
+    assert execute([spec], store, retry_failed=True, show=False).failed[0][1] == "ValueError: the toy fails"
+    os.utime(store.folder(spec) / "failed.json", (when, when))
+    (tmp_path / "mended").touch()
+    assert execute([spec], store, retry_failed=True, show=False).done == 1
+
+
+def test_a_failure_that_another_sweep_just_met_is_not_tried_again(store, toy, tmp_path):
+    spec = toy("fail", mended=str(tmp_path / "mended"))
+    one = local._Sweep(store, 1, True, None, local.display(False))
+    one.pending = {spec.key: spec}
+    execute([spec], store, show=False)
+    assert not one._ready(spec.key, spec) and "failed before" in one.lost[spec.key][1]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "small"])
+@pytest.mark.parametrize("kind", ["memory", "torch", "files"])
+def test_a_fault_of_the_machine_is_not_one_of_the_run(store, toy, tmp_path, profile, kind):
+    """It is said and not recorded; the next run has a process of its own; the same command goes on."""
+    specs = [toy("short", profile, mended=str(tmp_path / "mended"), kind=kind), toy("square", profile, x=2)]
+    summary = execute(specs, store, show=False)
+    [(spec, reason)] = summary.failed
+    assert spec == specs[0] and "the same command goes on" in reason and "\n" not in reason
+    assert store.failure(spec) is None and summary.done == 1
+    first = (store.folder(spec) / "pid").read_text()
+    assert first != str(store.result(specs[1]).metrics["pid"])
+    (tmp_path / "mended").touch()
+    assert execute(specs, store, show=False) == (1, 1, [])
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGTERM"])
+def test_a_worker_that_crashed_names_its_log_and_one_that_was_killed_resumes(store, toy, name):
+    spec = toy("end_by", signal=int(getattr(signal, name)))
+    [(_, reason)] = execute([spec], store, show=False).failed
+    log = store.folder(spec) / "log.txt"
+    killed = name in ("SIGKILL", "SIGTERM")
+    assert name in reason and ("the same command resumes" in reason) == killed
+    assert (str(log) in reason) == (not killed) and "about to end" in log.read_text()
+    assert ("functions.py" in log.read_text()) == (not killed)  # where it crashed
+
+
+def test_checkpoints_go_when_the_result_is_there(store, toy):
+    spec, other = toy("leaves_files", x=1), toy("leaves_files", x=2)
+    execute([spec], store, show=False)
+    subprocess.run(local.command(other, store), shell=True, check=True, capture_output=True)
+    for one in (spec, other):
+        assert store.result(one) is not None
+        assert {p.name for p in store.folder(one).iterdir()} == {
+            ".lock", "log.txt", "result.json", "spec.json", "weights.pt",
+        }  # fmt: skip
+    (store.folder(spec) / "checkpoint.pt").touch()  # the worker was killed in between
+    execute([spec], store, show=False)
+    assert not (store.folder(spec) / "checkpoint.pt").exists()
+
+
+def test_a_run_of_several_processes_has_a_command_of_torchrun(store, toy):
+    spec = toy("square", x=1, processes=2)
+    command = local.command(spec, store)
+    assert "torch.distributed.run --nproc-per-node 2 -m toy_wing.distributed" in command
+    [(_, reason)] = execute([spec], store, show=False).failed
+    assert "of 2 processes, not 1" in reason and command in reason and "-p processes 1" in reason

@@ -9,17 +9,12 @@ import pytest
 from papers_lib.errors import PapersError
 from papers_lib.files import PlaceError, replacing
 from papers_lib.runs import store as store_module
-from papers_lib.runs.store import Store, lock, read_spec
+from papers_lib.runs.store import Store, lock, needed_weights, read_spec, write_result
 
 
 def finish(store, spec, value=1):
-    record = {
-        "spec": spec.model_dump(mode="json"),
-        "metrics": {"value": value},
-        "provenance": {"key": spec.key, "seconds": 1.0},
-    }
     folder = store.prepare(spec)
-    (folder / "result.json").write_text(json.dumps(record))
+    write_result(folder, {"value": value}, {"key": spec.key, "code": spec.code, "seconds": 1.0})
     return folder
 
 
@@ -51,7 +46,7 @@ def test_states(store, toy):
     assert store.state(spec) == "todo"
     (folder / "checkpoint.pt").touch()
     assert store.state(spec) == "partial"
-    with lock(folder).acquire(timeout=0):
+    with lock(folder):
         assert store.state(spec) == "running"
     (folder / "failed.json").write_text('{"error": "e", "traceback": "t"}')
     assert store.state(spec) == "failed" and store.failure(spec).error == "e"
@@ -68,6 +63,46 @@ def test_corrupt_result_is_moved_aside_and_not_done(store, toy, capsys, content)
     assert (folder / "result.json.corrupt").read_bytes() == content
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert store.state(spec) == "todo"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"value": 1', '"value": 2'), ('"x": 1', '"x": 2'), ('"seconds": 1.0', '"seconds": 2.0')]
+)
+def test_a_result_that_was_changed_is_not_believed(store, toy, old, new):
+    spec = toy("square", x=1)
+    path = finish(store, spec) / "result.json"
+    text = path.read_text()
+    assert store.result(spec) is not None and old in text
+    path.write_text(text.replace(old, new))
+    assert store.result(spec) is None and path.with_name("result.json.corrupt").exists()
+
+
+def test_a_result_of_another_run_is_not_believed(store, toy):
+    one, other = toy("square", x=1), toy("square", x=2)
+    text = (finish(store, one) / "result.json").read_text()
+    (store.prepare(other) / "result.json").write_text(text)
+    assert store.result(one) is not None and store.result(other) is None
+
+
+def test_damaged_weights_of_a_needed_run_make_it_count_as_not_done(store, toy, capsys):
+    from papers_lib import checkpoint
+
+    need = toy("square", x=1)
+    spec = store.located(toy("total", needs=[need]))
+    folder = finish(store, need)
+    with pytest.raises(PapersError, match="computes .* again"):
+        needed_weights(spec)  # missing
+    assert store.result(need) is None
+    finish(store, need)
+    checkpoint.save(folder / "weights.pt", {"w": 1})
+    assert needed_weights(spec) == folder / "weights.pt"
+    raw = bytearray((folder / "weights.pt").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (folder / "weights.pt").write_bytes(raw)
+    with pytest.raises(PapersError, match="digest") as caught:
+        needed_weights(spec)
+    assert "\n" not in str(caught.value) and store.result(need) is None
+    assert not (folder / "weights.pt").exists() and store.result(need) is None
 
 
 def test_finished_walks_all_papers_and_skips_the_broken(store, toy, capsys):
@@ -106,7 +141,7 @@ def test_full_or_read_only_disk(store, toy, monkeypatch, code, said):
     def refuse(*_, **__):
         raise OSError(code, "no")
 
-    monkeypatch.setattr("papers_lib.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("papers_lib.files._beside", refuse)
     with pytest.raises(PlaceError, match=said) as caught:
         store.prepare(toy("square", x=1))
     assert "PAPERS_RUNS" in str(caught.value) and str(store.root) in str(caught.value)

@@ -1,13 +1,19 @@
 """One run in this process: what is refused, and what a result carries."""
 
 import json
+import shutil
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from mutations import damaged, fuzz
 
+from papers_lib.errors import PapersError
 from papers_lib.files import PlaceError
 from papers_lib.runs import progress, provenance, worker
-from papers_lib.runs.store import lock
+from papers_lib.runs.planning import sha256
+from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.runs.store import Failure, Store, lock, read_result, read_spec, write_result
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def test_result_carries_its_origin_and_nothing_of_the_host(store, toy, here):
 
 def test_busy_while_another_holds_the_lock(store, toy):
     folder = store.prepare(toy("square", x=3))
-    with lock(folder).acquire(timeout=0):
+    with lock(folder):
         assert worker.compute(folder) == {"status": "busy"}
 
 
@@ -51,11 +57,140 @@ def test_code_changed_since_the_folder_was_prepared(store, toy, here, monkeypatc
     assert not (folder / "failed.json").exists()
 
 
-@pytest.mark.parametrize("name", ["toy_wing.functions:none", "toy_wing.absent:run", "absent:run"])
+@pytest.mark.parametrize("name", ["toy_wing.functions:none", "toy_wing.absent:run", "papers_lib.absent.study:run"])
 def test_a_function_that_is_not_there(store, toy, here, name):
     folder = store.prepare(toy("square", x=3).model_copy(update={"function": name}))
     answer = worker.compute(folder)
     assert answer["status"] == "failed" and f"no function {name}" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "payload:run", "os:abort", "papers_lib.files:replacing", "papers_lib.nar.study:plan", "toy_wing2.x:run",
+        "papers_lib.nar.study:run:run", "papers_lib_evil.study:run", "papers_lib.nar/../study:run", "",
+        "papers_lib.nar.study:run\n",
+    ],
+)  # fmt: skip
+def test_a_function_that_is_no_door_is_never_imported(store, toy, tmp_path, monkeypatch, name):
+    (tmp_path / "payload.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\ndef run(spec): return {{}}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = store.prepare(toy("square", x=3).model_copy(update={"function": name}))
+    answer = worker.compute(folder)
+    assert answer["status"] == "failed" and "is no door of a paper" in answer["error"]
+    assert not (tmp_path / "imported").exists() and not (folder / "failed.json").exists()
+
+
+def test_data_that_is_another_when_the_run_begins(store, toy, here, tiny_cars, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(tiny_cars / "standin", root)
+    from papers_lib.datasets import cars196
+
+    data = Data(name="cars196", root=str(root), fingerprint=cars196.load(root).fingerprint, stand_in=True)
+    spec = toy("square", x=3).model_copy(update={"data": data})
+    assert worker.compute(store.prepare(spec)) == {"status": "done"}
+    other = spec.model_copy(update={"data": data.model_copy(update={"fingerprint": "f" * 64})})
+    answer = worker.compute(store.prepare(other))
+    assert "is not the one that this run was prepared for" in answer["error"]
+    assert store.failure(other).bad_input and store.result(other) is None
+    shutil.rmtree(root)
+    again = worker.compute(store.prepare(spec.model_copy(update={"settings": {"seed": 1, "x": 1}})))
+    assert again["status"] == "failed" and "data_prep" in again["error"]
+
+
+def test_a_file_that_is_another_when_the_run_begins(store, toy, here, tmp_path):
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"one")
+    spec = toy("square", x=3, weights=sha256(weights)).model_copy(update={"places": {"weights": str(weights)}})
+    weights.write_bytes(b"other")
+    folder = store.prepare(spec)
+    assert "is not the file that it was" in worker.compute(folder)["error"]
+    weights.write_bytes(b"one")
+    assert worker.compute(folder) == {"status": "done"}
+
+
+def test_what_fails_before_the_run_begins_is_one_line_and_not_recorded(store, toy, here, monkeypatch):
+    folder = store.prepare(toy("square", x=3))
+    for error, status in ((MemoryError(), "machine"), (RuntimeError("a\nbug"), "failed")):
+        with monkeypatch.context() as patch:
+            patch.setattr(provenance, "gather", lambda spec, error=error: (_ for _ in ()).throw(error))
+            answer = worker.compute(folder)
+        assert answer["status"] == status and "\n" not in answer["error"]
+    assert not (folder / "failed.json").exists()
+
+
+def spec_of(**changes):
+    values = {
+        "paper": "toy", "function": "toy_wing.functions:square", "profile": "small",
+        "settings": {"seed": 0, "x": 3, "rate": 0.5}, "data": Data(name="none"),
+    }  # fmt: skip
+    return RunSpec(**(values | changes))
+
+
+WHOLE = spec_of(needs=(spec_of(),), places={"weights": "w.pt"}).model_dump_json().encode()
+FAILURE = Failure(error="e", traceback="t").model_dump_json().encode()
+PROGRESS = progress.Progress(step=1, total=2, note="n").model_dump_json().encode()
+
+
+@fuzz
+@given(content=damaged(WHOLE))
+def test_a_damaged_spec_is_one_line(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("PAPERS_WINGS", "")
+    folder = tmp_path / "toy" / spec_of().key[:20]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_bytes(content)
+    try:
+        read_spec(folder)
+    except PapersError as error:
+        assert "\n" not in str(error)
+    answer = worker.compute(folder)
+    assert answer["status"] == "failed" and "\n" not in answer["error"] and "Error:" not in answer["error"]
+
+
+@fuzz
+@given(failure=damaged(FAILURE), shown=damaged(PROGRESS))
+def test_damaged_news_of_a_run_are_passed_over(tmp_path, failure, shown):
+    store, spec = Store(tmp_path), spec_of()
+    folder = store.prepare(spec)
+    (folder / "failed.json").write_bytes(failure)
+    (folder / "progress.json").write_bytes(shown)
+    assert store.failure(spec) is not None
+    found = progress.read(folder)
+    assert found is None or 0 <= found.step / max(1, found.total) < 2**53
+
+
+def result_of(tmp_path):
+    spec = spec_of()
+    folder = Store(tmp_path).prepare(spec)
+    write_result(folder, {"value": 0.5, "history": [{"loss": 1.5}]}, {"key": spec.key, "code": spec.code})
+    return folder
+
+
+@pytest.mark.parametrize("with_digest", [True, False])
+@fuzz
+@given(where=damaged(bytes(range(256))))
+def test_a_damaged_result_is_moved_aside(tmp_path, capsys, with_digest, where):
+    """Damaged at the places where `where` differs: what is read is what was written, or nothing."""
+    folder = result_of(tmp_path)
+    path = folder / "result.json"
+    record = json.loads(path.read_text())
+    if not with_digest:
+        del record["digest"]
+    raw = bytearray(json.dumps(record, indent=1).encode())
+    path.write_bytes(raw)
+    whole = read_result(folder)
+    assert whole is not None
+    for place, (old, new) in enumerate(zip(bytes(range(256)), where, strict=False)):
+        raw[(place * 7) % len(raw)] ^= old ^ new
+    if len(where) < 128:
+        del raw[len(where) * 3 :]
+    path.write_bytes(raw)
+    found = read_result(folder)
+    if found is None:
+        assert not path.exists()
+    else:
+        assert found.spec.key == whole.spec.key
+        assert not with_digest or found.metrics == whole.metrics
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
@@ -70,7 +205,7 @@ def test_a_result_that_cannot_be_written_is_the_places_fault(store, toy, here, m
     def full(path, text):
         raise PlaceError("no room left on the disk of X: set PAPERS_RUNS")
 
-    monkeypatch.setattr(worker, "write", full)
+    monkeypatch.setattr("papers_lib.runs.store.write", full)
     assert worker.main([str(folder)]) == 2
     assert json.loads(capsys.readouterr().out)["status"] == "place"
     assert not (folder / "failed.json").exists()

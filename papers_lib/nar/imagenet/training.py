@@ -21,7 +21,7 @@ from papers_lib import checkpoint, compute
 from papers_lib.datasets import classification
 from papers_lib.errors import PapersError
 from papers_lib.nar import counting
-from papers_lib.nar.fitting import Report, mean_loss, past, take_up
+from papers_lib.nar.fitting import Report, mean_loss
 from papers_lib.nar.imagenet.options import ImageNetSettings
 from papers_lib.nar.networks import resnet18
 from papers_lib.runs import progress
@@ -62,7 +62,7 @@ def train(
             "lower batch_size"
         )
     loop = Loop(settings, found, where)
-    loop.resume(folder / "checkpoint.pt")
+    loop.resume(checkpoint.load(folder / "checkpoint.pt"))
     for epoch in range(loop.epoch, settings.epochs):
         report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
@@ -100,8 +100,10 @@ def transforms(settings: ImageNetSettings) -> tuple[v2.Transform, v2.Transform]:
     return v2.Compose(training), v2.Compose(testing)
 
 
-class Loop:
+class Loop(checkpoint.Resumable):
     """State of a training between epochs: network, optimiser, random numbers, history."""
+
+    KEPT = ("epoch", "network", "optimiser", "generator", "history")
 
     def __init__(
         self, settings: ImageNetSettings, data: classification.Classified, where: torch.device
@@ -178,23 +180,3 @@ class Loop:
             num_workers=self.settings.workers, pin_memory=self.where.type == "cuda",
             generator=self.generator,
         )  # fmt: skip
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on: `generator` seeds order and workers of an epoch."""
-        return {
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": self.history,
-        }
-
-    def resume(self, path: Path) -> None:
-        """Take up the checkpoint at `path`, if there is one of this loop."""
-        take_up(checkpoint.load(path), self._take, self.state())
-
-    def _take(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.history = past(state)

@@ -97,3 +97,28 @@ def die_with_child(spec):
         os._exit(0)
     Path(spec.folder, "child").write_text(str(child))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def short(spec):
+    """Runs out of what its settings say, until there is more."""
+    if Path(spec.settings["mended"]).exists():
+        return {"value": 1, "pid": os.getpid()}
+    Path(spec.folder, "pid").write_text(str(os.getpid()))
+    errors = {
+        "memory": MemoryError(),
+        "torch": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        "files": OSError(errno.EMFILE, "Too many open files"),
+    }
+    raise errors[spec.settings["kind"]]
+
+
+def end_by(spec):
+    print("about to end", flush=True)
+    os.kill(os.getpid(), spec.settings["signal"])
+    time.sleep(5)
+
+
+def leaves_files(spec):
+    for name in ("checkpoint.pt", "checkpoint.pt.corrupt", "weights.pt"):
+        Path(spec.folder, name).touch()
+    return {"value": 1}

@@ -1,0 +1,37 @@
+"""Any data set by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from papers_lib.errors import PapersError
+
+
+def load(root: Path, name: str) -> Any:
+    """What the reader of `name` says of the data under `root`, with its `fingerprint` and `stand_in`.
+
+    A withdrawn set is read: its holder has acknowledged that where the run was planned.
+
+    Raises:
+        PapersError: an unknown name, nothing there, or data that is not whole.
+    """
+    from papers_lib.datasets import cars196, cars196_layouts, classification, coco, faces, reid, sysu30k, voc
+
+    if name in cars196_layouts.COUNTS:
+        return cars196.load(root, name)
+    if name in classification.NAMES:
+        return classification.load(root, name)
+    if name in reid.NAMES:
+        return reid.load(root, name, acknowledge_withdrawn=True)
+    if name in faces.NAMES:
+        return faces.load(root, name, acknowledge_withdrawn=True)
+    alone: dict[str, Callable[[Path], Any]] = {
+        coco.NAME: coco.load,
+        voc.NAME: voc.load,
+        sysu30k.NAME: sysu30k.load,
+    }
+    if name not in alone:
+        raise PapersError(f"unknown data set '{name}': `python -m data_prep list` names all")
+    return alone[name](root)
