@@ -13,7 +13,7 @@ import torch
 
 from papers_lib import numerics
 from papers_lib.exhibits import ledger
-from papers_lib.settings import data_root, figures_root, runs_root
+from papers_lib.settings import data_root, ledger_root, runs_root
 
 GIB = 2**30
 MEMORY, DISK = 8, 10  # GiB below which `small` with two slots may not fit
@@ -94,7 +94,7 @@ def _processor() -> tuple[str, set[str]]:
 
 
 def _places(papers: list[str]) -> list[Finding]:
-    runs, data, figures = runs_root(), data_root(), figures_root()
+    runs, data, ledgers = runs_root(), data_root(), ledger_root()
     nearest = next((place for place in (runs, *runs.parents) if place.exists()), Path("/"))
     free = shutil.disk_usage(nearest).free
     rows = {paper: len(ledger.read(paper)) for paper in papers}
@@ -118,7 +118,7 @@ def _places(papers: list[str]) -> list[Finding]:
         Finding("runs", f"{finished} finished in {runs}", "ok", "`collect PAPER` adds them to the ledger"),
         Finding(
             "ledger",
-            ", ".join(f"{paper} {n}" for paper, n in rows.items()) + f" rows in {figures}",
+            ", ".join(f"{paper} {n}" for paper, n in rows.items()) + f" rows in {ledgers}",
             "ok" if any(rows.values()) else "note",
             "tables above `smoke` are made from these"
             if any(rows.values())

@@ -24,5 +24,6 @@ def places(tmp_path: Path, tiny_cars: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Runs, figures and data of a test of its own."""
     monkeypatch.setenv("PAPERS_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("PAPERS_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("PAPERS_LEDGER", str(tmp_path / "figures"))
     monkeypatch.setenv("PAPERS_DATA", str(tiny_cars))
     return tmp_path

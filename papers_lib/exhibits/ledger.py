@@ -21,8 +21,9 @@ from papers_lib.errors import PapersError
 from papers_lib.files import locked, place_error, replacing
 from papers_lib.runs.spec import Data, RunSpec, digest
 from papers_lib.runs.store import Result
-from papers_lib.settings import Frozen, figures_root
+from papers_lib.settings import Frozen, figures_root, ledger_root
 
+NAME = "ledger.jsonl"
 LOCK_SECONDS = 60
 MEND = "set PAPERS_FIGURES to another folder"
 
@@ -53,17 +54,24 @@ class Row(Frozen):
 
 
 def path(paper: str) -> Path:
-    """Where the ledger of `paper` lies, whether or not it exists yet."""
-    return figures_root() / paper / "ledger.jsonl"
+    """Where new rows of `paper` are written, whether or not there are any yet."""
+    return figures_root() / paper / NAME
 
 
 def read(paper: str) -> list[Row]:
-    """All rows of a paper, each key once (a merge may double a line); none if there is no ledger.
+    """All rows of a paper, those that were read from elsewhere first; each key once; none without a ledger.
+
+    Read are the ledger below `$PAPERS_LEDGER`, by default the repository's, and the one that is written,
+    below `$PAPERS_FIGURES`: where the repository cannot be written, the two differ.
 
     Raises:
         PapersError: a line is not a row, or not the one that was written (names the file and the line).
     """
-    file = path(paper)
+    files = dict.fromkeys((ledger_root() / paper / NAME, path(paper)))
+    return list({row.key: row for file in files for row in _rows(file)}.values())
+
+
+def _rows(file: Path) -> list[Row]:
     if not file.exists():
         return []
     try:
@@ -71,7 +79,7 @@ def read(paper: str) -> list[Row]:
     except OSError as error:
         raise PapersError(f"cannot read {file} ({error.strerror}): make it readable, or {MEND}") from None
     rows = [_parse(file, i, line) for i, line in enumerate(lines, 1) if line.strip()]
-    return list({row.key: row for row in rows}.values())
+    return list({row.key: row for row in rows}.values())  # a merge may double a line
 
 
 def append(paper: str, rows: Iterable[Row]) -> int:
@@ -82,10 +90,12 @@ def append(paper: str, rows: Iterable[Row]) -> int:
     """
     file = path(paper)
     with _locked(file):
-        old = read(paper)
+        old = _rows(file)
+        elsewhere = {row.key for row in read(paper)} - {row.key for row in old}
         by_key = {row.key: row for row in old}
         for row in rows:
-            by_key.setdefault(row.key, row)
+            if row.key not in elsewhere:
+                by_key.setdefault(row.key, row)
         ordered = sorted(by_key.values(), key=_order)
         text = "".join(_line(row) + "\n" for row in ordered).encode()
         if text and (not old or text != file.read_bytes()):

@@ -17,6 +17,7 @@ PAPER = "quadruplet_cars196"
 @pytest.fixture(autouse=True)
 def _figures(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERS_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("PAPERS_LEDGER", str(tmp_path / "figures"))
 
 
 def spec(seed=0, fingerprint="f1", **settings):
@@ -265,3 +266,15 @@ def test_two_processes_lose_nothing_and_double_nothing():
         writer.stdin.close()
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert [r.seed for r in ledger.read(PAPER)] == list(range(25))
+
+
+def test_rows_are_read_here_and_there_and_written_in_one_place(monkeypatch, tmp_path):
+    first, second = row(), row(seed=1)
+    ledger.append(PAPER, [first])
+    before = ledger.path(PAPER).read_bytes()
+    ledger.path(PAPER).chmod(0o444)
+    monkeypatch.setenv("PAPERS_FIGURES", str(tmp_path / "elsewhere"))
+    assert ledger.append(PAPER, [first, second]) == 1, "the first is in the ledger that is read"
+    assert [r.key for r in ledger.read(PAPER)] == [first.key, second.key]
+    assert (tmp_path / "figures" / PAPER / "ledger.jsonl").read_bytes() == before
+    assert ledger.path(PAPER).read_bytes().count(b"\n") == 1
