@@ -84,8 +84,8 @@ def integers(
         PapersError: as `tensor`, floats or answers of yes and no, another shape, or out of range.
     """
     found = tensor(name, values)
-    empty = found.numel() == 0 and not isinstance(values, Tensor)  # an empty list is of no type
-    whole_numbers = empty or not (found.is_floating_point() or found.dtype == torch.bool)
+    # An empty list is of no type.
+    whole_numbers = not found.numel() or not (found.is_floating_point() or found.dtype == torch.bool)
     if not whole_numbers or found.ndim != 1 or count not in (None, len(found)):
         many = "[N]" if count is None else f"[{count}]"
         raise PapersError(f"{name} are {kind(found)} {shape(found)}; they must be integers {many}")
@@ -132,6 +132,15 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     if found is None or found < least:
         raise PapersError(f"{name} is {value!r}; it must be a whole number, {least} or more")
     return found
+
+
+def wholes(name: str, values: Any, least: int = 1) -> list[int]:
+    """One whole number or several, as a list; see `whole`."""
+    try:
+        several = list(values)
+    except TypeError:
+        several = [values]
+    return [whole(name, value, least) for value in several]
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> None:

@@ -61,6 +61,7 @@ def place(module: nn.Module, where: torch.device) -> nn.Module:
 
 # Exact arithmetic ----------------------------------------------------------------------------------
 
+REDUCED = ("tf32", "bf16")  # precisions of float32 products
 _lock = threading.Lock()
 _open: list[threading.Thread] = []  # who is within `exact`
 _undo = ExitStack()  # what the last of them to leave puts back
@@ -91,10 +92,11 @@ def _enter() -> None:
     """The settings of the whole process: the first to come changes them, since threads share them."""
     with _lock:
         if not _open:
-            if torch.get_default_dtype() != torch.float32:
-                _undo.callback(torch.set_default_dtype, torch.get_default_dtype())
+            with ExitStack() as undo:
+                undo.callback(torch.set_default_dtype, torch.get_default_dtype())
                 torch.set_default_dtype(torch.float32)
-            _full_products(_undo)
+                _full_products(undo)
+                _undo.callback(undo.pop_all().close)
         _open.append(threading.current_thread())
 
 
@@ -115,14 +117,17 @@ def _full_products(undo: ExitStack) -> None:
         return
     # The old getters raise where the present interface was used, so these are neither asked nor set.
     cuda, cpu = (backends.cuda.matmul, backends.cudnn.conv), (backends.mkldnn.matmul, backends.mkldnn.conv)
-    for switch in cuda + cpu:
-        reduced = switch.fp32_precision
-        if reduced not in ("none", "ieee"):
-            # A value may come from a setting above it: then it is taken off here and set there.
-            switch.fp32_precision = "none"
-            inherited = switch.fp32_precision == reduced
-            undo.callback(setattr, switch, "fp32_precision", "none" if inherited else reduced)
-            switch.fp32_precision = "ieee"
+    reduced = [(switch, kept) for switch in cuda + cpu if (kept := switch.fp32_precision) in REDUCED]
+    # What follows a setting above it has to follow it afterwards, too: seen when those above turn exact.
+    with ExitStack() as above:
+        for parent in (backends, backends.cudnn):
+            if (kept := parent.fp32_precision) in REDUCED:
+                above.callback(setattr, parent, "fp32_precision", kept)
+                parent.fp32_precision = "ieee"
+        own = [(switch, kept if switch.fp32_precision == kept else "none") for switch, kept in reduced]
+    for switch, kept in own:
+        undo.callback(setattr, switch, "fp32_precision", kept)
+        switch.fp32_precision = "ieee"
 
 
 def _cpu_by_default() -> bool:

@@ -7,6 +7,7 @@ is far from 0 when there are many clusters (.14 at 8,131 samples and 98 clusters
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int
 
     points = arrays.features("features", features)
     names = arrays.integers("labels", labels, len(points))
-    seeds = tuple(arrays.whole("a k-means seed", seed, 0) for seed in seeds)
+    seeds = tuple(arrays.wholes("a k-means seed", seeds, 0))
     k = len(names.unique()) if k is None else arrays.whole("k", k)
     if not seeds:
         raise PapersError("no k-means seed given; NMI needs one or more")
@@ -86,9 +87,11 @@ def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int
 
 def _clusters(x: object, k: int, seed: int) -> object:
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="openmp"):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer points than clusters: the score says so
         return KMeans(k, n_init=1, random_state=seed).fit(x).labels_
 
 

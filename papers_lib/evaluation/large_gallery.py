@@ -56,7 +56,7 @@ def rank_one(
     y = arrays.numbers("gallery features", gallery).detach()  # looked at block by block
     ids = arrays.integers("query ids", query_ids, len(x)).cpu().numpy()
     other_ids = arrays.integers("gallery ids", gallery_ids, len(y)).cpu().numpy()
-    ks, block = [arrays.whole("K", k) for k in ks], arrays.whole("block", block)
+    ks, block = arrays.wholes("K", ks), arrays.whole("block", block)
     if x.shape[1] != y.shape[1]:
         raise PapersError(f"queries have {x.shape[1]} dimensions, the gallery {y.shape[1]}; embed both alike")
     centre = common_direction(y[:: max(1, len(y) // PAIRS)].to(x))

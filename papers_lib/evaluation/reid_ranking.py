@@ -77,7 +77,7 @@ def cmc_map(
     """
     if ap not in get_args(Rule) or no_match not in get_args(NoMatch):
         raise PapersError(f"ap={ap!r}, no_match={no_match!r}; give rectangle or trapezoid, skip or zero")
-    ks = [arrays.whole("K", k) for k in ks]
+    ks = arrays.wholes("K", ks)
     x, ids, cameras = _side("query", query, query_ids, query_cameras)
     y, other_ids, other_cameras = _side("gallery", gallery, gallery_ids, gallery_cameras)
     if x.shape[1] != y.shape[1]:

@@ -87,7 +87,7 @@ def scores(
     ahead = torch.zeros_like(gallery.labels)
     precision = torch.zeros_like(gallery.points.half)
     for rows in slices(0, len(ahead), step):
-        ranks = _ranks(gallery, rows, out, max([arrays.whole("K", k) for k in ks], default=1))
+        ranks = _ranks(gallery, rows, out, max(arrays.wholes("K", ks), default=1))
         count = gallery.size[rows] - 1  # R
         place = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
         ahead[rows] = ranks[:, 0] - 1
@@ -166,4 +166,4 @@ def _matches(block: Tensor, same: Tensor, offset: int) -> Tensor:
 
 
 def _recall(ahead: Tensor, ks: Sequence[int]) -> dict[int, float]:
-    return {arrays.whole("K", k): (ahead < k).double().mean().item() for k in ks}
+    return {k: (ahead < k).double().mean().item() for k in arrays.wholes("K", ks)}

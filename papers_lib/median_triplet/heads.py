@@ -146,7 +146,7 @@ def selected(query: Array, target: Array, k: Rank = None) -> Tensor:
 
 def _images(query: Array, target: Array) -> tuple[Tensor, Tensor]:
     q, z = arrays.tensor("query", query), arrays.tensor("target", target)
-    if q.ndim != 2 or q.shape != z.shape:
+    if q.ndim != 2 or q.shape != z.shape or q.shape[1] == 0:
         raise PapersError(
             f"query and target are {arrays.shape(q)} and {arrays.shape(z)}; both must be [n, d]"
         )

@@ -37,14 +37,14 @@ def distances(features: Array, quadruplets: Array) -> tuple[Tensor, Tensor, Tens
         Three tensors [M].
 
     Raises:
-        PapersError: what is no matrix of numbers, or of four rows each.
+        PapersError: what is no matrix of numbers, or of four of its rows each.
     """
     x, chosen = arrays.numbers("features", features), arrays.tensor("quadruplets", quadruplets)
-    if chosen.ndim != 2 or chosen.shape[1] != 4 or chosen.is_floating_point() or chosen.dtype == torch.bool:
-        raise PapersError(
-            f"quadruplets are {arrays.kind(chosen)} {arrays.shape(chosen)}; they must be integers [M, 4]"
-        )
-    r, p, m, n = (x[column.long()] for column in chosen.unbind(1))
+    if chosen.ndim != 2 or chosen.shape[1] != 4:
+        raise PapersError(f"quadruplets are {arrays.shape(chosen)}; they must be integers [M, 4]")
+    reach = (None, None) if chosen.is_cuda else (0, len(x))  # a GPU would be waited for
+    rows = arrays.integers("quadruplets", chosen.flatten(), None, *reach)
+    r, p, m, n = (x[column] for column in rows.view(-1, 4).unbind(1))
     norm = torch.linalg.vector_norm
     return norm(r - p, dim=1), norm(r - m, dim=1), norm(r - n, dim=1)
 

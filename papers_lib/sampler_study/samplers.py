@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from papers_lib import arrays
-from papers_lib.arrays import one_of, whole
+from papers_lib.arrays import Array, one_of, whole
 from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 from papers_lib.sampler_study.grouped_sampler import (
@@ -161,20 +161,25 @@ class TripletSampler(GroupedSampler):
 
 
 @exact()
-def visits(batches: Sequence[Tensor], labels: Labels) -> dict[str, float]:
+def visits(batches: Sequence[Array], labels: Labels) -> dict[str, float]:
     """What the batches of an epoch saw: for the log.
 
     Args:
-        batches: image indices, one tensor a batch.
+        batches: image indices [batch] of each batch.
         labels: class of each image [N]; an outlier (−1) that was drawn is a class of its own in its batch.
 
     Returns:
         distinct_images, distinct_classes: of a batch, mean; classes_visited, images_drawn: shares of all
         classes and of all inliers that were drawn at least once.
+
+    Raises:
+        PapersError: no batch, or one with what is no image.
     """
     known = label_tensor(labels)
-    lengths = torch.tensor([len(batch) for batch in batches])
-    images = torch.cat(list(batches)).cpu()
+    drawn = [arrays.integers("a batch", batch, least=0, below=len(known)).cpu() for batch in batches]
+    if not drawn:
+        raise PapersError("there is no batch to look at; give one or more")
+    lengths, images = torch.tensor([len(batch) for batch in drawn]), torch.cat(drawn)
     batch = torch.arange(len(lengths)).repeat_interleave(lengths)
     size = 2 * len(known)
     owner = known.unique(return_inverse=True)[1]
