@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def tensor(name: str, values: Array) -> Tensor:
     if not plain or found.is_complex():
         what = f"({str(found.layout).removeprefix('torch.')}, {found.device})"
         raise PapersError(f"{name} of type {kind(found)} are no real numbers in a dense tensor {what}")
-    return found
+    return found.resolve_neg()
 
 
 def numbers(name: str, values: Array, ndim: int = 2, like: Tensor | None = None) -> Tensor:
@@ -56,8 +57,8 @@ def numbers(name: str, values: Array, ndim: int = 2, like: Tensor | None = None)
     return found if found.is_floating_point() else found.float()
 
 
-def features(name: str, values: Array, least: int = 1) -> Tensor:
-    """Features [N, d] without gradient, all finite: float64 stays, all else is computed in float32.
+def features(name: str, values: Array, least: int = 1, wide: bool = True) -> Tensor:
+    """Features [N, d] without gradient, all finite: float64 stays where `wide`, all else becomes float32.
 
     Raises:
         PapersError: as `tensor`, no matrix with `least` rows and a column, or a value that is not finite.
@@ -65,7 +66,7 @@ def features(name: str, values: Array, least: int = 1) -> Tensor:
     x = tensor(name, values).detach()
     if x.ndim != 2 or len(x) < least or x.shape[1] == 0:
         raise PapersError(f"{name} are {shape(x)}; they must be [N, d] with N ≥ {least} and d ≥ 1")
-    x = x if x.dtype == torch.float64 else x.float()
+    x = x if wide and x.dtype == torch.float64 else x.float()
     if x.numel() and not torch.stack(torch.aminmax(x)).isfinite().all():  # NaN is both
         raise PapersError(f"{name} {BROKEN}")
     return x
@@ -90,11 +91,10 @@ def integers(
         many = "[N]" if count is None else f"[{count}]"
         raise PapersError(f"{name} are {kind(found)} {shape(found)}; they must be integers {many}")
     unsigned, found = found.dtype == torch.uint64, found.long()
-    least = least if least is not None or not unsigned else 0
+    if unsigned and (found < 0).any():  # wrapped round
+        raise PapersError(f"{name} reach beyond 2**63; number them from 0")
     if len(found) and (least is not None or below is not None):
         low, high = torch.stack(torch.aminmax(found)).tolist()
-        if unsigned and low < 0:
-            raise PapersError(f"{name} reach beyond 2**63; number them from 0")
         if (least is not None and low < least) or (below is not None and high >= below):
             reach = f"{least} or more" if below is None else f"{least or 0} to {below - 1}"
             raise PapersError(f"{name} run from {low} to {high}; they must be {reach}")
@@ -121,14 +121,11 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     Raises:
         PapersError: another.
     """
-    try:
-        found = (
-            None
-            if getattr(value, "dtype", type(value)) in (bool, np.bool_, torch.bool)
-            else operator.index(value)
-        )
-    except (TypeError, ValueError, RuntimeError):  # a tensor of several numbers is torch's RuntimeError
-        found = None
+    found = None
+    if getattr(value, "dtype", type(value)) not in (bool, np.bool_, torch.bool):
+        # A tensor of several numbers is torch's RuntimeError.
+        with suppress(TypeError, ValueError, RuntimeError):
+            found = operator.index(value)
     if found is None or found < least:
         raise PapersError(f"{name} is {value!r}; it must be a whole number, {least} or more")
     return found

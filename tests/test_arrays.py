@@ -23,6 +23,7 @@ from papers_lib.sampler_study.baselines import mmcl_loss, spcl_loss
 N, CLASSES = 60, 6
 X = normalize(torch.randn(N, 16, generator=torch.Generator().manual_seed(0)))
 Y = torch.arange(N) % CLASSES
+UNTOUCHED = X.clone(), Y.clone()
 IMAGES = (torch.arange(2 * 8 * 8 * 3) % 256).to(torch.uint8).view(2, 8, 8, 3)
 
 
@@ -155,6 +156,7 @@ def test_every_kind_of_array_gives_the_same(name):
         assert flat(function(x, Y)) == pytest.approx(PLAIN[name], abs=2e-5), kind
     for kind, given in (LABELS | {"read-only": lambda y: read_only(y.numpy())}).items():
         assert flat(function(X, given(Y))) == pytest.approx(PLAIN[name], abs=2e-5), kind
+    assert torch.equal(X, UNTOUCHED[0]) and torch.equal(Y, UNTOUCHED[1])
 
 
 def test_a_gradient_passes_through_every_loss():

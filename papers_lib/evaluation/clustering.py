@@ -68,7 +68,7 @@ def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int
     """
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-    points = arrays.features("features", features)
+    points = arrays.features("features", features, wide=False)
     names = arrays.integers("labels", labels, len(points))
     seeds = tuple(arrays.wholes("a k-means seed", seeds, 0))
     k = len(names.unique()) if k is None else arrays.whole("k", k)
@@ -76,7 +76,7 @@ def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int
         raise PapersError("no k-means seed given; NMI needs one or more")
     if k > len(names):
         raise PapersError(f"k is {k} with {len(names)} samples; it must lie between 1 and N")
-    x, y = points.float().cpu().numpy(), names.cpu().numpy()
+    x, y = points.cpu().numpy(), names.cpu().numpy()
     found = [_clusters(x, k, seed) for seed in seeds]
     return Clustering(
         seeds,

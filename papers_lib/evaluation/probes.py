@@ -237,5 +237,5 @@ def _data(train: Array, train_labels: Array, test: Array, test_labels: Array, cl
 
 
 def _side(name: str, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
-    x = arrays.features(f"{name} features", features).float()
+    x = arrays.features(f"{name} features", features, wide=False)
     return x, arrays.integers(f"{name} labels", labels, len(x)).to(x.device)

@@ -116,7 +116,9 @@ def jaccard_graph(
     width = k1 + (not k1_includes_self)
     if not limit > 0:
         raise PapersError(f"limit={limit}; a Jaccard distance lies in (0, 1]")
-    points = Points.at(near_origin(arrays.features("features", features).float()))  # V needs their own scale
+    points = Points.at(
+        near_origin(arrays.features("features", features, wide=False))
+    )  # V needs their own scale
     if len(points) < max(width, k2):
         raise PapersError(f"{len(points)} images for k1={k1}, k2={k2}; give more images or lower k1 and k2")
     indices, squared = nearest(points, max(width, k2))
