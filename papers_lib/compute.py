@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -29,10 +33,20 @@ def device(name: str = "auto") -> torch.device:
 def prepare(seed: int) -> None:
     """Seed torch and ask for repeatable algorithms where they cost nothing."""
     torch.manual_seed(seed)
-    if "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if asked := threads(os.environ.get("OMP_NUM_THREADS", "")):
+        torch.set_num_threads(asked)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+
+
+def threads(text: str) -> int | None:
+    """The threads that OMP_NUM_THREADS asks for; None where it asks for none.
+
+    OpenMP allows a list by level ("4,2"), SLURM writes "4(x2)": the first number counts. No more than there
+    are processors, since a number without sense ends the process at the first product.
+    """
+    found = re.match(r"\s*\+?([0-9]{1,9})", text)
+    return min(int(found[1]), os.cpu_count() or 1) if found and int(found[1]) else None
 
 
 def autocast(where: torch.device, precision: Precision) -> torch.autocast:
@@ -43,3 +57,81 @@ def autocast(where: torch.device, precision: Precision) -> torch.autocast:
 def place(module: nn.Module, where: torch.device) -> nn.Module:
     """`module` on the device, weights channels-last: several times faster for convolutions on both."""
     return module.to(where).to(memory_format=torch.channels_last)
+
+
+# Exact arithmetic ----------------------------------------------------------------------------------
+
+REDUCED = ("tf32", "bf16")  # precisions of float32 products
+_lock = threading.Lock()
+_open: list[threading.Thread] = []  # who is within `exact`
+_undo = ExitStack()  # what the last of them to leave puts back
+
+
+@contextmanager
+def exact(gradients: bool = False) -> Iterator[None]:
+    """Full float32 arithmetic on the tensors' own devices, whatever the process allows elsewhere.
+
+    Products and convolutions without TF32 or bfloat16, no autocast, float32 and the CPU for tensors that
+    are made without a word, and no gradients unless asked for. All is as before afterwards. A context
+    manager, and a decorator as `@exact()`.
+    """
+    with ExitStack() as stack:
+        _enter()
+        stack.callback(_leave)
+        for kind in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if not _cpu_by_default():
+            stack.enter_context(torch.device("cpu"))
+        if not gradients:
+            stack.enter_context(torch.no_grad())
+        yield
+
+
+def _enter() -> None:
+    """The settings of the whole process: the first to come changes them, since threads share them."""
+    with _lock:
+        if not _open:
+            with ExitStack() as undo:
+                undo.callback(torch.set_default_dtype, torch.get_default_dtype())
+                torch.set_default_dtype(torch.float32)
+                _full_products(undo)
+                _undo.callback(undo.pop_all().close)
+        _open.append(threading.current_thread())
+
+
+def _leave() -> None:
+    with _lock:
+        _open.remove(threading.current_thread())
+        if not _open:
+            _undo.close()
+
+
+def _full_products(undo: ExitStack) -> None:
+    backends: Any = torch.backends
+    if not hasattr(backends.cuda.matmul, "fp32_precision"):  # before torch 2.9
+        undo.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        undo.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
+        backends.cudnn.allow_tf32 = False
+        return
+    # The old getters raise where the present interface was used, so these are neither asked nor set.
+    cuda, cpu = (backends.cuda.matmul, backends.cudnn.conv), (backends.mkldnn.matmul, backends.mkldnn.conv)
+    reduced = [(switch, kept) for switch in cuda + cpu if (kept := switch.fp32_precision) in REDUCED]
+    # What follows a setting above it has to follow it afterwards, too: seen when those above turn exact.
+    with ExitStack() as above:
+        for parent in (backends, backends.cudnn):
+            if (kept := parent.fp32_precision) in REDUCED:
+                above.callback(setattr, parent, "fp32_precision", kept)
+                parent.fp32_precision = "ieee"
+        own = [(switch, kept if switch.fp32_precision == kept else "none") for switch, kept in reduced]
+    for switch, kept in own:
+        undo.callback(setattr, switch, "fp32_precision", kept)
+        switch.fp32_precision = "ieee"
+
+
+def _cpu_by_default() -> bool:
+    try:
+        return torch.get_default_device().type == "cpu"
+    except (RuntimeError, AssertionError):  # a default device that this machine lacks
+        return False

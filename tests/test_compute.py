@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -20,6 +22,38 @@ def test_the_same_seed_gives_the_same_numbers():
     first = torch.rand(4)
     compute.prepare(3)
     assert torch.equal(first, torch.rand(4))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("1", 1),
+        (" 1 ", 1),
+        ("1,2", 1),
+        ("1(x3),4", 1),
+        ("+1", 1),
+        ("1.0", 1),
+        ("9" * 6000, os.cpu_count()),
+        ("", None),
+        (" ", None),
+        ("0", None),
+        ("00", None),
+        ("-1", None),
+        ("abc", None),
+        ("auto", None),
+        (",4", None),
+    ],
+)
+def test_any_spelling_of_the_number_of_threads_is_taken(text, count, monkeypatch):
+    """OpenMP's lists, SLURM's, and what a shell leaves of a variable that is not set."""
+    assert compute.threads(text) == count
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    try:
+        compute.prepare(0)
+        assert torch.get_num_threads() == (count or before)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])

@@ -7,12 +7,13 @@ is far from 0 when there are many clusters (.14 at 8,131 samples and 98 clusters
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 
@@ -48,9 +49,8 @@ class Clustering:
         return _sd(self.ami)
 
 
-def nmi(
-    features: Tensor, labels: Tensor, seeds: Iterable[int] = range(10), k: int | None = None
-) -> Clustering:
+@exact()
+def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int | None = None) -> Clustering:
     """Cluster by k-means (scikit-learn, k-means++, one start a seed, float32) and compare with labels.
 
     One seed gives the same clusters however many threads there are: scikit-learn adds up its
@@ -63,14 +63,20 @@ def nmi(
         k: number of clusters (default: the number of classes).
 
     Raises:
-        PapersError: lengths that differ, no seed, features that are not finite, or k outside 1…N.
+        PapersError: what is no matrix of finite features with an integer label a row, no seed, or k
+            outside 1…N.
     """
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-    seeds = tuple(seeds)
-    k = len(labels.unique()) if k is None else k
-    _check(features, labels, seeds, k)
-    x, y = features.detach().float().cpu().numpy(), labels.cpu().numpy()
+    points = arrays.features("features", features, wide=False)
+    names = arrays.integers("labels", labels, len(points))
+    seeds = tuple(arrays.wholes("a k-means seed", seeds, 0))
+    k = len(names.unique()) if k is None else arrays.whole("k", k)
+    if not seeds:
+        raise PapersError("no k-means seed given; NMI needs one or more")
+    if k > len(names):
+        raise PapersError(f"k is {k} with {len(names)} samples; it must lie between 1 and N")
+    x, y = points.cpu().numpy(), names.cpu().numpy()
     found = [_clusters(x, k, seed) for seed in seeds]
     return Clustering(
         seeds,
@@ -81,22 +87,12 @@ def nmi(
 
 def _clusters(x: object, k: int, seed: int) -> object:
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="openmp"):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer points than clusters: the score says so
         return KMeans(k, n_init=1, random_state=seed).fit(x).labels_
-
-
-def _check(features: Tensor, labels: Tensor, seeds: tuple[int, ...], k: int) -> None:
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
-        shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
-        raise PapersError(f"features and labels are {shapes}; they must be [N, d] and [N]")
-    if not seeds:
-        raise PapersError("no k-means seed given; NMI needs one or more")
-    if not 1 <= k <= len(labels):
-        raise PapersError(f"k is {k} with {len(labels)} samples; it must lie between 1 and N")
-    if not bool(torch.isfinite(features).all()):
-        raise PapersError("features hold NaN or infinity; the network diverged or its input is broken")
 
 
 def _sd(values: tuple[float, ...]) -> float:

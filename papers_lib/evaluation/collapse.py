@@ -12,14 +12,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import exact, slices
+from papers_lib.evaluation.nearness import of_ordinary_size, slices
 
 
-@exact
-def effective_rank(features: Tensor) -> float:
+@exact()
+def effective_rank(features: Array) -> float:
     """exp(− Σ pᵢ log pᵢ) with pᵢ = σᵢ² / Σ σⱼ², σ the singular values of the features as they are.
 
     1 where all features are multiples of one vector, min(N, d) where all directions carry as much. (Roy
@@ -31,7 +33,7 @@ def effective_rank(features: Tensor) -> float:
     Raises:
         PapersError: not a matrix with rows, values that are not finite, or zeros alone.
     """
-    x = _checked(features, least=1)
+    x = arrays.features("features", features)
     size = x.abs().max()
     if size == 0:
         raise PapersError("all features are zero, so they have no rank; the network is dead")
@@ -40,8 +42,8 @@ def effective_rank(features: Tensor) -> float:
     return float(torch.special.entr(squares / squares.sum()).sum().exp())
 
 
-@exact
-def std_of_normalised(features: Tensor) -> float:
+@exact()
+def std_of_normalised(features: Array) -> float:
     """√d times the mean over dimensions of the standard deviation of the rows, brought to length 1.
 
     0 where all rows point the same way, about 1 where they are spread evenly over the sphere (the meter
@@ -53,12 +55,12 @@ def std_of_normalised(features: Tensor) -> float:
     Raises:
         PapersError: fewer rows, or values that are not finite.
     """
-    x = F.normalize(_checked(features, least=2))
+    x = F.normalize(of_ordinary_size(arrays.features("features", features, least=2)))
     return float(x.std(0).mean() * x.shape[1] ** 0.5)
 
 
-@exact
-def clusters(features: Tensor, cosine: float = 0.9, chunk: int = 1536) -> int:
+@exact()
+def clusters(features: Array, cosine: float = 0.9, chunk: int = 1536) -> int:
     """The number of connected components, two rows being connected where their cosine is above `cosine`.
 
     Args:
@@ -68,7 +70,7 @@ def clusters(features: Tensor, cosine: float = 0.9, chunk: int = 1536) -> int:
     Raises:
         PapersError: not a matrix with rows, or values that are not finite.
     """
-    x = F.normalize(_checked(features, least=1))
+    x = F.normalize(of_ordinary_size(arrays.features("features", features)))
     labels: NDArray[np.int32] = np.arange(len(x), dtype=np.int32)
     for rows in slices(0, len(x), max(1, chunk * chunk // len(x))):
         near = (x[rows] @ x[rows.start :].T > cosine).nonzero().cpu().numpy() + rows.start
@@ -82,15 +84,3 @@ def _joined(labels: NDArray[np.int32], edges: NDArray[np.int64]) -> NDArray[np.i
     graph = coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(labels.max() + 1,) * 2)
     found: NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return found[labels]
-
-
-def _checked(features: Tensor, least: int) -> Tensor:
-    if features.ndim != 2 or len(features) < least or features.shape[1] == 0:
-        raise PapersError(
-            f"features are {tuple(features.shape)}; they must be [N, d] with {least} rows or more"
-        )
-    x = features.detach()
-    x = x if x.dtype == torch.float64 else x.float()
-    if not x.isfinite().all():
-        raise PapersError("features hold NaN or infinity; the network diverged or its input is broken")
-    return x

@@ -9,25 +9,25 @@ so that the gallery is read once. SYSU-30k (Wang et al., IEEE TNNLS 2021): 1,000
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import exact, slices
+from papers_lib.evaluation.nearness import Directions, common_direction, slices, unit
 
-Array = Tensor | NDArray[Any]
 TIE = {torch.float32: 1e-6, torch.float64: 1e-12}
 """Cosines this close are equal: what rounding does to the same product in blocks of different shapes."""
 
 PAIRS = 4096  # true matches compared at once
 
 
-@exact
+@exact()
 def rank_one(
     query: Array,
     gallery: Array,
@@ -52,17 +52,20 @@ def rank_one(
         PapersError: shapes that do not fit, features that are not finite, or a query whose identity the
             gallery lacks.
     """
-    x, ids = _side("query", query, query_ids)
-    y, other_ids = _side("gallery", gallery, gallery_ids)
+    x = arrays.features("query features", query)
+    y = arrays.numbers("gallery features", gallery).detach()  # looked at block by block
+    ids = arrays.integers("query ids", query_ids, len(x)).cpu().numpy()
+    other_ids = arrays.integers("gallery ids", gallery_ids, len(y)).cpu().numpy()
+    ks, block = arrays.wholes("K", ks), arrays.whole("block", block)
     if x.shape[1] != y.shape[1]:
         raise PapersError(f"queries have {x.shape[1]} dimensions, the gallery {y.shape[1]}; embed both alike")
-    x = _unit("query", x if x.dtype == torch.float64 else x.float())
+    centre = common_direction(y[:: max(1, len(y) // PAIRS)].to(x))
+    x = unit(x, centre)
     rows, columns = _matches(ids, other_ids)
-    nearest = _nearest(x, y, rows, columns) - TIE[x.dtype]
+    nearest = _nearest(x, y, rows, columns, centre)
     ahead = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for part in slices(0, len(y), block):
-        images = y[part].to(x)
-        cosine = (x @ images.T).div_(_lengths("gallery", images).T)  # cheaper than a copy of unit vectors
+        cosine = Directions.of(_finite(y[part].to(x)), centre).cosines(x)
         first, last = np.searchsorted(columns, (part.start, part.stop))
         own = (torch.from_numpy(v).to(x.device) for v in (rows[first:last], columns[first:last] - part.start))
         cosine[tuple(own)] = -torch.inf
@@ -70,9 +73,16 @@ def rank_one(
     return {f"rank{k}": (ahead < k).double().mean().item() for k in ks}
 
 
-def fuse_flips(features: Tensor, mirrored: Tensor) -> Tensor:
-    """Features [N, d] of images and of their mirror images as one: each to length 1, added, to length 1."""
-    return normalize(normalize(features) + normalize(mirrored))
+@exact()
+def fuse_flips(features: Array, mirrored: Array) -> Tensor:
+    """Features [N, d] of images and of their mirror images as one: each to length 1, added, to length 1.
+
+    Raises:
+        PapersError: what is no matrix of finite features, or matrices of two shapes.
+    """
+    first = arrays.features("features", features)
+    second = arrays.numbers("mirrored features", mirrored, like=first).to(first)
+    return unit(unit(first) + unit(second))
 
 
 def _matches(
@@ -95,40 +105,26 @@ def _matches(
     return rows[by_column], columns[by_column]
 
 
-def _nearest(x: Tensor, y: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
-    """[Q] the largest cosine of each query with a true match."""
+def _nearest(
+    x: Tensor, y: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64], centre: Tensor | None
+) -> Tensor:
+    """[Q] the largest cosine of each query with a true match, less what counts as a tie with it."""
     nearest = torch.full_like(x[:, 0], -torch.inf)
+    reach = x.new_zeros(())
     for part in slices(0, len(rows), PAIRS):
-        row = torch.from_numpy(rows[part])
-        match = _unit("gallery", y[torch.from_numpy(columns[part]).to(y.device)].to(x))
-        row = row.to(x.device)
-        nearest.scatter_reduce_(0, row, (x[row] * match).sum(1), "amax")
-    return nearest
+        row = torch.from_numpy(rows[part]).to(x.device)
+        match = unit(_finite(y[torch.from_numpy(columns[part]).to(y.device)].to(x)), centre)
+        cosine = (x[row] * match).sum(1)
+        if centre is not None:
+            cosine -= match.square().sum(1) / 2
+        nearest.scatter_reduce_(0, row, cosine, "amax")
+        reach = torch.maximum(reach, torch.linalg.vector_norm(match, dim=1).max())
+    lengths, tie = torch.linalg.vector_norm(x, dim=1), TIE[x.dtype]
+    # About a centre cosines are as small as the lengths are, and unit vectors keep their own rounding.
+    return nearest - (tie if centre is None else tie * (lengths * reach + (lengths + reach + tie) / 8))
 
 
-def _unit(name: str, features: Tensor) -> Tensor:
-    return features / _lengths(name, features)
-
-
-def _lengths(name: str, features: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    if not norms.isfinite().all():
-        raise PapersError(
-            f"{name} features hold NaN or infinity; the network diverged or its input is broken"
-        )
-    lengths: Tensor = norms.clamp_min_(1e-12)
-    return lengths
-
-
-def _side(name: str, features: Array, ids: Array) -> tuple[Tensor, NDArray[np.int64]]:
-    x = torch.as_tensor(features).detach()
-    people = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
-    if x.ndim != 2 or people.shape != tuple(x.shape[:1]):
-        raise PapersError(
-            f"{name} features and ids are {tuple(x.shape)} and {people.shape}; they must be [N, d], [N]"
-        )
-    if not len(x):
-        raise PapersError(f"the {name} is empty; give at least one image")
-    if people.dtype.kind not in "iu":
-        raise PapersError(f"{name} ids are {people.dtype}; give integers")
-    return x, people.astype(np.int64)
+def _finite(features: Tensor) -> Tensor:
+    if not features.isfinite().all():
+        raise PapersError(f"gallery features {arrays.BROKEN}")
+    return features

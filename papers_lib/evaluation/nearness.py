@@ -7,34 +7,18 @@ and it orders like the Euclidean distance whether or not the points have length 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from papers_lib.errors import PapersError
+from papers_lib import arrays
+from papers_lib.arrays import Array
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def exact(function: Callable[P, T]) -> Callable[P, T]:
-    """Run without gradients and with full float32 products, whatever training has allowed."""
-
-    @wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with torch.no_grad():
-                return function(*args, **kwargs)
-        finally:
-            torch.set_float32_matmul_precision(before)
-
-    return wrapper
+PART = 2048  # points at a time, where all would need a second copy
+FAR = 15 / 16  # of the squares of all points their mean's: from there on the mean is taken off
 
 
 @dataclass(frozen=True)
@@ -45,22 +29,19 @@ class Points:
     half: Tensor
 
     @staticmethod
-    def of(features: Tensor) -> Points:
-        """Take features [N, d] of any float type; half precision is computed in float32.
+    def of(features: Array) -> Points:
+        """Take features [N, d] of any float type, half precision in float32, for the order of distances.
 
         Raises:
-            PapersError: not a matrix, or a value that is not finite.
+            PapersError: as `arrays.features`.
         """
-        if features.ndim != 2:
-            raise PapersError(f"features are {tuple(features.shape)}; they must be [N, d]")
-        x = features.detach()
-        x = x if x.dtype == torch.float64 else x.float()
+        return Points.at(near_origin(of_ordinary_size(arrays.features("features", features))))
+
+    @staticmethod
+    def at(x: Tensor) -> Points:
+        """The points as they are."""
         # In parts, since the squares of all points would be a second copy of them.
-        halves = [part.square().sum(1) / 2 for part in torch.split(x, 8192)]
-        half = torch.cat(halves) if halves else x.new_empty(0)
-        if not half.isfinite().all():
-            raise PapersError("features hold NaN or infinity; the network diverged or its input is broken")
-        return Points(x, half)
+        return Points(x, torch.cat([part.square().sum(1) / 2 for part in torch.split(x, PART)]))
 
     def __len__(self) -> int:
         return len(self.half)
@@ -79,6 +60,85 @@ class Points:
         block = out[: len(a) * len(b)].view(len(a), len(b))
         torch.add(self.half[rows][:, None], self.half[columns], out=block)
         return block.addmm_(a, b.T, beta=-1)
+
+
+def of_ordinary_size(x: Tensor) -> Tensor:
+    """The points [N, d], by a power of two nearer to 1 where their squares would leave float32."""
+    low, high = torch.aminmax(x)
+    size = float(torch.maximum(high, -low))
+    if size == 0 or 1e-12 < size < 1e12:
+        return x
+    half = -math.frexp(size)[1] // 2
+    return x * 2.0**half * 2.0**half  # in two steps: the whole factor may be beyond float32 itself
+
+
+def near_origin(x: Tensor) -> Tensor:
+    """The points [N, d] about their mean, if that is far away; most are as they come.
+
+    |a|² + |b|² − 2ab rounds by |a|², so that a clump far from the origin loses its distances; and points
+    that are all equal become zeros, which no rounding tells apart.
+    """
+    mean = far_mean(x)
+    return x if mean is None else x - mean
+
+
+def far_mean(x: Tensor) -> Tensor | None:
+    """The mean of points [N, d] where it holds nearly all of |x|², else None.
+
+    It is rounded to a power of two below the points' spread, so that to take it off rounds next to nothing
+    and distances that were equal stay so; the mean of equal points is exactly they.
+    """
+    total, squares = x.new_zeros(x.shape[1], dtype=torch.float64), 0.0
+    for part in torch.split(x, PART):
+        wide = part.double()
+        total, squares = total + wide.sum(0), squares + float(wide.square().sum())
+    mean = total / len(x)
+    squares, own = squares / len(x), float(mean @ mean)
+    if own <= FAR * squares:
+        return None
+    if squares - own > 1e-12 * own:  # else rounding alone
+        grid = 2.0 ** (math.frexp(math.sqrt((squares - own) / x.shape[1]))[1] - 1)
+        mean = (mean / grid).round() * grid
+    return mean.to(x)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """A gallery whose cosines with queries are asked for, up to a constant of each query.
+
+    Where all directions nearly agree, cosines differ in digits that float32 lacks. Then both sides are
+    taken about a common centre c: with unit vectors, q·g = (q − c)·(g − c) − |g − c|²/2 + what q decides.
+    """
+
+    rows: Tensor  # [G, d], of any length; about the centre they are those of unit vectors
+    scale: Tensor  # [G] that brings the rows of the gallery to length 1
+    off: Tensor | None  # [G] |g − c|²/2, with a centre
+
+    @staticmethod
+    def of(gallery: Tensor, centre: Tensor | None) -> Directions:
+        """The rows of `gallery` [G, d]; those of zeros have cosine 0 with everything."""
+        lengths = torch.linalg.vector_norm(gallery, dim=1)
+        scale = 1 / lengths.clamp_min(1e-12)
+        if centre is None:
+            return Directions(gallery, scale, None)
+        rows = unit(gallery, centre)
+        return Directions(rows, scale, (rows.square().sum(1) + (lengths == 0)) / 2)
+
+    def cosines(self, queries: Tensor, out: Tensor | None = None) -> Tensor:
+        """[Q, G], of unit queries about the centre (`unit`)."""
+        block = torch.mm(queries, self.rows.T, out=out)
+        return block.mul_(self.scale) if self.off is None else block.sub_(self.off)
+
+
+def common_direction(gallery: Tensor) -> Tensor | None:
+    """The centre for `Directions`, seen from some thousands of rows; None where directions differ."""
+    return far_mean(unit(gallery[:: max(1, len(gallery) // PART)]))
+
+
+def unit(x: Tensor, centre: Tensor | None = None) -> Tensor:
+    """Rows [N, d] brought to length 1, then taken about a centre."""
+    found: Tensor = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
+    return found if centre is None else found - centre
 
 
 def slices(start: int, stop: int, step: int) -> Iterator[slice]:

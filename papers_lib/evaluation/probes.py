@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import exact
+from papers_lib.evaluation.nearness import Directions, common_direction, of_ordinary_size, unit
 
 BLOCK = 2**24  # similarities in memory at once: 64 MB
 LRS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -28,12 +31,12 @@ class LinearProbe(TypedDict):
     held_out: dict[str, float]  # by learning rate: accuracy on the held-out part of train
 
 
-@exact
+@exact()
 def knn_accuracy(
-    train: Tensor,
-    train_labels: Tensor,
-    test: Tensor,
-    test_labels: Tensor,
+    train: Array,
+    train_labels: Array,
+    test: Array,
+    test_labels: Array,
     k: int = 200,
     tau: float = 0.1,
     classes: int | None = None,
@@ -56,17 +59,18 @@ def knn_accuracy(
             label outside of 0 … classes − 1, or a test class that no training image has.
     """
     data = _data(train, train_labels, test, test_labels, classes)
-    if not 1 <= k <= len(data.train):
-        raise PapersError(
-            f"k={k} neighbours of {len(data.train)} training images; give 1 <= k <= {len(train)}"
-        )
+    count = len(data.train)
+    if arrays.whole("k", k) > count:
+        raise PapersError(f"k={k} neighbours of {count} training images; give 1 <= k <= {count}")
     if not tau > 0:
         raise PapersError(f"tau={tau:g} is no temperature; give one above 0")
-    bank, queries = F.normalize(data.train), F.normalize(data.test)
-    step = max(1, BLOCK // len(bank))
+    bank = of_ordinary_size(data.train)
+    centre = common_direction(bank)
+    directions, queries = Directions.of(bank, centre), unit(of_ordinary_size(data.test), centre)
+    step = max(1, BLOCK // count)
     right = 0
     for rows, labels in zip(queries.split(step), data.test_labels.split(step), strict=True):
-        cosine, nearest = (rows @ bank.T).topk(k, sorted=False)
+        cosine, nearest = directions.cosines(rows).topk(k, sorted=False)
         # exp(cos / τ) up to a factor of the query, so that a small τ leaves the range of no float
         weights = ((cosine - cosine.amax(1, keepdim=True)) / tau).exp()
         votes = rows.new_zeros(len(rows), data.classes)
@@ -75,12 +79,12 @@ def knn_accuracy(
     return right / len(queries)
 
 
-@exact
+@exact()
 def linear_probe(
-    train: Tensor,
-    train_labels: Tensor,
-    test: Tensor,
-    test_labels: Tensor,
+    train: Array,
+    train_labels: Array,
+    test: Array,
+    test_labels: Array,
     *,
     lrs: Sequence[float] = LRS,
     epochs: int = 100,
@@ -208,15 +212,14 @@ class _Data(NamedTuple):
     classes: int
 
 
-def _data(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int | None
-) -> _Data:
+def _data(train: Array, train_labels: Array, test: Array, test_labels: Array, classes: int | None) -> _Data:
     """Checked, in float32, labels on the features' device."""
     x, y = _side("training", train, train_labels)
     x_test, y_test = _side("test", test, test_labels)
-    if train.shape[1] != test.shape[1]:
+    arrays.together("test features", x_test, x)
+    if x.shape[1] != x_test.shape[1]:
         raise PapersError(
-            f"training features have {train.shape[1]} dimensions and test features {test.shape[1]}"
+            f"training features have {x.shape[1]} dimensions and test features {x_test.shape[1]}"
         )
     classes = int(y.max()) + 1 if classes is None else classes
     low, high = int(y.min()), int(y.max())
@@ -233,13 +236,6 @@ def _data(
     return _Data(x, y, x_test, y_test, classes)
 
 
-def _side(name: str, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    if features.ndim != 2 or labels.shape != features.shape[:1] or len(labels) == 0:
-        shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
-        raise PapersError(f"{name} features and labels are {shapes}; they must be [N, d] and [N], N > 0")
-    x = features.detach().float()
-    if not x.isfinite().all():
-        raise PapersError(
-            f"{name} features hold NaN or infinity; the network diverged or its input is broken"
-        )
-    return x, labels.to(x.device).long()
+def _side(name: str, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
+    x = arrays.features(f"{name} features", features, wide=False)
+    return x, arrays.integers(f"{name} labels", labels, len(x)).to(x.device)

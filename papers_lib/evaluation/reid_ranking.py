@@ -26,10 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import exact, slices
+from papers_lib.evaluation.nearness import Directions, common_direction, of_ordinary_size, slices, unit
 
-Array = Tensor | NDArray[Any]
 Ints = NDArray[np.int64]
 Rule = Literal["rectangle", "trapezoid"]
 NoMatch = Literal["skip", "zero"]
@@ -38,7 +40,7 @@ BUFFER = 64 * 2**20  # bytes of a block of similarities, with the features of it
 COUNT = 150  # from so many others a match on, a pass for each match takes less time than a sort
 
 
-@exact
+@exact()
 def cmc_map(
     query: Array,
     gallery: Array,
@@ -75,6 +77,7 @@ def cmc_map(
     """
     if ap not in get_args(Rule) or no_match not in get_args(NoMatch):
         raise PapersError(f"ap={ap!r}, no_match={no_match!r}; give rectangle or trapezoid, skip or zero")
+    ks = arrays.wholes("K", ks)
     x, ids, cameras = _side("query", query, query_ids, query_cameras)
     y, other_ids, other_cameras = _side("gallery", gallery, gallery_ids, gallery_cameras)
     if x.shape[1] != y.shape[1]:
@@ -167,16 +170,18 @@ def average_precision(ranks: Ints, rule: Rule) -> float:
 def _similarities(query: Tensor, gallery: Tensor, task: Task) -> Iterator[tuple[int, NDArray[np.floating]]]:
     """Each query that has a match, with its similarities [G]: a row of a block, free to overwrite.
 
-    Cosine up to the length of the query, which does not change its ranking.
+    Cosine up to what the query alone decides, which does not change its ranking.
     """
-    scale = 1 / torch.linalg.vector_norm(gallery, dim=1).clamp_min_(1e-12)
+    gallery = of_ordinary_size(gallery)
+    centre = common_direction(gallery)
+    directions = Directions.of(gallery, centre)
     active = np.flatnonzero(task.matched)
     step = max(1, BUFFER // (sum(gallery.shape) * gallery.element_size()))
     out = gallery.new_empty(min(step, len(active)) * len(gallery))
     for part in slices(0, len(active), step):
         few = torch.from_numpy(active[part])
         block = out[: len(few) * len(gallery)].view(len(few), len(gallery))
-        torch.mm(query[few.to(query.device)].to(gallery), gallery.T, out=block).mul_(scale)
+        directions.cosines(unit(of_ordinary_size(query[few.to(query.device)].to(gallery)), centre), block)
         rows = block.cpu().numpy()
         rows[:, task.junk] = -np.inf
         yield from zip(few.tolist(), rows, strict=True)
@@ -184,16 +189,9 @@ def _similarities(query: Tensor, gallery: Tensor, task: Task) -> Iterator[tuple[
 
 def _side(name: str, features: Array, ids: Array, cameras: Array) -> tuple[Tensor, Ints, Ints]:
     """Features in float32 or float64, ids and cameras as arrays; checked."""
-    x = torch.as_tensor(features).detach()
-    people, seen = (np.asarray(a.cpu() if isinstance(a, Tensor) else a) for a in (ids, cameras))
-    if x.ndim != 2 or not people.shape == seen.shape == tuple(x.shape[:1]):
-        shapes = f"{tuple(x.shape)}, {people.shape} and {seen.shape}"
-        raise PapersError(f"{name} features, ids, cameras are {shapes}; they must be [N, d], [N], [N]")
-    if not (people.dtype.kind in "iu" and seen.dtype.kind in "iu"):
-        raise PapersError(f"{name} ids and cameras are {people.dtype} and {seen.dtype}; give integers")
-    x = x if x.dtype == torch.float64 else x.float()
-    if not torch.linalg.vector_norm(x, dim=1).isfinite().all():
-        raise PapersError(
-            f"{name} features hold NaN or infinity; the network diverged or its input is broken"
-        )
-    return x, people.astype(np.int64), seen.astype(np.int64)
+    x = arrays.features(f"{name} features", features)
+    people, seen = (
+        arrays.integers(f"{name} {what}", values, len(x)).cpu().numpy()
+        for what, values in (("ids", ids), ("cameras", cameras))
+    )
+    return x, people, seen

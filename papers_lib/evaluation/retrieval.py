@@ -14,14 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import Points, exact, pairs, slices
+from papers_lib.evaluation.nearness import Points, pairs, slices
 from papers_lib.evaluation.reid_ranking import cmc_map as cmc_map  # noqa: PLC0414 (a name others build on)
 
 
-@exact
+@exact()
 def recall_at_k(
-    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1536
+    features: Array, labels: Array, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1536
 ) -> dict[int, float]:
     """Share of queries with a sample of their class among the K nearest others, by K.
 
@@ -35,10 +38,10 @@ def recall_at_k(
         chunk: working memory is two matrices of chunk × chunk, or of chunk × the largest class.
 
     Raises:
-        PapersError: lengths that differ, features that are not finite, or no class with two
-            samples.
+        PapersError: what is no matrix of finite features with an integer label a row, a K or chunk below
+            1, or no class with two samples.
     """
-    gallery = _gallery(features, labels)
+    gallery, chunk = _gallery(features, labels), arrays.whole("chunk", chunk)
     points, best = gallery.points, torch.full_like(gallery.points.half, -torch.inf)
     ahead = torch.zeros_like(best)
     groups = list(_groups(gallery.sizes, chunk))
@@ -61,7 +64,7 @@ def recall_at_k(
     return _recall(ahead[gallery.matched], ks)
 
 
-def map_at_r(features: Tensor, labels: Tensor, chunk: int = 1536) -> float:
+def map_at_r(features: Array, labels: Array, chunk: int = 1536) -> float:
     """Mean average precision at R (Musgrave et al., "A Metric Learning Reality Check", 2020).
 
     With R the number of a query's matches: (1/R) Σ_{i ≤ R} precision(i) · [the i-th is a match].
@@ -70,21 +73,21 @@ def map_at_r(features: Tensor, labels: Tensor, chunk: int = 1536) -> float:
     return scores(features, labels, (), chunk)["MAP@R"]
 
 
-@exact
+@exact()
 def scores(
-    features: Tensor, labels: Tensor, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1536
+    features: Array, labels: Array, ks: Sequence[int] = (1, 2, 4, 8), chunk: int = 1536
 ) -> dict[str, float]:
     """Recall@K and MAP@R in one pass: {"R@1": …, "MAP@R": …}, as fractions.
 
     Arguments, rules and errors as `recall_at_k`.
     """
-    gallery = _gallery(features, labels)
+    gallery, chunk = _gallery(features, labels), arrays.whole("chunk", chunk)
     step = max(1, chunk * chunk // len(gallery.points))
     out = gallery.points.buffer(step * len(gallery.points))
     ahead = torch.zeros_like(gallery.labels)
     precision = torch.zeros_like(gallery.points.half)
     for rows in slices(0, len(ahead), step):
-        ranks = _ranks(gallery, rows, out, max(ks, default=1))
+        ranks = _ranks(gallery, rows, out, max(arrays.wholes("K", ks), default=1))
         count = gallery.size[rows] - 1  # R
         place = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
         ahead[rows] = ranks[:, 0] - 1
@@ -115,16 +118,14 @@ class _Gallery:
         return self.labels[rows, None] == self.labels[columns]
 
 
-def _gallery(features: Tensor, labels: Tensor) -> _Gallery:
-    if labels.shape != features.shape[:1]:
-        shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
-        raise PapersError(f"features and labels are {shapes}; they must be [N, d] and [N]")
-    _, labels = torch.unique(labels.to(features.device), return_inverse=True)
-    labels, order = labels.sort(stable=True)
-    sizes = labels.bincount()
-    if len(labels) == 0 or sizes.max() < 2:
+def _gallery(features: Array, labels: Array) -> _Gallery:
+    points = Points.of(features)
+    names = arrays.integers("labels", labels, len(points)).to(points.x.device)
+    numbers, order = torch.unique(names, return_inverse=True)[1].sort(stable=True)
+    sizes = numbers.bincount()
+    if sizes.max() < 2:
         raise PapersError("no class has two samples, so no query has a match; give more samples")
-    return _Gallery(Points.of(features).take(order), labels, sizes[labels], sizes.tolist())
+    return _Gallery(points.take(order), numbers, sizes[numbers], sizes.tolist())
 
 
 def _groups(sizes: list[int], chunk: int) -> Iterator[slice]:
@@ -165,4 +166,4 @@ def _matches(block: Tensor, same: Tensor, offset: int) -> Tensor:
 
 
 def _recall(ahead: Tensor, ks: Sequence[int]) -> dict[int, float]:
-    return {k: (ahead < k).double().mean().item() for k in ks}
+    return {k: (ahead < k).double().mean().item() for k in arrays.wholes("K", ks)}

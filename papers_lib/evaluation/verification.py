@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
+from papers_lib.evaluation.nearness import of_ordinary_size, unit
 
 Distances = NDArray[np.float64]
 Answers = NDArray[np.bool_]
@@ -60,22 +64,25 @@ def scaled(images: Tensor) -> Tensor:
     return (images.float() - 127.5).div(127.5).contiguous(memory_format=torch.channels_last)
 
 
-def face_distances(first: Tensor, second: Tensor) -> Distances:
+@exact()
+def face_distances(first: Array, second: Array) -> Distances:
     """Squared distances [P], 0 … 4, between the rows of two [P, d], each normalised first.
 
     Raises:
-        PapersError: shapes that differ.
+        PapersError: what is no matrix of finite embeddings, or shapes or devices that differ.
     """
-    if first.shape != second.shape or first.ndim != 2:
-        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+    x, y = (arrays.features("embeddings of pairs", side) for side in (first, second))
+    if x.shape != y.shape:
+        shapes = f"{arrays.shape(x)} and {arrays.shape(y)}"
         raise PapersError(f"embeddings of pairs are {shapes}; give two of one shape [P, d]")
-    a, b = normalize(first.double()), normalize(second.double())
+    arrays.together("the second embeddings", y, x)
+    a, b = (unit(of_ordinary_size(side).double()) for side in (x, y))
     found: Distances = (a - b).square().sum(1).cpu().numpy()
     return found
 
 
 def ten_fold(
-    distances: Any, same: Any, folds: int = 10, fars: Sequence[float] = (0.1, 0.01, 0.001)
+    distances: Array, same: Array, folds: int = 10, fars: Sequence[float] = (0.1, 0.01, 0.001)
 ) -> dict[str, Any]:
     """Accuracy of verification, each fold at the threshold that is best on the others.
 
@@ -139,7 +146,7 @@ def best_threshold(distances: Distances, genuine: Answers) -> float:
     return middle if middle > below else above
 
 
-def tar_at_far(distances: Any, same: Any, fars: Sequence[float] = (0.1, 0.01, 0.001)) -> list[Rate]:
+def tar_at_far(distances: Array, same: Array, fars: Sequence[float] = (0.1, 0.01, 0.001)) -> list[Rate]:
     """True-acceptance rates at false-acceptance rates, without interpolation.
 
     Of I impostors ⌊far · I⌋ may be accepted. So the threshold is the distance of the next one, with the
@@ -168,7 +175,7 @@ def _rate(impostors: Distances, own: Distances, far: float) -> Rate:
     return Rate(far, float(tar), float(reached), threshold)
 
 
-def _checked(distances: Any, same: Any) -> tuple[Distances, Answers]:
+def _checked(distances: Array, same: Array) -> tuple[Distances, Answers]:
     d, answers = _numbers(distances, "distances"), _numbers(same, "answers")
     if d.ndim != 1 or d.shape != answers.shape:
         raise PapersError(f"distances and answers are {d.shape} and {answers.shape}; give two of one length")
@@ -183,14 +190,6 @@ def _checked(distances: Any, same: Any) -> tuple[Distances, Answers]:
     return d, genuine
 
 
-def _numbers(values: Any, what: str) -> Distances:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.double() if values.is_floating_point() else values  # numpy has no bfloat16
-    try:
-        found = np.asarray(values)
-    except (TypeError, ValueError):  # a list of lists of several lengths, say
-        found = np.asarray(None)
-    if found.dtype.kind not in "biuf":
-        raise PapersError(f"{what} of type {found.dtype} are no real numbers; give an array of numbers")
-    return found.astype(np.float64)
+def _numbers(values: Array, what: str) -> Distances:
+    found: Distances = arrays.tensor(what, values).detach().cpu().double().numpy()
+    return found

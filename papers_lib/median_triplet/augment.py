@@ -25,6 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
@@ -99,7 +102,7 @@ class Taps(NamedTuple):
     weight: Tensor  # [B, size, T]
 
 
-def view(images: Tensor, recipe: Recipe, generator: torch.Generator, size: int | None = None) -> Tensor:
+def view(images: Array, recipe: Recipe, generator: torch.Generator, size: int | None = None) -> Tensor:
     """One random view of each image, every image with its own parameters.
 
     Args:
@@ -114,13 +117,14 @@ def view(images: Tensor, recipe: Recipe, generator: torch.Generator, size: int |
     Raises:
         PapersError: images that are not uint8 [B, H, W, 3], a size below 1, a generator of a GPU.
     """
-    size = _checked(images, size)
+    images, size = _checked(images, size)
     if generator.device.type != "cpu":
         raise PapersError("the generator of the views lives on a GPU; give torch.Generator() of the CPU")
     drawn = draw(recipe, len(images), images.shape[1], images.shape[2], generator)
     return apply(images, drawn, recipe, size)
 
 
+@exact()
 def draw(recipe: Recipe, count: int, height: int, width: int, generator: torch.Generator) -> Draw:
     """Parameters for `count` images of height × width pixels.
 
@@ -145,16 +149,15 @@ def draw(recipe: Recipe, count: int, height: int, width: int, generator: torch.G
     )
 
 
-@torch.no_grad()
+@exact()  # a caller's autocast would round colours
 def apply(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor:
     """The views that `drawn` describes; of the recipe only `bicubic` and the largest σ count.
 
     On a CPU the batch goes in parts that stay in its cache; they change no more than the last bit.
     """
     out = _empty(images, size)
-    with torch.autocast(images.device.type, enabled=False):  # a caller's autocast would round colours
-        for some in _parts(images, size):
-            out[some] = _normalised(_augmented(images[some], drawn.part(some), recipe, size))
+    for some in _parts(images, size):
+        out[some] = _normalised(_augmented(images[some], drawn.part(some), recipe, size))
     return out
 
 
@@ -176,14 +179,14 @@ def _augmented(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor
     return x
 
 
-@torch.no_grad()
-def plain(images: Tensor, size: int | None = None) -> Tensor:
+@exact()
+def plain(images: Array, size: int | None = None) -> Tensor:
     """Images as they are scored, without randomness; arguments, result and errors as `view`.
 
     Images of size × size are only normalised. Others are resized (bilinear, antialias) so that their
     shorter side is 8/7 · size, and the centre is cut out: the 224 of 256 of ImageNet.
     """
-    size = _checked(images, size)
+    images, size = _checked(images, size)
     out = _empty(images, size)
     for some in _parts(images, size):
         out[some] = _normalised(_centred(images[some], size))
@@ -214,6 +217,7 @@ def resized(batch: Tensor, size: int) -> Tensor:
     return F.interpolate(batch, (size, size), mode="bilinear", align_corners=False)
 
 
+@exact()
 def draw_size(generator: torch.Generator, low: int, high: int) -> int:
     """A side from {low, …, high}, each equally likely: one for a whole batch.
 
@@ -225,14 +229,15 @@ def draw_size(generator: torch.Generator, low: int, high: int) -> int:
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def _checked(images: Tensor, size: int | None) -> int:
+def _checked(images: Array, size: int | None) -> tuple[Tensor, int]:
+    images = arrays.tensor("images", images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        found = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+        found = f"{arrays.kind(images)} {arrays.shape(images)}"
         raise PapersError(f"images are {found}; they must be uint8 [B, H, W, 3]")
     size = min(images.shape[1:3]) if size is None else size
     if size < 1:
         raise PapersError(f"views of {size} px were asked for; a side is at least 1 px")
-    return size
+    return images, size
 
 
 def _boxes(recipe: Recipe, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:

@@ -26,16 +26,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import exact
 
 Hinge = Literal["relu", "printed"]
 Rank = int | float | None
 
 
 def rank_k_triplet(
-    query: Tensor,
-    target: Tensor,
+    query: Array,
+    target: Array,
     k: Rank = None,
     gamma: float = 2.0,
     *,
@@ -62,14 +64,14 @@ def rank_k_triplet(
             hinge, or the printed one without margin.
     """
     _check_hinge(margin, hinge)
-    k = rank(k, _images(query, target))
-    z = _unit(target)
+    query, target = _images(query, target)
+    k, z = rank(k, len(query)), _unit(target)
     return _loss(query, z, z[_select(query, z, k)], gamma, margin, hinge, distance_scale)
 
 
 def smoothed_triplet(
-    query: Tensor,
-    target: Tensor,
+    query: Array,
+    target: Array,
     first: int = 2,
     last: int = 10,
     gamma: float = 2.0,
@@ -86,7 +88,8 @@ def smoothed_triplet(
         PapersError: as there, or a batch without that many negatives.
     """
     _check_hinge(margin, hinge)
-    n = _images(query, target)
+    query, target = _images(query, target)
+    n, first, last = len(query), arrays.whole("first", first), arrays.whole("last", last)
     if not 1 <= first <= last <= n - 1:
         raise PapersError(
             f"ranks {first} to {last} are not among the {n - 1} negatives that a batch of {n} images has; "
@@ -121,7 +124,7 @@ def rank(k: Rank, n: int) -> int:
     return found
 
 
-def selected(query: Tensor, target: Tensor, k: Rank = None) -> Tensor:
+def selected(query: Array, target: Array, k: Rank = None) -> Tensor:
     """The target that is each query's negative of rank k, [n] int64.
 
     Exact: as a stable sort of the distances would have it, so that of equally near ones the lower index
@@ -131,8 +134,8 @@ def selected(query: Tensor, target: Tensor, k: Rank = None) -> Tensor:
         PapersError: as `rank_k_triplet`, or features that are not finite or have no direction (a wait
             for the device).
     """
-    k = rank(k, _images(query, target))
-    z = _unit(target.detach())
+    query, target = _images(query, target)
+    k, z = rank(k, len(query)), _unit(target.detach())
     if not (z.isfinite().all() & _unit(query.detach()).isfinite().all()):
         raise PapersError(
             "features hold NaN, infinity or a row of zeros, which have no rank; "
@@ -141,17 +144,18 @@ def selected(query: Tensor, target: Tensor, k: Rank = None) -> Tensor:
     return _select(query, z, k)
 
 
-def _images(query: Tensor, target: Tensor) -> int:
-    if query.ndim != 2 or query.shape != target.shape:
+def _images(query: Array, target: Array) -> tuple[Tensor, Tensor]:
+    q, z = arrays.tensor("query", query), arrays.tensor("target", target)
+    if q.ndim != 2 or q.shape != z.shape or q.shape[1] == 0:
         raise PapersError(
-            f"query and target are {tuple(query.shape)} and {tuple(target.shape)}; both must be [n, d]"
+            f"query and target are {arrays.shape(q)} and {arrays.shape(z)}; both must be [n, d]"
         )
-    return len(query)
+    arrays.together("target", z, q)
+    return q, z
 
 
 def _check_hinge(margin: float | None, hinge: str) -> None:
-    if hinge not in ("relu", "printed"):
-        raise PapersError(f"hinge is '{hinge}'; it must be one of relu, printed")
+    arrays.one_of("hinge", hinge, ("relu", "printed"))
     if hinge == "printed" and margin is None:
         raise PapersError("the printed hinge, max(γ d⁺ − d⁻, C), needs its C; give a margin")
 
@@ -167,11 +171,10 @@ def _full(features: Tensor) -> Tensor:
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
-@exact
+@exact()
 def _similarities(query: Tensor, z: Tensor) -> Tensor:
     """Each query's similarities to all targets, up to the query's length; its positive comes last, at −∞."""
-    with torch.autocast(query.device.type, enabled=False):
-        return (_full(query) @ z.T).fill_diagonal_(-torch.inf)
+    return (_full(query) @ z.T).fill_diagonal_(-torch.inf)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib.compute import exact
 from papers_lib.evaluation.collapse import clusters, effective_rank
 from papers_lib.median_triplet.heads import rank, rank_k_triplet, smoothed_triplet
 
@@ -28,6 +29,7 @@ class Free(TypedDict):
     cosine_to_negative: float  # mean over the queries, and over the ranks that the head takes
 
 
+@exact(gradients=True)
 def free_vectors(n: int = 104, d: int = 256, head: Head = None, steps: int = 1000, seed: int = 0) -> Free:
     """Minimise a head over n free vectors on the unit sphere, each its own positive, by gradient descent.
 

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 EDGE = 1e-6  # cosines end this far from ±1: the angle has no finite slope there
@@ -49,10 +52,11 @@ class ArcFace(nn.Module):
         self.scale, self.margin = scale, margin
         self.weight = nn.Parameter(torch.randn(identities, dimension) * 0.01)
 
-    def cosines(self, embeddings: Tensor) -> Tensor:
+    @exact(gradients=True)
+    def cosines(self, embeddings: Array) -> Tensor:
         """cos θ, [B, C] in float32 whatever the precision around it."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return normalize(embeddings.float()) @ normalize(self.weight.float()).t()
+        x = arrays.numbers("embeddings", embeddings)
+        return normalize(x.float()) @ normalize(self.weight.float()).t()
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the logits with margin, mean over the batch."""

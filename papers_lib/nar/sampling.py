@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 
+@exact()
 def uniform(
     count: int, decisions: int, operators: int = 4, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -22,6 +24,7 @@ def uniform(
     return torch.randint(operators, (count, decisions), generator=generator)
 
 
+@exact()
 def strict_fair(
     count: int, decisions: int, operators: int = 4, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -37,6 +40,7 @@ def strict_fair(
     return keys.argsort(dim=1).reshape(-1, decisions)[:count]
 
 
+@exact()
 def replaced(
     count: int,
     decisions: int,
@@ -61,6 +65,7 @@ def replaced(
     return torch.zeros(count, decisions, dtype=torch.int64).scatter_(1, places, others)
 
 
+@exact()
 def singles(decisions: int, operators: int = 4) -> Tensor:
     """All vectors with one replacement, [N (K − 1), N]: by decision, then by operator."""
     _check(1, decisions, operators)

@@ -32,7 +32,10 @@ def check_one_of(
     Raises:
         PapersError: too short, too long, of a length between, or with an unknown operator.
     """
-    found = tuple(vector)
+    try:
+        found = tuple(vector)
+    except TypeError:
+        raise PapersError(f"the vector is {vector!r}; give one operator a decision, as a list") from None
     codes = []
     if fault := _length(len(found), decisions):
         counts = " or ".join(map(str, decisions))

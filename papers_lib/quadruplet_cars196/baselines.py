@@ -13,15 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 
-def semi_hard(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
+@exact(gradients=True)
+def semi_hard(embeddings: Array, labels: Array, margin: float = 0.2) -> Tensor:
     """FaceNet [18]: [D_RP² − D_RN² + m]₊ over triplets with D_RP² < D_RN² < D_RP² + m."""
     from pytorch_metric_learning.distances import LpDistance
     from pytorch_metric_learning.losses import TripletMarginLoss
     from pytorch_metric_learning.miners import TripletMarginMiner
 
+    embeddings, labels = _batch(embeddings, labels)
     squared = LpDistance(power=2)
     miner = TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=squared)
     triplets = miner(embeddings, labels)
@@ -29,17 +34,20 @@ def semi_hard(embeddings: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor
     return loss
 
 
-def lifted(embeddings: Tensor, labels: Tensor, margin: float = 1.0) -> Tensor:
+@exact(gradients=True)
+def lifted(embeddings: Array, labels: Array, margin: float = 1.0) -> Tensor:
     """Lifted structure [21]: ½ [log Σ exp(m − D_neg) + D_pos]₊² over the positive pairs; the sum
     runs over the negatives of both ends.
     """
     from pytorch_metric_learning.losses import LiftedStructureLoss
 
+    embeddings, labels = _batch(embeddings, labels)
     loss: Tensor = LiftedStructureLoss(neg_margin=margin, pos_margin=0)(embeddings, labels)
     return loss
 
 
-def n_pairs(embeddings: Tensor, labels: Tensor) -> Tensor:
+@exact(gradients=True)
+def n_pairs(embeddings: Array, labels: Array) -> Tensor:
     """N-pairs [4]: cross-entropy of an anchor's product with its positive against other positives.
 
     One pair a class. The original leaves embeddings free and penalises their length; here they have
@@ -47,12 +55,14 @@ def n_pairs(embeddings: Tensor, labels: Tensor) -> Tensor:
     """
     from pytorch_metric_learning.losses import NPairsLoss
 
+    embeddings, labels = _batch(embeddings, labels)
     loss: Tensor = NPairsLoss()(embeddings, labels)
     return loss
 
 
+@exact(gradients=True)
 def triplet_global(
-    embeddings: Tensor, labels: Tensor, margin: float = 0.2, t: float = 0.4, lg: float = 1.0
+    embeddings: Array, labels: Array, margin: float = 0.2, t: float = 0.4, lg: float = 1.0
 ) -> Tensor:
     """Kumar et al. [20]: a triplet loss (Eq. 2, all triplets) plus the global loss of two kinds of
     pairs, var D₊ + var D₋ + λ [μ₊ − μ₋ + t]₊ with D² / 4 in the place of D.
@@ -62,6 +72,7 @@ def triplet_global(
     from pytorch_metric_learning.distances import LpDistance
     from pytorch_metric_learning.losses import TripletMarginLoss
 
+    embeddings, labels = _batch(embeddings, labels)
     triplet: Tensor = TripletMarginLoss(margin=margin, distance=LpDistance(power=2))(embeddings, labels)
     same = (labels[:, None] == labels).triu(1)
     other = (labels[:, None] != labels).triu(1)
@@ -76,7 +87,8 @@ def triplet_global(
 # Clustering: facility location -------------------------------------------------------------------
 
 
-def facility_location(embeddings: Tensor, labels: Tensor, gamma: float = 1.0) -> Tensor:
+@exact(gradients=True)
+def facility_location(embeddings: Array, labels: Array, gamma: float = 1.0) -> Tensor:
     """ "Clustering" [22] (Song et al., CVPR 2017): the structured hinge
 
         (1/B) [ max_S { F(S) + γ Δ(S) } − F̃ ]₊
@@ -86,6 +98,7 @@ def facility_location(embeddings: Tensor, labels: Tensor, gamma: float = 1.0) ->
     the best medoid of each class. The maximum is sought greedily (`greedy_medoids`); the original's
     local search afterwards (PAM) is left out. The original is a sum over the batch; this is its mean.
     """
+    embeddings, labels = _batch(embeddings, labels)
     d = _distances(embeddings)
     with torch.no_grad():
         medoids = greedy_medoids(d, labels, gamma)
@@ -150,6 +163,11 @@ def nmi_of_clusters(clusters: Tensor, labels: Tensor) -> Tensor:
     return torch.where(both_one, 1.0, mutual / norm).clamp(0, 1)
 
 
+def _batch(embeddings: Array, labels: Array) -> tuple[Tensor, Tensor]:
+    x = arrays.numbers("embeddings", embeddings)
+    return x, arrays.integers("labels", labels, len(x)).to(x.device)
+
+
 def _entropy(p: Tensor) -> Tensor:
     terms: Tensor = torch.special.entr(p)
     return terms.sum(1)
@@ -172,8 +190,9 @@ BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 # Batches -----------------------------------------------------------------------------------------
 
 
+@exact()
 def class_batches(
-    fine: Tensor,
+    fine: Array,
     classes: int,
     per_class: int,
     steps: int,
@@ -185,7 +204,7 @@ def class_batches(
     class with fewer images, starts again from its beginning.
 
     Args:
-        fine: [N] labels, on the CPU.
+        fine: [N] labels.
 
     Returns:
         [steps, classes · per_class] long, indices into `fine`.
@@ -193,6 +212,7 @@ def class_batches(
     Raises:
         PapersError: no labels, or a number below 1.
     """
+    fine = arrays.integers("fine", fine).cpu()
     if len(fine) == 0 or min(classes, per_class) < 1 or steps < 0:
         raise PapersError(
             f"{steps} batches of {classes} classes × {per_class} images from {len(fine)} labels: "

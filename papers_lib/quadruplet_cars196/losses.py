@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array, one_of
 from papers_lib.errors import PapersError
 
 MarginRule = Literal["equation", "text"]
@@ -21,7 +23,7 @@ GlobalDistance = Literal["euclidean", "squared_over_4"]
 Reduction = Literal["sum", "mean"]
 
 
-def distances(features: Tensor, quadruplets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def distances(features: Array, quadruplets: Array) -> tuple[Tensor, Tensor, Tensor]:
     """D_RP, D_RM and D_RN of each quadruplet (footnote 4).
 
     The gradient at D = 0 is 0: `vector_norm` takes that subgradient, where a square root of a sum
@@ -33,13 +35,21 @@ def distances(features: Tensor, quadruplets: Tensor) -> tuple[Tensor, Tensor, Te
 
     Returns:
         Three tensors [M].
+
+    Raises:
+        PapersError: what is no matrix of numbers, or of four of its rows each.
     """
-    r, p, m, n = (features[column] for column in quadruplets.unbind(1))
+    x, chosen = arrays.numbers("features", features), arrays.tensor("quadruplets", quadruplets)
+    if chosen.ndim != 2 or chosen.shape[1] != 4:
+        raise PapersError(f"quadruplets are {arrays.shape(chosen)}; they must be integers [M, 4]")
+    reach = (None, None) if chosen.is_cuda else (0, len(x))  # a GPU would be waited for
+    rows = arrays.integers("quadruplets", chosen.flatten(), None, *reach)
+    r, p, m, n = (x[column] for column in rows.view(-1, 4).unbind(1))
     norm = torch.linalg.vector_norm
     return norm(r - p, dim=1), norm(r - m, dim=1), norm(r - n, dim=1)
 
 
-def contrastive_loss(d: Tensor, same: Tensor, alpha: float) -> Tensor:
+def contrastive_loss(d: Array, same: Array, alpha: float) -> Tensor:
     """Equation 1, per pair: y D² + (1 − y) [α − D]₊².
 
     Args:
@@ -47,18 +57,21 @@ def contrastive_loss(d: Tensor, same: Tensor, alpha: float) -> Tensor:
         same: [M] bool, y: do the two share a class?
         alpha: margin.
     """
+    d = arrays.numbers("distances", d, 1)
+    same = arrays.tensor("same", same).to(d.device).bool()
     return torch.where(same, d.square(), F.relu(alpha - d).square())
 
 
-def triplet_loss(d_rp: Tensor, d_rn: Tensor, m: float) -> Tensor:
+def triplet_loss(d_rp: Array, d_rn: Array, m: float) -> Tensor:
     """Equation 2, per triplet: [D_RP² − D_RN² + m]₊, from distances [M]."""
+    d_rp, d_rn = _distances(d_rp, d_rn)
     return F.relu(d_rp.square() - d_rn.square() + m)
 
 
 def global_loss(
-    d_rp: Tensor,
-    d_rm: Tensor,
-    d_rn: Tensor,
+    d_rp: Array,
+    d_rm: Array,
+    d_rn: Array,
     t1: float = 0.7,
     t2: float = 0.3,
     lg1: float = 1.0,
@@ -80,7 +93,8 @@ def global_loss(
     Raises:
         PapersError: unbiased variance of a single quadruplet, or an unknown `global_distance`.
     """
-    _one_of("global_distance", global_distance, ("euclidean", "squared_over_4"))
+    one_of("global_distance", global_distance, ("euclidean", "squared_over_4"))
+    d_rp, d_rm, d_rn = _distances(d_rp, d_rm, d_rn)
     if d_rp.numel() == 0:
         return (d_rp + d_rm + d_rn).sum()
     if var_unbiased and d_rp.numel() == 1:
@@ -94,10 +108,10 @@ def global_loss(
 
 
 def classification_loss(
-    coarse_logits: Tensor,
-    fine_logits: Tensor,
-    coarse: Tensor,
-    fine: Tensor,
+    coarse_logits: Array,
+    fine_logits: Array,
+    coarse: Array,
+    fine: Array,
     lc1: float = 0.08,
     lc2: float = 0.25,
     swap_ce_weights: bool = False,
@@ -115,18 +129,18 @@ def classification_loss(
     Returns:
         The sum (as Equation 6 has it) or the mean over the M rows; no rows cost 0.
     """
-    _one_of("reduction", reduction, ("sum", "mean"))
+    one_of("reduction", reduction, ("sum", "mean"))
     if swap_ce_weights:
         lc1, lc2 = lc2, lc1
-    total = lc1 * F.cross_entropy(coarse_logits, coarse, reduction="sum")
-    total = total + lc2 * F.cross_entropy(fine_logits, fine, reduction="sum")
-    return total if reduction == "sum" else total / max(1, len(coarse))
+    total = lc1 * _cross_entropy("coarse", coarse_logits, coarse)
+    total = total + lc2 * _cross_entropy("fine", fine_logits, fine)
+    return total if reduction == "sum" else total / max(1, len(arrays.tensor("coarse", coarse)))
 
 
 def joint_loss(
-    d_rp: Tensor,
-    d_rm: Tensor,
-    d_rn: Tensor,
+    d_rp: Array,
+    d_rm: Array,
+    d_rn: Array,
     m1: float = 0.7,
     m2: float = 0.3,
     margin_rule: MarginRule = "equation",
@@ -145,7 +159,8 @@ def joint_loss(
     Raises:
         PapersError: margins that can make a denominator 0 or negative, or an unknown rule.
     """
-    _one_of("margin_rule", margin_rule, ("equation", "text"))
+    one_of("margin_rule", margin_rule, ("equation", "text"))
+    d_rp, d_rm, d_rn = _distances(d_rp, d_rm, d_rn)
     fine_margin = m1 - m2 if margin_rule == "equation" else m1
     if fine_margin <= 0 or m2 <= 0:
         raise PapersError(f"margins m1={m1}, m2={m2}: Equation 5 needs m1 > m2 > 0")
@@ -153,9 +168,9 @@ def joint_loss(
 
 
 def combined_loss(
-    d_rp: Tensor,
-    d_rm: Tensor,
-    d_rn: Tensor,
+    d_rp: Array,
+    d_rm: Array,
+    d_rn: Array,
     classification: Tensor | float = 0.0,
     *,
     m1: float = 0.7,
@@ -181,7 +196,8 @@ def combined_loss(
         classification: Σ_i L_C1C2(x_i) of Equation 5, already reduced by `classification_loss`
             with the same `reduction`.
     """
-    _one_of("reduction", reduction, ("sum", "mean"))
+    one_of("reduction", reduction, ("sum", "mean"))
+    d_rp, d_rm, d_rn = _distances(d_rp, d_rm, d_rn)
     joint = joint_loss(d_rp, d_rm, d_rn, m1, m2, margin_rule).sum()
     if reduction == "mean":
         joint = joint / max(1, len(d_rp))
@@ -189,6 +205,13 @@ def combined_loss(
     return joint + classification + eta * batch
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise PapersError(f"{name} is '{value}'; it must be one of {', '.join(known)}")
+def _cross_entropy(name: str, logits: Array, labels: Array) -> Tensor:
+    scores = arrays.numbers(f"{name} logits", logits)
+    return F.cross_entropy(
+        scores, arrays.integers(name, labels, len(scores)).to(scores.device), reduction="sum"
+    )
+
+
+def _distances(first: Array, *others: Array) -> tuple[Tensor, ...]:
+    d = arrays.numbers("distances", first, 1)
+    return d, *(arrays.numbers("distances", other, 1, like=d) for other in others)

@@ -17,15 +17,17 @@ row and the nearest column at the same time, which halves the work of a full pro
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import Points, exact, pairs, slices
+from papers_lib.evaluation.nearness import Points, pairs, slices
 
 Method = Literal["random", "method_1", "method_2", "nearest_sibling", "furthest_positive"]
 Sibling = Literal["union", "random"]
@@ -62,14 +64,14 @@ class Selection:
         return {"positive": positive, "sibling": sibling, **self.left_out}
 
 
-@exact
+@exact()
 def select(
-    features: Tensor,
-    fine: Tensor,
-    coarse: Tensor,
+    features: Array,
+    fine: Array,
+    coarse: Array,
     method: Method = "method_2",
     *,
-    anchors: Tensor | Sequence[int] | None = None,
+    anchors: Array | None = None,
     sibling: Sibling = "union",
     m1_fallback: Fallback = "furthest_inside",
     no_sibling: NoSibling = "skip",
@@ -83,7 +85,7 @@ def select(
             float32.
         fine, coarse: [N] integer labels; each fine class lies in one coarse type.
         method: see the module's head.
-        anchors: rows to use as R, in this order (default: all rows).
+        anchors: rows to use as R, in this order, or a Boolean mask [N] (default: all rows).
         sibling: search all sibling classes for M, or draw one first (3.3.2 read literally).
         m1_fallback: as Method 2's, since the paper gives Method 1 none; or leave such anchors out.
         no_sibling: an anchor whose type has one class is skipped, or kept with `valid` False.
@@ -91,17 +93,27 @@ def select(
         chunk: working memory is a few matrices of chunk × chunk; the result does not depend on it.
 
     Raises:
-        PapersError: lengths that differ, an unknown option, a fine class in two types, a single
-            coarse type, anchors out of range, or features that are not finite.
+        PapersError: what is no matrix of finite features with an integer label of each kind a row, an
+            unknown option, a fine class in two types, a single coarse type, or anchors out of range.
     """
-    _check(features, fine, coarse, method, sibling, m1_fallback, no_sibling, chunk)
-    labels = _labels(fine.to(features.device), coarse.to(features.device))
+    arrays.one_of("method", method, METHODS)
+    arrays.one_of("sibling", sibling, get_args(Sibling))
+    arrays.one_of("m1_fallback", m1_fallback, get_args(Fallback))
+    arrays.one_of("no_sibling", no_sibling, get_args(NoSibling))
+    chunk = arrays.whole("chunk", chunk)
+    points = Points.of(features)
+    labels = _labels(
+        *(
+            arrays.integers(name, given, len(points)).to(points.x.device)
+            for name, given in (("fine", fine), ("coarse", coarse))
+        )
+    )
     rows, left_out = _usable(labels, _anchors(anchors, labels), no_sibling)
     if method == "random":
         return _random(labels, rows, sibling, generator, left_out)
     drawn = None if sibling == "union" else _draw_class(labels, rows, _uniform(rows, generator))
-    space = _Space(Points.of(features), labels.fine, labels.coarse)
-    by = _by_types if 2 * len(rows) > len(fine) > chunk else _by_rows
+    space = _Space(points, labels.fine, labels.coarse)
+    by = _by_types if 2 * len(rows) > len(points) > chunk else _by_rows
     found = by(space, rows, drawn, method, chunk)
     return _assemble(labels, rows, found, left_out, method == "method_1" and m1_fallback == "drop")
 
@@ -136,14 +148,11 @@ def _labels(fine: Tensor, coarse: Tensor) -> _Labels:
     return _Labels(fine, coarse, class_sizes[fine], type_sizes[coarse], type_of_class)
 
 
-def _anchors(anchors: Tensor | Sequence[int] | None, labels: _Labels) -> Tensor:
+def _anchors(anchors: Array | None, labels: _Labels) -> Tensor:
     count, device = len(labels.fine), labels.fine.device
     if anchors is None:
         return torch.arange(count, device=device)
-    rows = torch.as_tensor(anchors, dtype=torch.long, device=device)
-    if len(rows) and (rows.min() < 0 or rows.max() >= count):
-        raise PapersError(f"anchors must lie in 0…{count - 1}, the rows of the features")
-    return rows
+    return arrays.rows("anchors", anchors, count).to(device)
 
 
 def _usable(labels: _Labels, rows: Tensor, no_sibling: str) -> tuple[Tensor, dict[str, int]]:
@@ -390,28 +399,3 @@ def _concatenate(parts: list[tuple[Tensor, ...]], rows: Tensor) -> tuple[Tensor,
 def _type_slices(coarse: Tensor) -> list[slice]:
     stops = coarse.bincount().cumsum(0).tolist()
     return [slice(a, b) for a, b in itertools.pairwise([0, *stops])]
-
-
-def _check(
-    features: Tensor,
-    fine: Tensor,
-    coarse: Tensor,
-    method: str,
-    sibling: str,
-    m1_fallback: str,
-    no_sibling: str,
-    chunk: int,
-) -> None:
-    for name, value, known in (
-        ("method", method, METHODS),
-        ("sibling", sibling, get_args(Sibling)),
-        ("m1_fallback", m1_fallback, get_args(Fallback)),
-        ("no_sibling", no_sibling, get_args(NoSibling)),
-    ):
-        if value not in known:
-            raise PapersError(f"{name} is '{value}'; it must be one of {', '.join(known)}")
-    if features.ndim != 2 or fine.shape != coarse.shape or fine.shape != features.shape[:1]:
-        shapes = ", ".join(str(tuple(t.shape)) for t in (features, fine, coarse))
-        raise PapersError(f"features, fine and coarse are {shapes}; they must be [N, d], [N], [N]")
-    if chunk < 1:
-        raise PapersError(f"chunk is {chunk}; it must be 1 or more")

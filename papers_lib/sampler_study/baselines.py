@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
 from papers_lib.errors import PapersError
 from papers_lib.sampler_study import pseudo_labels
 from papers_lib.sampler_study.losses import check_batch, similarities, update_memory
@@ -126,9 +128,7 @@ def own_classes(labels: Tensor) -> Tensor:
     return torch.where(outlier, labels.max() + outlier.cumsum(0), labels)
 
 
-def spcl_loss(
-    features: Tensor, indices: Tensor, memory: Tensor, classes: Tensor, tau: float = 0.05
-) -> Tensor:
+def spcl_loss(features: Array, indices: Array, memory: Array, classes: Array, tau: float = 0.05) -> Tensor:
     """SpCL's unified contrastive loss without a source domain, a scalar, the batch's mean of
 
         − log exp(⟨f, z₊⟩ / τ) / (Σ_k exp(⟨f, c_k⟩ / τ) + Σ_k exp(⟨f, v_k⟩ / τ))
@@ -143,16 +143,14 @@ def spcl_loss(
     Raises:
         PapersError: as `losses.camera_aware_loss`, and classes that do not fit the memory.
     """
-    check_batch(features, indices, memory)
-    counts = classes.clamp(min=0).bincount()
-    if classes.shape != memory.shape[:1] or not counts.all() or classes.min() < 0:
-        raise PapersError(
-            f"classes {tuple(classes.shape)} of {len(memory)} images have gaps or negative numbers or do "
-            "not fit; take those of own_classes"
-        )
-    to_images = similarities(features, memory, tau)
-    sums = to_images.new_zeros(len(features), len(counts)).index_add(1, classes, to_images)
-    return F.cross_entropy(sums / counts, classes[indices])
+    x, images, m = check_batch(features, indices, memory)
+    own = arrays.integers("classes", classes, len(m), least=0).to(m.device)
+    counts = own.bincount()
+    if not counts.all():
+        raise PapersError(f"classes of {len(m)} images have gaps; take those of own_classes")
+    to_images = similarities(x, m, tau)
+    sums = to_images.new_zeros(len(x), len(counts)).index_add(1, own, to_images)
+    return F.cross_entropy(sums / counts, own[images])
 
 
 def reliable(
@@ -230,7 +228,7 @@ def multi_labels(memory: Tensor, indices: Tensor, threshold: float = 0.6, least:
 
 
 def mmcl_loss(
-    features: Tensor, memory: Tensor, positive: Tensor, delta: float = 5.0, hard: float = 0.01
+    features: Array, memory: Array, positive: Array, delta: float = 5.0, hard: float = 0.01
 ) -> Tensor:
     """MMCL's multi-label classification loss, a scalar, the mean over the samples of
 
@@ -244,15 +242,17 @@ def mmcl_loss(
     Raises:
         PapersError: as `losses.camera_aware_loss`, and `positive` that is not [B, N].
     """
-    check_batch(features, features.new_zeros(len(features), dtype=torch.int64), memory)
-    if positive.shape != (len(features), len(memory)):
-        raise PapersError(f"positive is {tuple(positive.shape)}; it must be {(len(features), len(memory))}")
-    scores = similarities(features, memory)
-    near = ((1 - scores).square() * positive).sum(1) / positive.sum(1)
-    others = (~positive).sum(1)
+    x = arrays.numbers("features", features)
+    x, _, m = check_batch(x, torch.zeros(len(x), dtype=torch.int64, device=x.device), memory)
+    own = arrays.tensor("positive", positive).to(x.device).bool()
+    if own.shape != (len(x), len(m)):
+        raise PapersError(f"positive is {arrays.shape(own)}; it must be {(len(x), len(m))}")
+    scores = similarities(x, m)
+    near = ((1 - scores).square() * own).sum(1) / own.sum(1)
+    others = (~own).sum(1)
     taken = (hard * others.double()).long().clamp(min=1).minimum(others)
-    ranked = scores.detach().masked_fill(positive, -torch.inf)
-    hardest = scores.gather(1, ranked.topk(max(1, int(hard * len(memory))), dim=1).indices)
+    ranked = scores.detach().masked_fill(own, -torch.inf)
+    hardest = scores.gather(1, ranked.topk(max(1, int(hard * len(m))), dim=1).indices)
     counted = torch.arange(hardest.shape[1], device=scores.device) < taken[:, None]
     far = ((1 + hardest).square() * counted).sum(1) / taken.clamp(min=1)
     return (delta * near + far).mean()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
+
 
 def with_purity(history: list[dict[str, float]], labels: list[Tensor], ids: Tensor) -> list[dict[str, float]]:
     """`history` with `purity` and `found` of each epoch's clusters (labels [N], −1 outliers; ids [N])."""
@@ -15,9 +19,11 @@ def with_purity(history: list[dict[str, float]], labels: list[Tensor], ids: Tens
     ]
 
 
-def purity(clusters: Tensor, ids: Tensor) -> float:
+@exact()
+def purity(clusters: Array, ids: Array) -> float:
     """Share of the clustered images whose identity is the commonest one of their cluster."""
-    clusters, ids = clusters.long(), ids.long()
+    clusters = arrays.integers("clusters", clusters).cpu()
+    ids = arrays.integers("ids", ids, len(clusters)).cpu()
     kept = clusters >= 0
     if not kept.any():
         return 0.0

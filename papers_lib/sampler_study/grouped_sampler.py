@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from papers_lib import arrays
+from papers_lib.arrays import Array, one_of, whole
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 from papers_lib.sampler_study.grouping import Groups, Segments, cut, fill, pack, ramp, segments, shuffled
 
-Labels = Tensor | np.ndarray | Sequence[int]  # [N] integers, −1 for outliers
+Labels = Array  # [N] integers, −1 for outliers
 PartialGroup = Literal["straddle", "carry", "pad"]
 
 
@@ -60,6 +63,7 @@ class GroupedSampler(Sampler[int]):
         PapersError: no class, no batch in a pass, or a setting that cannot be.
     """
 
+    @exact()
     def __init__(
         self,
         labels: Labels,
@@ -80,12 +84,10 @@ class GroupedSampler(Sampler[int]):
         one_of("partial_group", partial_group, ("straddle", "carry", "pad"))
         one_of("outliers", outliers, ("drop", "own_class"))
         one_of("on_exhausted", on_exhausted, ("reshuffle", "stop"))
-        at_least("the images of a group", group, 1)
-        at_least("batch_size", batch_size, 1)
-        at_least("seed", seed, 0)
-        at_least("iterations", 1 if iterations is None else iterations, 1)
-        at_least("replicas", replicas, 1)
-        if not 0 <= rank < replicas:
+        group, batch_size = whole("the images of a group", group), whole("batch_size", batch_size)
+        iterations = iterations if iterations is None else whole("iterations", iterations)
+        seed, rank, replicas = whole("seed", seed, 0), whole("rank", rank, 0), whole("replicas", replicas)
+        if rank >= replicas:
             raise PapersError(f"rank {rank} of {replicas} replicas; ranks count from 0 to {replicas - 1}")
         if partial_group != "straddle" and group > batch_size:
             raise PapersError(
@@ -107,8 +109,7 @@ class GroupedSampler(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the batches of this epoch from now on."""
-        at_least("the epoch", epoch, 0)
-        self.epoch = epoch
+        self.epoch = whole("the epoch", epoch, 0)
 
     def batches(self) -> list[Tensor]:
         """The batches of the present epoch in order, each int64 [batch] on the CPU."""
@@ -120,6 +121,7 @@ class GroupedSampler(Sampler[int]):
     def __len__(self) -> int:
         return len(self._present()[1])
 
+    @exact()
     def _present(self) -> tuple[list[Tensor], Tensor]:
         """The batches of the present epoch, and the same in one list; drawn once."""
         if self._drawn_for != self.epoch:
@@ -233,40 +235,18 @@ class Batches(Sampler[list[int]]):
         return len(self.sampler.batches())
 
 
-def label_tensor(labels: Labels) -> Tensor:
-    """Labels as int64 [N] on the CPU.
+def label_tensor(labels: Labels, name: str = "labels") -> Tensor:
+    """Labels as int64 [N] on the CPU: integers from −1, which is an outlier.
 
     Raises:
-        PapersError: they are not a list of integers from −1 on.
+        PapersError: they are no such list.
     """
-    found = torch.as_tensor(np.asarray(labels) if isinstance(labels, Sequence) else labels).cpu()
-    if found.ndim == 1 and not len(found):
-        return found.long()
-    if found.ndim != 1 or found.is_floating_point() or found.is_complex():
-        raise PapersError(
-            f"labels are {tuple(found.shape)} of {found.dtype}; they must be one integer an image, [N]"
-        )
-    found = found.long()
-    if len(found) and int(found.min()) < -1:
-        raise PapersError(f"a label is {int(found.min())}; labels count from 0, and −1 is an outlier")
-    return found
+    return arrays.integers(name, labels, least=-1).cpu()
 
 
 def count_classes(number: int) -> str:
     """ "1 class", "2 classes"."""
     return f"{number} {'class' if number == 1 else 'classes'}"
-
-
-def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse a value that an option does not have."""
-    if value not in known:
-        raise PapersError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
-
-
-def at_least(name: str, value: int, least: int) -> None:
-    """Refuse a number that is too small."""
-    if value < least:
-        raise PapersError(f"{name} is {value}; it must be {least} or more")
 
 
 def _with_outliers(labels: Tensor, outliers: str) -> Tensor:

@@ -14,17 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 LossWeighting = Literal["per_camera", "sum", "mean"]
 
 
+@exact(gradients=True)
 def camera_aware_loss(
-    features: Tensor,
-    targets: Tensor,
-    memory: Tensor,
-    proxy_clusters: Tensor,
-    proxy_cameras: Tensor,
+    features: Array,
+    targets: Array,
+    memory: Array,
+    proxy_clusters: Array,
+    proxy_cameras: Array,
     tau: float = 0.07,
     *,
     intra_loss: bool = True,
@@ -59,24 +63,21 @@ def camera_aware_loss(
         PapersError: shapes that do not fit, no samples or proxies, targets outside the memory, NaN in
             the features, or an unknown weighting.
     """
-    check_batch(features, targets, memory)
-    if proxy_clusters.shape != memory.shape[:1] or proxy_cameras.shape != memory.shape[:1]:
-        raise PapersError(
-            f"{len(memory)} proxies, but {tuple(proxy_clusters.shape)} clusters and "
-            f"{tuple(proxy_cameras.shape)} cameras; give one of each per proxy"
-        )
-    logits = similarities(features, memory, tau)
-    cameras = proxy_cameras[targets]
+    x, y, m = check_batch(features, targets, memory)
+    clusters = arrays.integers("proxy_clusters", proxy_clusters, len(m)).to(m.device)
+    cameras = arrays.integers("proxy_cameras", proxy_cameras, len(m)).to(m.device)
+    logits = similarities(x, m, tau)
     total = logits.new_zeros(len(logits))
     if intra_loss:
-        total = total + _cross_entropy(logits, cameras[:, None] == proxy_cameras, targets)
+        total = total + _cross_entropy(logits, cameras[y][:, None] == cameras, y)
     if inter_weight:
-        positive = proxy_clusters[targets][:, None] == proxy_clusters
-        total = total + inter_weight * _inter(logits, positive, targets, num_hard_negatives)
-    return _weigh(total, cameras, loss_weighting)
+        positive = clusters[y][:, None] == clusters
+        total = total + inter_weight * _inter(logits, positive, y, num_hard_negatives)
+    return _weigh(total, cameras[y], loss_weighting)
 
 
-def proxy_means(features: Tensor, proxies: Tensor) -> Tensor:
+@exact()
+def proxy_means(features: Array, proxies: Array) -> Tensor:
     """The memory at the start of an epoch: the mean feature of each proxy, of length 1.
 
     Args:
@@ -89,23 +90,21 @@ def proxy_means(features: Tensor, proxies: Tensor) -> Tensor:
     Raises:
         PapersError: no proxies, or a number between that no sample has.
     """
-    features = features.detach().to(torch.promote_types(features.dtype, torch.float32))
-    kept = proxies >= 0
-    if len(proxies) != len(features) or not kept.any():
-        raise PapersError(
-            f"{len(features)} features and {int(kept.sum())} samples in proxies; "
-            "there must be a label for each feature and at least one proxy"
-        )
-    labels = proxies[kept]
+    x = arrays.features("features", features)
+    of = arrays.integers("proxies", proxies, len(x), least=-1).to(x.device)
+    kept = of >= 0
+    if not kept.any():
+        raise PapersError(f"none of {len(x)} samples is in a proxy; cluster with a larger eps")
+    labels = of[kept]
     counts = labels.bincount()
     if not counts.all():
         raise PapersError(f"proxy {int((counts == 0).nonzero()[0])} has no sample; number them without gaps")
-    sums = features.new_zeros(len(counts), features.shape[1]).index_add_(0, labels, features[kept])
+    sums = x.new_zeros(len(counts), x.shape[1]).index_add_(0, labels, x[kept])
     return F.normalize(sums / counts[:, None])
 
 
-@torch.no_grad()
-def update_memory(memory: Tensor, features: Tensor, targets: Tensor, momentum: float = 0.2) -> None:
+@exact()
+def update_memory(memory: Tensor, features: Array, targets: Array, momentum: float = 0.2) -> None:
     """M[y] ← L2(m M[y] + (1 − m) f) for each sample (f, y) in batch order, in place (CAP).
 
     Several samples of a proxy write one after the other, each write brought to length 1. Writes to
@@ -116,24 +115,26 @@ def update_memory(memory: Tensor, features: Tensor, targets: Tensor, momentum: f
         memory: [P, d], changed; features: [B, d]; targets: [B]; momentum: m, the share that stays.
 
     Raises:
-        PapersError: as `camera_aware_loss`.
+        PapersError: as `camera_aware_loss`, or a memory that is no tensor of floats: a copy would be written.
     """
-    check_batch(features, targets, memory)
-    features = features.detach().to(memory.dtype)
-    order = targets.argsort(stable=True)
-    sorted_targets = targets[order]
-    places = torch.arange(len(targets), device=targets.device)
+    x, own, m = check_batch(features, targets, memory)
+    if m is not memory:
+        raise PapersError("the memory is changed in place; give a tensor of floats")
+    x = x.detach().to(memory.dtype)
+    order = own.argsort(stable=True)
+    sorted_targets = own[order]
+    places = torch.arange(len(own), device=own.device)
     turn = places - torch.searchsorted(sorted_targets, sorted_targets)
     by_turn = order[turn.argsort(stable=True)]
     for rows in by_turn.split(turn.bincount().tolist()):
-        y = targets[rows]
-        memory[y] = F.normalize(momentum * memory[y] + (1 - momentum) * features[rows])
+        y = own[rows]
+        memory[y] = F.normalize(momentum * memory[y] + (1 - momentum) * x[rows])
 
 
+@exact(gradients=True)
 def similarities(features: Tensor, memory: Tensor, tau: float = 1.0) -> Tensor:
     """M f / τ for each sample, [B, P], in the memory's precision, also under autocast; M is a constant."""
-    with torch.autocast(features.device.type, enabled=False):
-        return features.to(memory.dtype) / tau @ memory.detach().T
+    return features.to(memory.dtype) / tau @ memory.detach().T
 
 
 def _inter(logits: Tensor, positive: Tensor, targets: Tensor, num_hard_negatives: int | None) -> Tensor:
@@ -165,24 +166,31 @@ def _weigh(losses: Tensor, cameras: Tensor, loss_weighting: LossWeighting) -> Te
     raise PapersError(f"loss_weighting is '{loss_weighting}'; it must be one of per_camera, sum, mean")
 
 
-def check_batch(features: Tensor, targets: Tensor, memory: Tensor) -> None:
-    """Raise a PapersError on what would go wrong later, with one wait for the device."""
-    if memory.ndim != 2 or len(memory) == 0:
-        raise PapersError(f"the memory is {tuple(memory.shape)}; it must be [P, d] with at least one proxy")
-    if features.ndim != 2 or features.shape[1] != memory.shape[1] or targets.shape != features.shape[:1]:
+def check_batch(features: Array, targets: Array, memory: Array) -> tuple[Tensor, Tensor, Tensor]:
+    """Features [B, d], targets [B] and memory [P, d] as tensors on one device, with one wait for it.
+
+    Raises:
+        PapersError: on what would go wrong later.
+    """
+    x, m = arrays.numbers("features", features), arrays.numbers("memory", memory)
+    arrays.together("features", x, m)
+    if len(m) == 0:
+        raise PapersError(f"the memory is {arrays.shape(m)}; it must be [P, d] with at least one proxy")
+    if x.shape[1] != m.shape[1]:
         raise PapersError(
-            f"features {tuple(features.shape)}, targets {tuple(targets.shape)} and memory "
-            f"{tuple(memory.shape)} do not fit; they must be [B, d], [B] and [P, d]"
+            f"features {arrays.shape(x)} and memory {arrays.shape(m)} do not fit; both are [·, d]"
         )
-    if len(features) == 0:
+    y = arrays.integers("targets", targets, len(x)).to(x.device)
+    if len(x) == 0:
         raise PapersError("the batch is empty; leave it out")
-    low, high, finite = torch.stack((targets.min(), targets.max(), features.isfinite().all())).tolist()
-    if low < 0 or high >= len(memory):
+    low, high, finite = torch.stack((y.min(), y.max(), x.isfinite().all())).tolist()
+    if low < 0 or high >= len(m):
         raise PapersError(
-            f"targets run from {low} to {high}, the memory's rows from 0 to {len(memory) - 1}; "
+            f"targets run from {low} to {high}, the memory's rows from 0 to {len(m) - 1}; "
             "leave outliers (-1) out of the batch"
         )
     if not finite:
         raise PapersError(
             "the features hold NaN or infinite values; lower the learning rate or check the images"
         )
+    return x, y, m

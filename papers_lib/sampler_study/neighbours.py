@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from papers_lib.evaluation.nearness import Points, exact, slices
+from papers_lib.compute import exact
+from papers_lib.evaluation.nearness import Points, slices
 
 MANY = 2  # times k candidates for each row: topk is faster then
 LOW = 0xFFFFFFFF  # the half of a key that holds the index
 NEVER = torch.iinfo(torch.int64).min
 
 
-@exact
+@exact()
 def nearest(points: Points, k: int, chunk: int = 1024) -> tuple[Tensor, Tensor]:
     """The k nearest of each point, itself first: indices [N, k] int64, squared distances [N, k].
 
@@ -45,7 +46,7 @@ def nearest(points: Points, k: int, chunk: int = 1024) -> tuple[Tensor, Tensor]:
     return indices, squared
 
 
-@exact
+@exact()
 def squared_distances(points: Points, rows: Tensor, columns: Tensor) -> Tensor:
     """|x_i − x_j|² of the pairs (rows, columns), both [M]; the rows ascend."""
     return _nearness_of(points, rows, columns).mul_(-2).clamp_(min=0)

@@ -26,8 +26,11 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import Points, slices
+from papers_lib.evaluation.nearness import Points, near_origin, slices
 from papers_lib.sampler_study.neighbours import nearest, squared_distances
 
 PRODUCTS = 4_000_000  # of a part of the graph: bounds its working memory
@@ -35,8 +38,9 @@ PAIRS = 65_536  # compared exactly at once
 ROUNDING = 1e-5  # of the float32 bound, generously
 
 
+@exact()
 def cluster(
-    features: Tensor,
+    features: Array,
     k1: int = 20,
     k2: int = 6,
     eps: float = 0.5,
@@ -66,11 +70,13 @@ def cluster(
     if not 0 < eps <= 1:
         raise PapersError(f"eps={eps}; a Jaccard distance lies in (0, 1]")
     _check(eps + eps_tol, min_samples)
-    graph = jaccard_graph(features, k1, k2, eps + eps_tol, k1_includes_self)
-    return dbscan(graph, eps + eps_tol, min_samples).to(features.device)
+    x = arrays.tensor("features", features)
+    graph = jaccard_graph(x, k1, k2, eps + eps_tol, k1_includes_self)
+    return dbscan(graph, eps + eps_tol, min_samples).to(x.device)
 
 
-def proxies(labels: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+@exact()
+def proxies(labels: Array, cameras: Array) -> tuple[Tensor, Tensor, Tensor]:
     """Camera-aware proxies: each cluster split by camera, numbered by (cluster, camera).
 
     Args:
@@ -81,21 +87,21 @@ def proxies(labels: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         Proxy labels [N] int64 (−1 for outliers), and the cluster [P] and the camera [P] of each proxy.
 
     Raises:
-        PapersError: lengths that differ.
+        PapersError: lengths that differ, or labels that are no integers from −1 on.
     """
-    if labels.ndim != 1 or labels.shape != cameras.shape:
-        shapes = f"{tuple(labels.shape)} and {tuple(cameras.shape)}"
-        raise PapersError(f"labels and cameras are {shapes}; give one of each for every image")
-    inlier = labels >= 0
-    pairs = torch.stack((labels[inlier], cameras.to(labels.device)[inlier]), 1).long()
+    clusters = arrays.integers("labels", labels, least=-1)
+    seen = arrays.integers("cameras", cameras, len(clusters)).to(clusters.device)
+    inlier = clusters >= 0
+    pairs = torch.stack((clusters[inlier], seen[inlier]), 1)
     found, own = torch.unique(pairs, dim=0, return_inverse=True)
-    proxy = torch.full(labels.shape, -1, dtype=torch.int64, device=labels.device)
+    proxy = torch.full_like(clusters, -1)
     proxy[inlier] = own
     return proxy, found[:, 0], found[:, 1]
 
 
+@exact()
 def jaccard_graph(
-    features: Tensor, k1: int = 20, k2: int = 6, limit: float = 0.5, k1_includes_self: bool = True
+    features: Array, k1: int = 20, k2: int = 6, limit: float = 0.5, k1_includes_self: bool = True
 ) -> csr_array:
     """Jaccard distances [N, N] of the pairs with distance ≤ `limit`, symmetric, as sparse rows.
 
@@ -106,12 +112,13 @@ def jaccard_graph(
         PapersError: features that are not [N, d] or not finite, k1 or k2 < 1, fewer images than
             neighbours asked for, or a limit ≤ 0.
     """
+    k1, k2 = arrays.whole("k1", k1), arrays.whole("k2", k2)
     width = k1 + (not k1_includes_self)
-    if min(k1, k2) < 1:
-        raise PapersError(f"k1={k1} and k2={k2}; both must be at least 1")
     if not limit > 0:
         raise PapersError(f"limit={limit}; a Jaccard distance lies in (0, 1]")
-    points = Points.of(features.float())
+    points = Points.at(
+        near_origin(arrays.features("features", features, wide=False))
+    )  # V needs their own scale
     if len(points) < max(width, k2):
         raise PapersError(f"{len(points)} images for k1={k1}, k2={k2}; give more images or lower k1 and k2")
     indices, squared = nearest(points, max(width, k2))
@@ -157,8 +164,7 @@ def dbscan(graph: csr_array, eps: float, min_samples: int = 4) -> Tensor:
 def _check(eps: float, min_samples: int) -> None:
     if not eps > 0:
         raise PapersError(f"eps={eps}; a Jaccard distance lies in (0, 1]")
-    if min_samples < 1:
-        raise PapersError(f"min_samples={min_samples}; an image counts itself, so give 1 or more")
+    arrays.whole("min_samples", min_samples)  # an image counts itself
 
 
 def _sets(ranks: NDArray[np.int32]) -> csr_array:

@@ -19,8 +19,9 @@ from typing import Literal, Unpack, get_args
 import torch
 from torch import Tensor
 
+from papers_lib.arrays import one_of
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study.grouped_sampler import GroupedSampler, Labels, Options, one_of
+from papers_lib.sampler_study.grouped_sampler import GroupedSampler, Labels, Options
 from papers_lib.sampler_study.grouping import Groups, Segments, by_other_camera, ramp
 from papers_lib.sampler_study.samplers import GroupSampler, TripletSampler
 

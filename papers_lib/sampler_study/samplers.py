@@ -21,15 +21,16 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor
 
+from papers_lib import arrays
+from papers_lib.arrays import Array, one_of, whole
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 from papers_lib.sampler_study.grouped_sampler import (
     GroupedSampler,
     Labels,
     Options,
-    at_least,
     count_classes,
     label_tensor,
-    one_of,
 )
 from papers_lib.sampler_study.grouping import (
     Groups,
@@ -117,11 +118,12 @@ class TripletSampler(GroupedSampler):
         **options: Unpack[Options],
     ) -> None:
         one_of("repeat", repeat, ("distinct_first", "cap"))
+        k, p = whole("k", k), p if p is None else whole("p", p)
         if batch_size is None:
             batch_size = 32 if p is None else p * k
         if p is not None and p * k != batch_size:
             raise PapersError(f"P·K = {p}·{k} is not the batch size {batch_size}; leave out p or batch_size")
-        at_least("groups_per_class", groups_per_class, 1)
+        groups_per_class = whole("groups_per_class", groups_per_class)
         if prefer_other_cameras and groups_per_class > 1:
             raise PapersError(f"groups_per_class is {groups_per_class}; prefer_other_cameras takes 1")
         super().__init__(labels, k, batch_size, **options)
@@ -129,7 +131,7 @@ class TripletSampler(GroupedSampler):
         if self.partial_group == "carry":
             self.batch_size = batch_size // k * k
         self._need_classes(min(2, batch_size // k) if p is None else p)
-        self._cameras = self._cameras_of(cameras, len(labels)) if prefer_other_cameras else None
+        self._cameras = self._cameras_of(cameras, len(label_tensor(labels))) if prefer_other_cameras else None
 
     def _need_classes(self, least: int) -> None:
         found = len(self._classes.counts)
@@ -141,12 +143,9 @@ class TripletSampler(GroupedSampler):
 
     @staticmethod
     def _cameras_of(cameras: Labels | None, images: int) -> Tensor:
-        if cameras is None or len(cameras) != images:
-            found = "none" if cameras is None else len(cameras)
-            raise PapersError(
-                f"prefer_other_cameras needs the camera of each of {images} images; got {found}"
-            )
-        return label_tensor(cameras)
+        if cameras is None:
+            raise PapersError(f"prefer_other_cameras needs the camera of each of {images} images; got none")
+        return arrays.integers("cameras", cameras, images).cpu()
 
     def _groups(self) -> Groups:
         each, classes = self.groups_per_class, len(self._classes.counts)
@@ -161,20 +160,26 @@ class TripletSampler(GroupedSampler):
         return parts if self._cameras is None else other_cameras_first(parts, self._cameras)
 
 
-def visits(batches: Sequence[Tensor], labels: Labels) -> dict[str, float]:
+@exact()
+def visits(batches: Sequence[Array], labels: Labels) -> dict[str, float]:
     """What the batches of an epoch saw: for the log.
 
     Args:
-        batches: image indices, one tensor a batch.
+        batches: image indices [batch] of each batch.
         labels: class of each image [N]; an outlier (−1) that was drawn is a class of its own in its batch.
 
     Returns:
         distinct_images, distinct_classes: of a batch, mean; classes_visited, images_drawn: shares of all
         classes and of all inliers that were drawn at least once.
+
+    Raises:
+        PapersError: no batch, or one with what is no image.
     """
     known = label_tensor(labels)
-    lengths = torch.tensor([len(batch) for batch in batches])
-    images = torch.cat(list(batches)).cpu()
+    drawn = [arrays.integers("a batch", batch, least=0, below=len(known)).cpu() for batch in batches]
+    if not drawn:
+        raise PapersError("there is no batch to look at; give one or more")
+    lengths, images = torch.tensor([len(batch) for batch in drawn]), torch.cat(drawn)
     batch = torch.arange(len(lengths)).repeat_interleave(lengths)
     size = 2 * len(known)
     owner = known.unique(return_inverse=True)[1]

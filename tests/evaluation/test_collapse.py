@@ -103,7 +103,7 @@ def test_broken_features_are_one_line(meter):
         with pytest.raises(PapersError, match=says) as error:
             meter(x)
         assert "\n" not in str(error.value)
-    with pytest.raises(PapersError, match="2 rows or more"):
+    with pytest.raises(PapersError, match="N ≥ 2"):
         std_of_normalised(features(1, 3))
     with pytest.raises(PapersError, match="dead"):
         effective_rank(torch.zeros(4, 4))

@@ -109,11 +109,11 @@ def test_broken_input_is_one_line(function):
     nan = x.clone()
     nan[0, 0] = torch.inf
     for features, ids, says in (
-        (x, labels[1:], r"\[N, d\]"),
+        (x, labels[1:], r"must be integers"),
         (x[:, 0], labels, r"\[N, d\]"),
         (nan, labels, "NaN"),
         (x, torch.arange(len(x)), "two samples"),
-        (x[:0], labels[:0], "two samples"),
+        (x[:0], labels[:0], "N ≥ 1"),
     ):
         with pytest.raises(PapersError, match=says) as error:
             function(features, ids)

@@ -218,7 +218,7 @@ def test_ranks_that_no_batch_has(k, n, says):
         (lambda q, z: rank_k_triplet(q[:2], z[:2]), "three images"),
         (lambda q, z: selected(q[:1], z[:1]), "three images"),
         (lambda q, z: smoothed_triplet(q[:8], z[:8]), "ranks 2 to 10 .* 7 negatives .* 11 images or more"),
-        (lambda q, z: smoothed_triplet(q, z, 0, 3), "ranks 0 to 3"),
+        (lambda q, z: smoothed_triplet(q, z, 0, 3), "first is 0"),
         (lambda q, z: smoothed_triplet(q, z, 4, 3), "ranks 4 to 3"),
         (lambda q, z: rank_k_triplet(q, z[:5]), r"\[n, d\]"),
         (lambda q, z: rank_k_triplet(q[0], z[0]), r"\[n, d\]"),

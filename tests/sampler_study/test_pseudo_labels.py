@@ -132,7 +132,7 @@ def test_nearest_equals_sorting(world, chunk, k):
 @pytest.mark.parametrize("k", [1, 4, 12])
 def test_bfloat16_changes_no_neighbour(world, k, monkeypatch):
     x = WORLDS[world](4, count=400).mul(64).round() / 64  # products that float32 holds exactly
-    points = Points.of(x + 3)  # far from the origin
+    points = Points.at(x + 3)  # far from the origin
     expected = nearest(points, k, chunk=64)
     monkeypatch.setattr(neighbours, "_screening_pays", lambda *_: True)
     found = nearest(points, k, chunk=64)
@@ -253,15 +253,15 @@ def broken(value):
         (lambda: cluster(broken(math.inf)), "NaN or infinity"),
         (lambda: cluster(clusters(0, count=19)), "19 images for k1=20"),
         (lambda: cluster(clusters(0, count=20), k1_includes_self=False), "20 images for k1=20"),
-        (lambda: cluster(clusters(0), k1=0), "k1=0"),
-        (lambda: cluster(clusters(0), k2=0), "k2=0"),
+        (lambda: cluster(clusters(0), k1=0), "k1 is 0"),
+        (lambda: cluster(clusters(0), k2=0), "k2 is 0"),
         (lambda: cluster(clusters(0), eps=0), "eps=0"),
         (lambda: cluster(clusters(0), eps=1.5), "eps=1.5"),
         (lambda: cluster(clusters(0), eps=math.nan), "eps=nan"),
-        (lambda: cluster(clusters(0), min_samples=0), "min_samples=0"),
+        (lambda: cluster(clusters(0), min_samples=0), "min_samples is 0"),
         (lambda: cluster(torch.ones(60)), r"\[N, d\]"),
         (lambda: jaccard_graph(clusters(0), limit=0), "limit=0"),
-        (lambda: proxies(torch.zeros(3), torch.zeros(4)), r"\(3,\) and \(4,\)"),
+        (lambda: proxies([0, 0, 0], [0] * 4), r"cameras are int64 \(4,\)"),
     ],
 )
 def test_bad_input_is_told_in_one_line(call, message):

@@ -276,7 +276,7 @@ def test_bad_input_is_one_line():
     features, indices = batch_of(memory)
     classes = torch.arange(len(memory))
     for bad in (classes[:5], classes - 1, 2 * classes):
-        with pytest.raises(PapersError, match="own_classes"):
+        with pytest.raises(PapersError, match="classes"):
             spcl_loss(features, indices, memory, bad)
     with pytest.raises(PapersError, match="rows from 0 to 41"):
         spcl_loss(features, indices + 42, memory, classes)

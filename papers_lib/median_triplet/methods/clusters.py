@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.evaluation.nearness import exact
 
 ENTRIES = 2**24  # of a block of the [N, k] scores
 
@@ -27,7 +27,7 @@ def number_of_clusters(images_total: int, classes: int | None) -> int:
     return min(10 * classes, images_total // 2)
 
 
-@exact
+@exact()
 def kmeans(features: Tensor, k: int, generator: torch.Generator, rounds: int = 20) -> Tensor:
     """Labels [N], 0 to k − 1, none without a member. Lloyd's rounds from k images drawn at random.
 
@@ -46,7 +46,7 @@ def kmeans(features: Tensor, k: int, generator: torch.Generator, rounds: int = 2
     return labels
 
 
-@exact
+@exact()
 def nearest(features: Tensor, centroids: Tensor) -> Tensor:
     """The centroid with the least distance, [N]: ‖x − c‖² = ‖x‖² − 2 (x·c − ½‖c‖²)."""
     half = centroids.square().sum(1) / 2
@@ -55,7 +55,7 @@ def nearest(features: Tensor, centroids: Tensor) -> Tensor:
     )
 
 
-@exact
+@exact()
 def means(features: Tensor, labels: Tensor, k: int) -> Tensor:
     """The mean of each cluster, [k, d]; 0 for an empty one. By products, whose sums are repeatable."""
     sums = features.new_zeros(k, features.shape[1])
@@ -64,7 +64,7 @@ def means(features: Tensor, labels: Tensor, k: int) -> Tensor:
     return sums / labels.bincount(minlength=k).clamp(min=1)[:, None]
 
 
-@exact
+@exact()
 def refilled(features: Tensor, labels: Tensor, k: int) -> Tensor:
     """`labels` with each empty cluster given half of the cluster that is largest then; N ≥ k."""
     labels = labels.clone()
@@ -92,7 +92,7 @@ def halves(features: Tensor, rounds: int = 10) -> Tensor:
     return labels.bool()
 
 
-@exact
+@exact()
 def whitened(features: Tensor, dimension: int = 256) -> Tensor:
     """PCA to at most `dimension` directions, each brought to variance 1, then rows to length 1."""
     centred = features - features.mean(0)
