@@ -273,7 +273,7 @@ def _take(found: Survey, test: Pairs, path: str) -> None:
         )
     elif test.name in found.tests:
         found.problems.append(
-            f"{path}: {test.name}.bin beside it has pairs of the same name; rename or remove that"
+            f"{path}: {test.name}.bin beside it has pairs of the same name; rename that"
         )
     elif len(test) % test.folds:
         found.problems.append(
