@@ -272,9 +272,7 @@ def _take(found: Survey, test: Pairs, path: str) -> None:
             'begin it with "folds pairs", two folds or more'
         )
     elif test.name in found.tests:
-        found.problems.append(
-            f"{path}: {test.name}.bin beside it has pairs of the same name; rename or remove that"
-        )
+        found.problems.append(f"{path}: {test.name}.bin beside it has pairs of the same name; rename that")
     elif len(test) % test.folds:
         found.problems.append(
             f"{path}: {len(test)} pairs do not divide into {test.folds} folds; take the whole list"

@@ -211,8 +211,10 @@ def number(word: str) -> int | None:
 
 
 def _is_count(value: object) -> bool:
-    """Whether it is a number of things, or a table of such."""
-    return all(map(_is_count, value.values())) if isinstance(value, dict) else isinstance(value, int)
+    """Whether it is a number of things, or a table or a list of such."""
+    if isinstance(value, dict | list):
+        return all(map(_is_count, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int)
 
 
 def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> dict[str, Any] | None:
