@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -158,3 +162,137 @@ def test_interrupted_unpacking_leaves_nothing(rendered, tmp_path, monkeypatch):
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.fixture
+def started(rendered, tmp_path):
+    """An import of `rendered` in a process of its own, which waits in the middle of its copy."""
+    code = (
+        "import shutil, sys, time\n"
+        "from data_prep.__main__ import main\n"
+        "from papers_lib.entry import stop_politely\n"
+        "copy, removed = shutil.copyfile, shutil.rmtree\n"
+        "def copied(*paths):\n"
+        "    print('copying', flush=True); time.sleep(5); return copy(*paths)\n"
+        "def removing(*a, **k):\n"
+        "    print('removing', flush=True); time.sleep(0.3); return removed(*a, **k)\n"
+        "shutil.copyfile, shutil.rmtree = copied, removing\n"
+        "stop_politely()\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", code, "import", "cars196", rendered, tmp_path / "data"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert process.stdout is not None and process.stdout.readline() == b"copying\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_and_a_second_one_leave_nothing(name, started, tmp_path):
+    started.send_signal(getattr(signal, name))
+    assert started.stdout.readline() == b"removing\n"
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(timeout=20) == 128 + getattr(signal, name)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_what_a_killed_import_left_goes_with_the_next_one_and_a_living_one_stays(
+    started, rendered, tmp_path, capsys
+):
+    root = tmp_path / "data"
+    mine = root / ".cars196.0123abcd"
+    (mine / "notes").mkdir(parents=True)
+    held = {path.name for path in root.iterdir()}
+    assert len(held) == 2
+    assert run("cars196", rendered, root) == 0
+    assert {path.name for path in root.iterdir()} == {*held, "cars196"}
+    started.kill()
+    started.wait()
+    assert run("cars196_half", rendered, root) == 0
+    assert {path.name for path in root.iterdir()} == {"cars196", "cars196_half", mine.name}
+
+
+def test_a_folder_that_holds_none_of_it_is_refused_before_a_copy(tmp_path, monkeypatch, capsys):
+    (tmp_path / "downloads" / "films").mkdir(parents=True)
+    (tmp_path / "downloads" / "films" / "1.mkv").write_bytes(b"large")
+    monkeypatch.setattr(shutil, "copyfile", _interrupt)
+    assert run("cars196", tmp_path / "downloads", tmp_path / "data") == 2
+    assert f"no cars196 in {tmp_path / 'downloads'}" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("link", [(), ("--link",)])
+def test_of_a_folder_with_other_things_the_data_set_alone_is_taken(link, copy, tmp_path):
+    source = copy("my downloads")
+    (source / "film.mkv").write_bytes(b"large")
+    (source / "gone").symlink_to(tmp_path / "nowhere")
+    assert run("cars196", source, tmp_path / "data", *link) == 0
+    assert content(tmp_path / "data" / "cars196") == content(source / "cars196")
+    assert run("cars196", source, source / "inside", *link) == 0  # beside the data set's folder, not in it
+
+
+@pytest.mark.parametrize("link", [(), ("--link",)])
+@pytest.mark.parametrize("through", ["", "root", "source"])
+def test_a_root_inside_of_the_source_is_refused(link, through, copy, tmp_path, capsys):
+    source = copy() / "cars196"
+    root = source / "stanford_cars" / "data"
+    root.mkdir()
+    before = sorted(source.rglob("*"))
+    (tmp_path / "link").symlink_to(root if through == "root" else source)
+    places = {"": (source, root), "root": (source, tmp_path / "link"), "source": (tmp_path / "link", root)}
+    assert run("cars196", *places[through], *link) == 2
+    assert "choose a ROOT outside of it" in capsys.readouterr().err
+    assert sorted(source.rglob("*")) == before
+
+
+def _nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def _back(path: Path) -> None:
+    path.symlink_to(path.parent)
+
+
+def _itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("spoil", [_nowhere, _back, _itself, os.mkfifo])
+def test_what_cannot_be_copied_is_a_line(spoil, copy, tmp_path, capsys):
+    source = copy("source")
+    spoil(source / "cars196" / "stanford_cars" / "extra")
+    assert run("cars196", source, tmp_path / "data") == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert str(source / "cars196" / "stanford_cars" / "extra") in said
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_links_to_files_and_folders_elsewhere_are_followed(copy, rendered, tmp_path):
+    source, aside = copy("source") / "cars196", tmp_path / "aside"
+    shutil.move(source / "stanford_cars" / "cars_train", aside)
+    (source / "stanford_cars" / "cars_train").symlink_to(aside)
+    assert run("cars196", source, tmp_path / "data") == 0
+    shutil.rmtree(aside)
+    assert content(tmp_path / "data" / "cars196") == content(rendered)
+
+
+def test_places_begin_at_home_and_here(copy, rendered, tmp_path, monkeypatch, capsys):
+    copy("my source")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "my source")
+    assert run("cars196", "~/my source", "~/to here") == 0
+    assert run("cars196", "cars196", "and here") == 0
+    for root in (tmp_path / "to here", tmp_path / "my source" / "and here"):
+        assert content(root / "cars196") == content(rendered)
+    assert main(["check", "cars196", "~/to here"]) == 0
+    capsys.readouterr()
+    for arguments in (
+        ["import", "cars196", "~nobody-here/x", "data"],
+        ["import", "cars196", "cars196", "~nobody-here/x"],
+        ["make", "reid_from_images", "data", "-p", "images", "~nobody-here/x"],
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith("error: ~nobody-here/x: no such user's home")
