@@ -15,6 +15,7 @@ class PapersError(Exception):
 _TEXTS = re.compile(
     r"out of (shared )?memory|not enough memory|bad_alloc|ALLOC_FAILED|can't start new thread"
     r"|(can(no|')t|cannot|unable to|failed to) (allocate|map segment)|no space left on device"
+    r"|could not (create|execute) a (primitive(?! desc)|memory)"  # oneDNN's, where its kernels find no room
     r"|too many open files|killed by signal: killed|uncorrectable ECC",
     re.IGNORECASE,
 )

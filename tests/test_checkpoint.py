@@ -327,6 +327,8 @@ def test_a_machine_without_memory_does_not_start_a_loop_afresh(monkeypatch):
         (RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: not enough memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("can't start new thread"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), False),
         (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed."), True),
         (RuntimeError("DataLoader worker is killed by signal: Bus error. ... out of shared memory"), True),
         (ImportError("libx.so: failed to map segment from shared object"), True),

@@ -52,8 +52,8 @@ def execute(
 
     A finished run is taken from the store; a run that another process is at is waited for; one
     that failed before is left out with its reason unless `retry_failed`, or unless its cause was
-    bad input; one that was killed starts again from its checkpoint. `on_done` gets each result
-    that this call computed.
+    bad input; one that was killed, or for which the machine had too little memory, starts again from
+    its checkpoint. `on_done` gets each result that this call computed.
 
     Raises:
         PlaceError: the store cannot be written. Runs that were under way are finished first.

@@ -73,7 +73,11 @@ class Store:
         """
         path = self.folder(spec) / "spec.json"
         text = spec.model_copy(update={"folder": ""}).model_dump_json(indent=1)
-        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        try:
+            same = path.read_text(encoding="utf-8", errors="replace") == text
+        except OSError:
+            same = False
+        if not same:
             write(path, text)
         return path.parent
 
@@ -172,8 +176,8 @@ def _refuse_other(result: Result, text: str, folder: Path) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a run needs only until it has its result: checkpoints, and those that were damaged."""
-    for path in folder.glob("checkpoint.pt*"):
+    """Remove what a run needs only until it has its result: checkpoints, and what was put aside for it."""
+    for path in (*folder.glob("checkpoint.pt*"), folder / "weights.pt.corrupt"):
         with suppress(OSError):
             path.unlink()
 

@@ -66,7 +66,8 @@ def _unrecorded(folder: Path, error: Exception) -> dict[str, str]:
     if isinstance(error, PlaceError):
         return {"status": "place", "error": str(error)}
     if fault_of_the_machine(error):
-        return {"status": "machine", "error": f"{_line(error)}; the same command goes on when there is more"}
+        said = f"the machine ran short ({_line(error)}): the same command goes on when there is more"
+        return {"status": "machine", "error": said}
     return {"status": "failed", "error": _line(error)}
 
 

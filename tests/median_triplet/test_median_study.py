@@ -13,7 +13,7 @@ from papers_lib.exhibits import published
 from papers_lib.exhibits.coverage import coverage
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
-from papers_lib.median_triplet import plan, study
+from papers_lib.median_triplet import distributed, plan, study
 from papers_lib.median_triplet.arms import ARMS, SWEEPS, TRANSFERS
 from papers_lib.median_triplet.methods import NAMES
 from papers_lib.median_triplet.options import PRESETS, TrainSettings
@@ -21,6 +21,7 @@ from papers_lib.median_triplet.plan import SIZES, Settings
 from papers_lib.median_triplet.rows import ROWS
 from papers_lib.median_triplet.transfer_options import TransferSettings
 from papers_lib.runs.spec import RunSpec
+from papers_lib.runs.store import Store
 
 EFFECT = {"median": 0.05, "prior": 0.1, "byol_x2": 0.06, "hardest": -0.1, "rank_5": 0.02}
 METERS = {
@@ -100,6 +101,30 @@ def test_the_paper_profile_is_the_papers_settings(nowhere):
     assert specs["moco"].settings["ema_base"] == 0.999
     found = specs["mask_rcnn/BYOL"].settings
     assert found == TransferSettings(task="mask_rcnn").model_dump(mode="json")
+
+
+def test_the_number_of_processes_is_a_setting_that_one_leaves_out(nowhere, tmp_path, capsys, monkeypatch):
+    """What several processes share is another computation; rows of one process are found as before."""
+    one, two = (
+        {spec.label: spec for spec in plan.plan(Settings(profile="small", processes=count))}
+        for count in (1, 2)
+    )
+    assert "processes" not in one["median"].settings and two["median"].settings["processes"] == 2
+    assert one["median"].identity != two["median"].identity
+    assert one["odc"].identity == two["odc"].identity  # which trains in one process
+    folder = Store(tmp_path).prepare(two["median"])
+    assert distributed.main(str(folder)) == 2
+    assert "of 2 processes, not 1: start it with" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert distributed.main(str(Store(tmp_path).prepare(one["median"]))) == 2
+    assert "of 1 processes, not 2" in capsys.readouterr().err
+
+
+def test_only_encoders_that_another_run_starts_from_leave_their_weights(nowhere):
+    specs = plan.plan(Settings(profile="paper"))
+    needed = {need.identity for spec in specs for need in spec.needs}
+    trained = [spec for spec in specs if "task" not in spec.settings]
+    assert {spec.identity for spec in trained if spec.settings["keep_weights"]} == needed
 
 
 def test_a_spec_leaves_no_setting_to_a_default(specs):

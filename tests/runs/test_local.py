@@ -356,9 +356,10 @@ def test_checkpoints_go_when_the_result_is_there(store, toy):
         assert {p.name for p in store.folder(one).iterdir()} == {
             ".lock", "log.txt", "result.json", "spec.json", "weights.pt",
         }  # fmt: skip
-    (store.folder(spec) / "checkpoint.pt").touch()  # the worker was killed in between
+    for name in ("checkpoint.pt", "weights.pt.corrupt"):  # the worker was killed in between
+        (store.folder(spec) / name).touch()
     execute([spec], store, show=False)
-    assert not (store.folder(spec) / "checkpoint.pt").exists()
+    assert not list(store.folder(spec).glob("*.corrupt")) + list(store.folder(spec).glob("checkpoint*"))
 
 
 def test_a_run_of_several_processes_has_a_command_of_torchrun(store, toy):
