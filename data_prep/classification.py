@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from data_prep import classification_standin
+from data_prep.classification_standin import STAND_INS
 from data_prep.pictures import faults
 from data_prep.sets import DataSet, Report
 from papers_lib.datasets.cifar_files import BATCHES
@@ -78,8 +78,8 @@ def _unofficial(found: Survey) -> Iterator[str]:
 
 
 def _dataset(name: str) -> DataSet:
-    make, made = partial(classification_standin.make, name), partial(classification_standin.made, name)
-    return DataSet(name, partial(check, name), make, made, archives=ARCHIVES.get(name, ()))
+    stand_in = STAND_INS[name]
+    return DataSet(name, partial(check, name), stand_in.make, stand_in.made, archives=ARCHIVES.get(name, ()))
 
 
 DATASETS = tuple(_dataset(name) for name in SETS)

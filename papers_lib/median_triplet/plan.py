@@ -160,7 +160,9 @@ def _found(root: Path, name: str, stand_in: bool, needed: bool) -> Data:
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
     found = _load(root, name)
-    return Data(name=name, root=str(root), fingerprint=found.fingerprint, stand_in=found.stand_in)
+    return Data(
+        name=name, root=str(root), fingerprint=found.fingerprint, pixels=found.pixels, stand_in=found.stand_in
+    )
 
 
 def _load(root: Path, name: str) -> Any:

@@ -237,7 +237,7 @@ def test_a_label_cannot_reach_outside(layouts, tmp_path):
 
 
 def test_the_table_of_types_has_the_known_counts():
-    catalogue = cars196_layouts._catalogue("cars196", None)
+    catalogue = cars196_layouts._catalogue("cars196")
     assert len(catalogue.classes) == len(catalogue.known) == 196
     assert (len(set(catalogue.coarse["type22"])), len(set(catalogue.coarse["body9"]))) == (22, 9)
     train = [n for c, n in zip(catalogue.classes, catalogue.images, strict=True) if c in catalogue.training]
@@ -248,7 +248,7 @@ def test_the_table_of_types_has_the_known_counts():
 
 
 def test_the_real_half_by_name(monkeypatch, tmp_path):
-    catalogue = cars196_layouts._catalogue("cars196_half", None)
+    catalogue = cars196_layouts._catalogue("cars196_half")
     for label in catalogue.classes:
         folder = tmp_path / "train" / label.replace("/", "-").replace(" ", "_")
         folder.mkdir(parents=True)
