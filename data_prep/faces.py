@@ -263,9 +263,12 @@ def framed(payload: bytes) -> bytes:
     )
 
 
+STAND_INS = {name: StandIn(name, "faces 1", Recipe, SIZES, partial(draw, name)) for name in SETS}
+
+
 def _dataset(name: str) -> DataSet:
     withdrawn = partial(check, name, acknowledge_withdrawn=True) if name == "faces_emore" else None
-    stand_in = StandIn(name, "faces 1", Recipe, SIZES, partial(draw, name))
+    stand_in = STAND_INS[name]
     return DataSet(name, partial(check, name), stand_in.make, stand_in.made, acknowledged=withdrawn)
 
 

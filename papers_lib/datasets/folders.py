@@ -262,13 +262,13 @@ def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> di
     whole = isinstance(there, dict) and all(isinstance(there.get(key), kind) for key, kind in counts.items())
     if not whole or not isinstance(told.get("name", ""), str):
         raise PapersError(f"{path} is broken (no name or counts); {mend}")
-    if "made_from" not in told:
-        recipe_told(path, name, told)
-    if told["name"] != name:
+    if told.get("name", name) != name:
         raise PapersError(
             f"{path} is a stand-in of {ODD.sub('?', told['name'])}, not of {name}; use that name, or "
             "another ROOT"
         )
+    if "made_from" not in told:
+        recipe_told(path, name, told)
     return dict(told)
 
 
