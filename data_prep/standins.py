@@ -44,7 +44,7 @@ class StandIn:
     def make(self, folder: Path, size: str, options: dict[str, str]) -> None:
         """Draw into an empty `folder`; errors as `recipe`."""
         recipe = self.recipe(size, options)
-        told = self._asked(size, recipe) | {"recipe": recipe.model_dump()} | self.draw(folder, recipe)
+        told = self.asked(size, recipe) | {"recipe": recipe.model_dump()} | self.draw(folder, recipe)
         (folder / STANDIN).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
     def made(self, folder: Path, size: str, options: dict[str, str]) -> bool:
@@ -53,7 +53,7 @@ class StandIn:
         Raises:
             PapersError: as `recipe`; and where an earlier version has drawn it, which did not tell all.
         """
-        asked = self._asked(size, self.recipe(size, options))
+        asked = self.asked(size, self.recipe(size, options))
         path = folder / STANDIN
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
@@ -61,7 +61,8 @@ class StandIn:
             return False
         return isinstance(told, dict) and recipe_told(path, self.name, told) == asked
 
-    def _asked(self, size: str, recipe: Frozen) -> dict[str, Any]:
+    def asked(self, size: str, recipe: Frozen) -> dict[str, Any]:
+        """What it is known by; `options` are the settings that are not the size's own."""
         usual = validate(self.kind, self.sizes[size]).model_dump()
         values = recipe.model_dump()
         options = {name: value for name, value in values.items() if value != usual[name]}

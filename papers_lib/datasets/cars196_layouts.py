@@ -145,9 +145,10 @@ def _find(root: Path, name: str) -> tuple[Path, str, dict[str, Any] | None]:
     for outer in (root / name, root):
         inner = [each.name for each in _inside(outer, 1) if each != outer]
         around = inner if len(inner) == 1 and inner[0] not in COUNTS else []  # what an archive put around all
-        for base in (outer / inner for inner in (*_INSIDE, *around)):
+        for folder in (*_INSIDE, *around):
+            base = outer / folder
             layout = next((k for k, marks in _MARKS.items() if _any_in(base, marks)), "")
-            if layout:
+            if layout and not (layout == "C" and folder in around):  # other data sets have such names, too
                 return base, layout, standin((base, outer), "cars196", dict.fromkeys(COUNTS, list))
     raise PapersError(f"{_nothing(root, name)}; {mend(root, name)}")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,7 +310,7 @@ def read_index(path: Path) -> tuple[Integers, Integers]:
     Raises:
         PapersError: it is missing, empty, no list of "key<tab>offset" lines, or has a key or an offset twice.
     """
-    words = _read(path).split()
+    words = _read(path).removeprefix(BOM_UTF8).split()
     try:
         pairs = np.array(words, dtype=np.int64).reshape(-1, 2)
     except (ValueError, OverflowError):
@@ -332,7 +333,7 @@ def read_property(path: Path) -> tuple[int, int, int] | None:
     if not path.is_file():
         return None
     try:
-        identities, height, width = (int(word) for word in _read(path).split(b","))
+        identities, height, width = (int(word) for word in _read(path).removeprefix(BOM_UTF8).split(b","))
         if min(identities, height, width) < 1:
             raise ValueError
     except ValueError:

@@ -20,9 +20,7 @@ from papers_lib.errors import PapersError
 STANDIN = "STANDIN.json"
 RECIPE = ("name", "size", "seed", "options", "drawing")
 """What `STANDIN.json` says of how a stand-in was drawn; `drawing` is the version of what draws."""
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff"
-)  # fmt: skip
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff")
 """Of the files that are read as images, in any case."""
 
 ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -242,6 +240,13 @@ def number(word: str) -> int | None:
     return int(word) if len(word) < 10 and word.isdecimal() else None
 
 
+def _is_count(value: object) -> bool:
+    """Whether it is a number of things, or a table or list of such."""
+    if isinstance(value, dict | list):
+        return all(map(_is_count, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int)
+
+
 def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> dict[str, Any] | None:
     """What the first `STANDIN.json` in `places` says; None for real data.
 
@@ -260,13 +265,11 @@ def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> di
     told = read_json(path, mend)
     there = told.get("counts") if isinstance(told, dict) else None
     whole = isinstance(there, dict) and all(isinstance(there.get(key), kind) for key, kind in counts.items())
-    if not whole or not isinstance(told.get("name", ""), str):
+    if not whole or not _is_count(there) or not isinstance(told.get("name", ""), str):
         raise PapersError(f"{path} is broken (no name or counts); {mend}")
     if told.get("name", name) != name:
-        raise PapersError(
-            f"{path} is a stand-in of {ODD.sub('?', told['name'])}, not of {name}; use that name, or "
-            "another ROOT"
-        )
+        of = ODD.sub("?", told["name"])
+        raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
     if "made_from" not in told:
         recipe_told(path, name, told)
     return dict(told)

@@ -63,7 +63,7 @@ def open_image(source: Path | bytes, name: str = "") -> Iterator[Image.Image]:
         raise PapersError(f"{name} needs more memory than is free; free some, or restore it") from None
     except Exception as error:  # a damaged image raises almost anything
         # Pillow names the bytes or the file that it could not identify, which says nothing
-        said = reason(error).partition(" <")[0].partition(" '")[0]
+        said = reason(error).partition(" <")[0].partition(" '")[0].rstrip(":")
         raise PapersError(f"{name} is not a whole image ({said}); restore it") from None
 
 

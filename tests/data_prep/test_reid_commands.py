@@ -108,7 +108,7 @@ def test_check_tells_all_at_once_and_opens_junk_too(copy, capsys):
     assert any("0001.jpg has zero bytes" in line for line in found)
     assert any(junk.name in line and "not a whole image" in line for line in found)
     assert any(train[0].name in line and "truncated" in line for line in found)
-    assert captured.err.startswith("note: 1 leftovers of a Mac's archive are ignored")
+    assert captured.err.startswith("note: 1 leftovers of an archive or another program are ignored")
 
 
 def test_a_withdrawn_copy_needs_the_acknowledgement(copy, tmp_path, capsys):

@@ -39,6 +39,68 @@ def test_labels_are_those_of_the_pictures(layout, layouts, greys, tmp_path):
     assert all(file.is_file() for file in cars.files)
 
 
+MOVES = {
+    "a folder deeper": {
+        "cars_train": "cars_train/cars_train",
+        "cars_test": "cars_test/cars_test",
+        "devkit": "car_devkit/devkit",
+    },
+    "flat": {f"devkit/{name}": name for name in ("cars_meta.mat", "cars_train_annos.mat")},
+    "beside the images": {"devkit/cars_meta.mat": "cars_train/cars_meta.mat"},
+    "a second copy": {
+        "cars_test_annos_withlabels.mat": "cars_test_annos_withlabels (1).mat",
+        "devkit/cars_meta.mat": "devkit/cars_meta(1).mat",
+    },
+    "inside an archive's folder": {
+        name: f"archive/{name}"
+        for name in ("cars_train", "cars_test", "devkit", "cars_test_annos_withlabels.mat")
+    },
+}
+
+
+@pytest.mark.parametrize("moves", MOVES)
+def test_files_are_found_by_their_names(moves, layouts, greys, tmp_path):
+    root = layouts["A"](tmp_path)
+    for old, new in MOVES[moves].items():
+        aside = (root / old).rename(root / "aside")
+        (root / new).parent.mkdir(parents=True, exist_ok=True)
+        aside.rename(root / new)
+    cars = cars196.load(root)
+    assert (len(cars.files), cars.train.sum()) == (TOTAL, TRAIN)
+    pixels = load_images(cars.files, 8).float().mean((1, 2, 3)).numpy()
+    assert np.abs(pixels - np.array(greys)[cars.fine]).max() < 3
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_leftovers_are_no_faults(layout, layouts, tmp_path):
+    root = layouts[layout](tmp_path)
+    before = cars196.load(root).fingerprint
+    for folder in {file.parent for file in cars196.load(root).files} | {root}:
+        (folder / "._00001.jpg").write_bytes(b"mac")
+        (folder / "Thumbs.db").write_bytes(b"windows")
+        (folder / ".ipynb_checkpoints").mkdir()
+        (folder / ".ipynb_checkpoints" / "00001-checkpoint.jpg").write_bytes(b"jupyter")
+        (folder / "__MACOSX").mkdir()
+    for folder in {file.parent.parent for file in cars196.load(root).files}:
+        (folder / ".DS_Store").write_bytes(b"mac")
+    assert cars196.load(root).fingerprint == before
+    assert (
+        "leftovers of an archive or another program are ignored"
+        in cars196_layouts.survey(root, "cars196").notes[0]
+    )
+
+
+def test_a_file_of_matlab_7_3_is_named(layouts, tmp_path):
+    root = layouts["A"](tmp_path)
+    head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n"
+    for raw in (head, head[512:], b"x" * 512 + head[512:]):
+        (root / "devkit" / "cars_meta.mat").write_bytes(raw + bytes(200))
+        assert (
+            "cars_meta.mat is a MATLAB 7.3 file, which is HDF5 and not read here; save it with -v7"
+            in refused(root)
+        )
+
+
 @pytest.mark.parametrize("layout", ALL)
 def test_numbers_of_a_copy_do_not_matter(layout, layouts, greys, tmp_path):
     build = layouts[layout]

@@ -202,7 +202,9 @@ def repaint(file: Path, value: int) -> None:
     file.write_bytes(file.read_bytes().ljust(200, b"\0"))
 
 
-@pytest.mark.parametrize("fault", ["changed", "half", "other"])
+@pytest.mark.parametrize(
+    "fault", ["changed", "half", "other", "a flipped bit of a pixel", "of the shape", "a zip"]
+)
 def test_a_copy_that_is_stale_or_broken_is_made_anew(fault, tmp_path):
     root = folders(tmp_path)
     repaint(root / "train" / "ant" / "0000.png", 0)
@@ -214,8 +216,14 @@ def test_a_copy_that_is_stale_or_broken_is_made_anew(fault, tmp_path):
         os.utime(before.train.images[0], ns=(1, 2**62))
     elif fault == "half":
         kept.write_bytes(kept.read_bytes()[:200])
-    else:
+    elif fault == "other":
         np.save(kept, np.zeros((3, 8, 8, 3), dtype=np.uint8))
+    elif fault == "a zip":
+        kept.write_bytes(b"PK\3\4 and more")
+    else:
+        raw = bytearray(kept.read_bytes())
+        raw[raw.index(b"(15, 8") + 6 if fault == "of the shape" else 128 + 5] ^= 1
+        kept.write_bytes(raw)
     data = classification.load(root, "cifar10")
     pixels = classification.load_images(data.train)
     assert data.fingerprint == before.fingerprint

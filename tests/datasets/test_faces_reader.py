@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep import faces as prep
 from papers_lib.datasets import face_layouts, faces
@@ -44,6 +45,52 @@ def refused(root: Path, name: str, acknowledged: bool = False) -> str:
         faces.load(root, name, acknowledged)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "BMP", "tif", "pgm", "heic", "gif"])
+def test_photographs_of_any_suffix_are_read_or_their_format_is_named(suffix, tmp_path):
+    for who in ("ada", "bob"):
+        (tmp_path / "train" / who).mkdir(parents=True)
+        for i in range(2):
+            file = tmp_path / "train" / who / f"{i}.jpg"
+            Image.new("RGB", (9, 9), (i * 9,) * 3).save(file)
+    file.rename(file.with_suffix(f".{suffix}"))
+    if suffix in ("heic", "gif"):
+        assert f"1.{suffix} is of a format that is not read, {suffix}; save it as JPEG" in refused(
+            tmp_path, "faces_own"
+        )
+        return
+    Image.new("L", (9, 9), 77).save(file.with_suffix(f".{suffix}"))
+    data = faces.load(tmp_path, "faces_own")
+    assert data.train.pixels([3], 9).mean() == pytest.approx(77, abs=1)
+
+
+def test_no_advice_speaks_of_removing_what_is_ignored(copy):
+    root = copy("faces_own")
+    inside = root / "train" / "00000"
+    for name in ("notes.txt", "._0001.jpg", "raw.xyz"):
+        (inside / name).write_bytes(b"x")
+    (root / "train" / "loose.jpg").write_bytes(b"x")
+    notes = face_layouts.survey(root, "faces_own").notes
+    assert [note.partition(" are ignored, as ")[0] for note in notes] == [
+        "1 leftovers of an archive or another program",
+        "1 images outside of the folders that are read",
+        "2 entries that are no image",
+    ]
+    assert not any("remove" in note for note in notes)
+
+
+@pytest.mark.parametrize("what", ["a link to nothing", "a pipe", "no UTF-8", "two lines"])
+def test_names_and_files_that_cannot_be_read_are_one_line(what, copy):
+    inside = copy("faces_own") / "train" / "00000"
+    if what == "a link to nothing":
+        (inside / "x.jpg").symlink_to("nowhere.jpg")
+    elif what == "a pipe":
+        os.mkfifo(inside / "x.jpg")
+    else:
+        name = b"caf\xe9.jpg" if what == "no UTF-8" else b"a\nb.jpg"
+        Path(os.fsdecode(bytes(inside) + b"/" + name)).write_bytes(b"x")
+    assert str(inside) in refused(inside.parents[1], "faces_own")
 
 
 def real(root: Path) -> Path:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_prep.pictures import fault
 from papers_lib.datasets.images import load_images
 from papers_lib.errors import PapersError
 
@@ -43,6 +44,46 @@ def test_what_is_transparent_is_white(mode, tmp_path):
     file = tmp_path / "a.png"
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode).save(file)
     assert load_images([file], 4).min() == 255
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_of_grey_are_scaled(kind, tmp_path):
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+    file = tmp_path / "a.img"
+    for scale in (np.uint16(257), np.uint16(1)):  # the whole range, and all of it nearly black
+        Image.fromarray(ramp * scale).save(file, kind)
+        pixels = load_images([file], 64)[0]
+        wanted = (ramp.astype(np.int64) * int(scale) + 128) // 257
+        assert (pixels == torch.from_numpy(wanted)).all()
+        assert fault(file) == ""
+
+
+def test_pixels_of_an_unknown_range_are_refused(tmp_path):
+    for pixels in (np.full((4, 4), 0.5, np.float32), np.full((4, 4), 2**20, np.int32)):
+        Image.fromarray(pixels).save(tmp_path / "a.tif")
+        assert "save it with 8 or 16 bits" in fault(tmp_path / "a.tif")
+        with pytest.raises(PapersError, match="pixels of more than 16 bits"):
+            load_images([tmp_path / "a.tif"], 4)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "AVIF", "GIF"])
+def test_formats_of_no_data_set_are_refused_whatever_the_name(kind, tmp_path, monkeypatch):
+    """PostScript would run Ghostscript, if there is one."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", kind)
+    assert "is not a whole image" in fault(tmp_path / "a.jpg")
+    with pytest.raises(PapersError, match="is not a whole image"):
+        load_images([tmp_path / "a.jpg"], 4)
+    assert not (tmp_path / "called").exists()
+
+
+def test_an_image_that_would_fill_the_memory_is_refused(tmp_path):
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "a.png")
+    with pytest.raises(PapersError, match="10000x10000 pixels, more than"):
+        load_images([tmp_path / "a.png"], 4)
 
 
 def test_one_pixel_is_an_image(tmp_path):
