@@ -27,7 +27,7 @@ def check(name: str, root: Path) -> Report:
 def _summary(found: Survey) -> str:
     c = found.catalogue
     train = sum(p.label in c.training for p in found.pictures)
-    kind = "stand-in" if c.stand_in else "layout " + found.layout
+    kind = "stand-in" if found.stand_in else "layout " + found.layout
     return (
         f"{found.name} ({kind}): {train} images of {len(c.side('training'))} training "
         f"classes, {len(found.pictures) - train} of {len(c.side('test'))} test classes"

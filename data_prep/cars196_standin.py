@@ -8,7 +8,6 @@ alone bears, so that `type22` has types of one class and `body9` has none.
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from data_prep.progress import shown
+from data_prep.standins import StandIn
 from data_prep.vehicles import STYLES, Vehicle, design, jpeg, render
-from papers_lib.datasets.cars196_layouts import StandIn
-from papers_lib.datasets.folders import STANDIN
-from papers_lib.errors import PapersError
-from papers_lib.settings import Frozen, parse, validate
-
-GENERATOR = "vehicles 1"  # raised with every change that alters a picture
+from papers_lib.settings import Frozen
 
 MAKERS = ("Alder", "Brisk", "Corvin", "Dovetail", "Ember", "Fjord", "Grove", "Harrow")
 MODELS = (
@@ -51,55 +46,24 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def make(folder: Path, size: str, options: dict[str, str]) -> None:
-    """Render into an empty `folder`: the recipe of a size, with single settings changed by `options`.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    write(folder, _recipe(size, options))
-
-
-def made(folder: Path, size: str, options: dict[str, str]) -> bool:
-    """Whether `folder` holds the stand-in that `make` would render now, by its `STANDIN.json`."""
-    recipe = _recipe(size, options)
-    try:
-        told = validate(StandIn, json.loads((folder / STANDIN).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, PapersError):
-        return False
-    return told.generator == GENERATOR and told.recipe == recipe.model_dump()
-
-
-def _recipe(size: str, options: dict[str, str]) -> Recipe:
-    if size not in SIZES:
-        raise PapersError(f"unknown size {size!r}; known: {', '.join(SIZES)}")
-    return validate(Recipe, SIZES[size] | parse(Recipe, options))
-
-
-def write(folder: Path, recipe: Recipe) -> None:
-    """Write images, label files and `STANDIN.json` of `recipe` to `folder`.
-
-    The same recipe gives the same bytes with the same Pillow.
-    """
+def draw(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write images and label files of `recipe`; returns what the reader has to know of the classes."""
     rng = np.random.default_rng([recipe.seed, 0])
     names, vehicles, trims = _models(recipe, rng)
     counts = _counts(recipe, rng)
     cars = folder / "stanford_cars"
     _write_images(cars, recipe, vehicles, counts)
     _write_labels(cars, recipe, names, counts)
-    told = StandIn(
-        generator=GENERATOR,
-        seed=recipe.seed,
-        recipe=recipe.model_dump(),
-        classes=tuple(names),
-        training=tuple(names[: recipe.models // 2]),
-        coarse={"type22": tuple(trims), "body9": tuple(v.style for v in vehicles)},
-        counts={
-            "cars196": tuple(map(int, counts.sum(0))),
-            "cars196_half": tuple(map(int, counts[0])),
-        },
-    )
-    (folder / STANDIN).write_text(told.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return {
+        "classes": names,
+        "training": names[: recipe.models // 2],
+        "coarse": {"type22": trims, "body9": [v.style for v in vehicles]},
+        "counts": {"cars196": counts.sum(0).tolist(), "cars196_half": counts[0].tolist()},
+    }
+
+
+STAND_IN = StandIn("cars196", "vehicles 1", Recipe, SIZES, draw)
+make, made = STAND_IN.make, STAND_IN.made
 
 
 def _models(recipe: Recipe, rng: np.random.Generator) -> tuple[list[str], list[Vehicle], list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from data_prep import classification_standin
+from data_prep.classification_standin import STAND_INS
 from data_prep.pictures import faults
 from data_prep.sets import DataSet, Report
 from papers_lib.datasets.cifar_files import BATCHES
@@ -78,9 +78,9 @@ def _unofficial(found: Survey) -> Iterator[str]:
 
 
 def _dataset(name: str) -> DataSet:
-    make, made = partial(classification_standin.make, name), partial(classification_standin.made, name)
-    look, archives = partial(survey, name=name), ARCHIVES.get(name, ())
-    return DataSet(name, partial(check, name), make, made, survey=look, archives=archives)
+    stand_in, look = STAND_INS[name], partial(survey, name=name)
+    archives = ARCHIVES.get(name, ())
+    return DataSet(name, partial(check, name), stand_in.make, stand_in.made, survey=look, archives=archives)
 
 
 DATASETS = tuple(_dataset(name) for name in SETS)

@@ -6,7 +6,7 @@ lie in class folders. Class names are those of `data_prep.objects`.
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,9 @@ from pydantic import Field
 
 from data_prep.objects import CLASSES, jpeg, scene
 from data_prep.progress import shown
+from data_prep.standins import StandIn
 from papers_lib.datasets.classification_layouts import SIDES, VAL_LIST
-from papers_lib.datasets.folders import STANDIN
-from papers_lib.errors import PapersError
-from papers_lib.settings import Frozen, parse, validate
-
-GENERATOR = "objects 1"  # raised with every change that alters a picture
+from papers_lib.settings import Frozen
 
 
 class Recipe(Frozen):
@@ -47,15 +44,8 @@ WORLDS = {name: i for i, name in enumerate(SIZES)}
 TEST = {"cifar10": "test", "cifar100": "test", "imagenette": "val", "imagenet": "val"}
 
 
-def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
-    """Render `name` into an empty `folder`: the recipe of a size, with settings changed by `options`.
-
-    The same recipe gives the same bytes with the same Pillow.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    recipe = recipe_of(name, size, options)
+def draw(name: str, folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write the pictures, and ImageNet's list; returns their counts."""
     shots = [
         (side, number, label)
         for side, count in (("train", recipe.train), ("test", recipe.test))
@@ -68,41 +58,8 @@ def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
     for (side, number, label), path in shown(zip(shots, paths, strict=True), len(shots), "rendering"):
         rng = np.random.default_rng([recipe.seed, WORLDS[name], SIDES.index(side), label, number])
         path.write_bytes(jpeg(scene(label, recipe.pixels, rng)))
-    (folder / STANDIN).write_text(json.dumps(_told(name, recipe), indent=1) + "\n", encoding="utf-8")
-
-
-def made(name: str, folder: Path, size: str, options: dict[str, str]) -> bool:
-    """Whether `folder` holds the stand-in that `make` would render now, by its `STANDIN.json`."""
-    asked = _told(name, recipe_of(name, size, options))
-    try:
-        told = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(told == asked)
-
-
-def recipe_of(name: str, size: str, options: dict[str, str]) -> Recipe:
-    """The recipe of a size of a data set, with single settings changed.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    sizes = SIZES[name]
-    if size not in sizes:
-        raise PapersError(f"unknown size {size!r}; known: {', '.join(sizes)}")
-    return validate(Recipe, sizes[size] | parse(Recipe, options))
-
-
-def _told(name: str, recipe: Recipe) -> dict[str, Any]:
     classes = recipe.classes
-    counts = {"train": classes * recipe.train, "test": classes * recipe.test, "classes": classes}
-    return {
-        "generator": GENERATOR,
-        "name": name,
-        "seed": recipe.seed,
-        "recipe": recipe.model_dump(),
-        "counts": counts,
-    }
+    return {"counts": {"train": classes * recipe.train, "test": classes * recipe.test, "classes": classes}}
 
 
 def _paths(name: str, folder: Path, shots: list[tuple[str, int, int]]) -> list[Path]:
@@ -127,3 +84,8 @@ def _ranks(classes: int) -> list[int]:
     """The place of each class among the sorted names."""
     names = sorted(CLASSES[:classes])
     return [names.index(name) for name in CLASSES[:classes]]
+
+
+STAND_INS = {
+    name: StandIn(name, "objects 1", Recipe, sizes, partial(draw, name)) for name, sizes in SIZES.items()
+}

@@ -23,14 +23,13 @@ from data_prep.objects import CLASSES, Pixels, background, draw, grain, jpeg, pa
 from data_prep.pictures import faults
 from data_prep.progress import shown
 from data_prep.sets import DataSet, Report
+from data_prep.standins import StandIn
 from papers_lib.datasets import coco, voc
-from papers_lib.datasets.folders import STANDIN
 from papers_lib.datasets.images import open_image
 from papers_lib.datasets.scenes import SIDES, Survey
-from papers_lib.errors import PapersError
-from papers_lib.settings import Frozen, parse, validate
+from papers_lib.settings import Frozen
 
-GENERATOR = "scenes 1"  # raised with every change that alters a picture
+DRAWING = "scenes 1"
 SURVEYS = {coco.NAME: coco.survey, voc.NAME: voc.survey}
 NAMES = tuple(SURVEYS)
 
@@ -103,41 +102,13 @@ def _other_sizes(found: Survey) -> Iterator[str]:
                 )
 
 
-def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
-    """Draw into an empty `folder`: the recipe of a size, with settings changed by `options`.
-
-    The same recipe gives the same bytes with the same Pillow.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    recipe = _recipe(size, options)
+def draw_all(name: str, folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write the scenes of a data set and their annotations; returns their classes and counts."""
     (_write_coco if name == coco.NAME else _write_voc)(folder, recipe)
-    told = {
-        "name": name,
-        "generator": GENERATOR,
-        "recipe": recipe.model_dump(),
+    return {
         "classes": CLASSES[: recipe.classes],
         "counts": {"train": recipe.train, "test": recipe.test},
     }
-    (folder / STANDIN).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-
-
-def made(name: str, folder: Path, size: str, options: dict[str, str]) -> bool:
-    """Whether `folder` holds the stand-in that `make` would draw now, by its `STANDIN.json`."""
-    recipe = _recipe(size, options)
-    try:
-        told = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
-        found = (told["name"], told["generator"], told["recipe"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
-    return found == (name, GENERATOR, recipe.model_dump())
-
-
-def _recipe(size: str, options: dict[str, str]) -> Recipe:
-    if size not in SIZES:
-        raise PapersError(f"unknown size {size!r}; known: {', '.join(SIZES)}")
-    return validate(Recipe, SIZES[size] | parse(Recipe, options))
 
 
 # Scenes
@@ -213,7 +184,7 @@ def _write_coco(folder: Path, recipe: Recipe) -> None:
             for item in items:
                 annotations.append(_instance(item) | {"id": len(annotations) + 1, "image_id": number})
         content = {
-            "info": {"description": f"a stand-in drawn by data_prep, {GENERATOR}"},
+            "info": {"description": f"a stand-in drawn by data_prep, {DRAWING}"},
             "images": images,
             "annotations": annotations,
             "categories": [{"id": _category(i), "name": CLASSES[i]} for i in range(recipe.classes)],
@@ -297,7 +268,7 @@ def _add(to: ElementTree.Element, **values: object) -> None:
         ElementTree.SubElement(to, name).text = str(value)
 
 
+STAND_INS = [StandIn(name, DRAWING, Recipe, SIZES, partial(draw_all, name)) for name in NAMES]
 DATASETS = tuple(
-    DataSet(name, partial(check, name), partial(make, name), partial(made, name), survey=SURVEYS[name])
-    for name in NAMES
+    DataSet(s.name, partial(check, s.name), s.make, s.made, survey=SURVEYS[s.name]) for s in STAND_INS
 )

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from data_prep.objects import Pixels, Points, background, grain
+from data_prep.objects import Pixels, background, grain
+from data_prep.steady import Points, circle, product
 
 Colour = tuple[float, float, float]
 
 SUPERSAMPLE = 3  # drawn three times as large: Pillow's polygons have no smooth edges
-ROUND = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+ROUND = circle(24)
 DEPTH = 0.7  # of the head, in the unit of its width
 
 SKINS: Sequence[Colour] = (
@@ -118,9 +119,8 @@ class _Brush:
     def _seen(self, points: Points) -> list[tuple[float, float]]:
         """Pixels of points of the head: turned about its axes, then in the plane, then moved."""
         pose, (x, y) = self.pose, points.T
-        front = np.sqrt(
-            np.clip(1 - ((points / self.radii) ** 2).sum(1), 0, 1)
-        )  # 1 in the middle, 0 at the edge
+        across, along = ((points / self.radii) ** 2).T
+        front = np.sqrt(np.clip(1 - (across + along), 0, 1))  # 1 in the middle, 0 at the edge
         z = DEPTH * self.radii[0] * front
         edge = math.hypot(
             math.cos(pose.yaw), DEPTH * math.sin(pose.yaw)
@@ -136,9 +136,9 @@ class _Brush:
 
 
 def _oval(x: float, y: float, wide: float, high: float, tilt: float = 0.0) -> Points:
-    points = np.stack([wide * np.cos(ROUND), high * np.sin(ROUND)], 1)
     cos, sin = math.cos(tilt), math.sin(tilt)
-    return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + (x, y))
+    points = product(ROUND * (wide, high), np.array([[cos, sin], [-sin, cos]]))
+    return np.asarray(points + np.array([x, y]))
 
 
 def _head(brush: _Brush, who: Person, age: float) -> None:

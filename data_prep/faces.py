@@ -6,7 +6,6 @@ second image is turned aside; in `agedb_30` it is years later.
 
 from __future__ import annotations
 
-import json
 import pickle
 import struct
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from data_prep.objects import jpeg
 from data_prep.pictures import fault, faults
 from data_prep.progress import shown
 from data_prep.sets import DataSet, Report
+from data_prep.standins import StandIn
 from papers_lib.datasets.face_layouts import FOLDS, PAIRS, SETS, Survey, survey
 from papers_lib.datasets.face_records import (
     FIRST,
@@ -35,11 +35,9 @@ from papers_lib.datasets.face_records import (
     Pack,
     read_list,
 )
-from papers_lib.datasets.folders import STANDIN
 from papers_lib.errors import PapersError
-from papers_lib.settings import Frozen, parse, validate
+from papers_lib.settings import Frozen
 
-GENERATOR = "faces 1"  # raised with every change that alters a picture
 TRAIN = "train"
 FRONT = 0.4  # radians to either side
 
@@ -155,15 +153,8 @@ def _ranked(pack: Pack) -> Any:
 # Make
 
 
-def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
-    """Draw `name` into an empty `folder`: the recipe of a size, with settings changed by `options`.
-
-    The same recipe gives the same bytes with the same Pillow.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    recipe = _recipe(size, options)
+def draw(name: str, folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write the pictures and the pairs of a data set; returns their counts."""
     train = [(i, j) for i in range(recipe.identities) for j in range(recipe.shots)] if name != "lfw" else []
     images = [_shot(recipe, TRAIN, *each) for each in shown(train, len(train), "drawing")]
     if name == "faces_emore":
@@ -176,37 +167,10 @@ def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
         for (label, number), image in zip(train, images, strict=True):
             _write(folder / TRAIN / f"{label:05d}" / f"{number + 1:04d}.jpg", image)
         _write_lfw(folder, "lfw" if name == "lfw" else "test", recipe)
-    (folder / STANDIN).write_text(json.dumps(_told(name, recipe), indent=1) + "\n", encoding="utf-8")
-
-
-def made(name: str, folder: Path, size: str, options: dict[str, str]) -> bool:
-    """Whether `folder` holds the stand-in that `make` would draw now, by its `STANDIN.json`."""
-    asked = _told(name, _recipe(size, options))
-    try:
-        told = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(told == asked)
-
-
-def _recipe(size: str, options: dict[str, str]) -> Recipe:
-    if size not in SIZES:
-        raise PapersError(f"unknown size {size!r}; known: {', '.join(SIZES)}")
-    return validate(Recipe, SIZES[size] | parse(Recipe, options))
-
-
-def _told(name: str, recipe: Recipe) -> dict[str, Any]:
-    images, identities = recipe.identities * recipe.shots, recipe.identities
-    if name == "lfw":  # every image of its folders is one of a pair
-        images, identities = len(_named(recipe)), len({who for who, _ in _named(recipe)})
+    people = _named(recipe) if name == "lfw" else train  # LFW's folders have images of pairs alone
     pairs = {test if name != "faces_own" else "pairs": 2 * FOLDS * recipe.pairs for test in OF[name]}
-    return {
-        "generator": GENERATOR,
-        "name": name,
-        "seed": recipe.seed,
-        "recipe": recipe.model_dump(),
-        "counts": {"images": images, "identities": identities, "pairs": pairs},
-    }
+    counts = {"images": len(people), "identities": len({who for who, _ in people})}
+    return {"counts": counts | {"pairs": pairs}}
 
 
 def _shot(recipe: Recipe, world: str, who: int, number: int) -> bytes:
@@ -299,9 +263,12 @@ def framed(payload: bytes) -> bytes:
     )
 
 
+STAND_INS = {name: StandIn(name, "faces 1", Recipe, SIZES, partial(draw, name)) for name in SETS}
+
+
 def _dataset(name: str) -> DataSet:
-    look = partial(survey, name=name)
-    data = DataSet(name, partial(check, name), partial(make, name), partial(made, name), survey=look)
+    stand_in, look = STAND_INS[name], partial(survey, name=name)
+    data = DataSet(name, partial(check, name), stand_in.make, stand_in.made, survey=look)
     return data.withdrawn() if name == "faces_emore" else data
 
 

@@ -16,25 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Points = NDArray[np.float64]
+from data_prep.steady import Points, circle, hue, product, sine
+
 Pixels = NDArray[np.uint8]
 Field = NDArray[np.float32]
 
 SUPERSAMPLE = 3  # drawn three times as large: Pillow's polygons have no smooth edges
-ROUND = np.linspace(0, 2 * math.pi, 48, endpoint=False)
+ROUND = circle(48)
 
 
-def _regular(corners: int, turn: float) -> Points:
-    angle = turn + 2 * math.pi * np.arange(corners) / corners
-    return np.stack([np.cos(angle), np.sin(angle)], 1)
+def _radial(radius: Points) -> Points:
+    return ROUND * radius[:, None]
 
 
-def _radial(radius: NDArray[np.float64]) -> Points:
-    return np.stack([radius * np.cos(ROUND), radius * np.sin(ROUND)], 1)
+def _waves_around(count: int) -> Points:
+    """The cosine [48] of `count` waves around the circle."""
+    return np.resize(circle(len(ROUND) // count), ROUND.shape)[:, 0]
 
 
 def _star(corners: int, inner: float) -> Points:
-    points = _regular(2 * corners, -math.pi / 2)
+    points = circle(2 * corners, -math.pi / 2)
     points[1::2] *= inner
     return points
 
@@ -51,12 +52,12 @@ def _bar(x0: float, y0: float, x1: float, y1: float, thick: float) -> Points:
 
 BODIES: dict[str, Points] = {
     "disc": _radial(np.full(len(ROUND), 0.95)),
-    "box": _regular(4, math.pi / 4) * 1.15,
-    "wedge": _regular(3, -math.pi / 2) * 1.15,
+    "box": circle(4, math.pi / 4) * 1.15,
+    "wedge": circle(3, -math.pi / 2) * 1.15,
     "star": _star(5, 0.5) * 1.15,
-    "cross": _radial(0.75 + 0.35 * np.cos(4 * ROUND)),
+    "cross": _radial(0.75 + 0.35 * _waves_around(4)),
     "pill": _radial(np.full(len(ROUND), 1.0)) * (1.15, 0.55),
-    "gear": _radial(0.85 + 0.18 * np.sign(np.cos(8 * ROUND))),
+    "gear": _radial(0.85 + 0.18 * np.sign(_waves_around(8))),
     "moon": np.concatenate([_disc(0, 0, 1)[12:37], _disc(0.45, 0, 0.97)[36:11:-1]]),
 }
 
@@ -102,8 +103,8 @@ def draw(class_index: int, size: int, rng: np.random.Generator) -> tuple[Pixels,
     """
     body, parts = CLASSES[class_index].split("_with_")
     big, pose = size * SUPERSAMPLE, _pose(rng)
-    lower = _filled(big, [BODIES[body] * BODY @ pose])
-    upper = _filled(big, [points @ pose for points in PARTS[parts]])
+    lower = _filled(big, [product(BODIES[body] * BODY, pose)])
+    upper = _filled(big, [product(points, pose) for points in PARTS[parts]])
     tones = _tones(rng)
     picture = np.where(upper[..., None], _texture(big, tones[0], rng), _texture(big, tones[1], rng))
     picture = picture * _light(big, rng)
@@ -129,8 +130,8 @@ def background(height: int, width: int, rng: np.random.Generator) -> Pixels:
     picture = Image.fromarray(np.clip(field, 0, 255).astype(np.uint8)).crop((0, 0, width, height))
     brush, bodies = ImageDraw.Draw(picture), list(BODIES.values())
     for _ in range(rng.integers(1, 5)):
-        points = bodies[rng.integers(len(bodies))] * rng.uniform(0.1, 0.35) @ _pose(rng) * side
-        points = points + rng.uniform(0, 1, 2) * (width, height)
+        points = bodies[rng.integers(len(bodies))] * rng.uniform(0.1, 0.35)
+        points = product(points, _pose(rng)) * side + rng.uniform(0, 1, 2) * (width, height)
         brush.polygon([(x, y) for x, y in points.tolist()], fill=_rgb(_colour(rng, rng.uniform(0.1, 0.95))))
     return np.array(picture.filter(ImageFilter.GaussianBlur(side / 64)))
 
@@ -160,7 +161,7 @@ def _pose(rng: np.random.Generator) -> Points:
     turn, (wide, high) = rng.uniform(-math.pi / 6, math.pi / 6), rng.uniform(0.72, 0.95, 2)
     turned = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
     stretched = np.array([[wide * rng.choice([-1.0, 1.0]), 0.0], [rng.uniform(-0.15, 0.15), high]])
-    return np.asarray(stretched @ turned)
+    return product(stretched, turned)
 
 
 def _filled(big: int, shapes: Sequence[Points]) -> NDArray[np.bool_]:
@@ -179,9 +180,7 @@ def _tones(rng: np.random.Generator) -> tuple[Field, Field]:
 
 
 def _colour(rng: np.random.Generator, value: float) -> Field:
-    turn = 2 * math.pi * (rng.uniform() + np.array([0.0, 1 / 3, 2 / 3]))
-    saturation = rng.uniform(0.0, 0.8)
-    return np.asarray(255 * value * (1 - saturation * (0.5 - 0.5 * np.cos(turn))), dtype=np.float32)
+    return np.array(hue(rng.uniform(), rng.uniform(0.0, 0.8), value), dtype=np.float32)
 
 
 def _rgb(colour: Field) -> tuple[int, int, int]:
@@ -190,19 +189,19 @@ def _rgb(colour: Field) -> tuple[int, int, int]:
 
 
 def _stripes(x: Field, y: Field) -> Field:
-    return np.asarray(np.sin(x) > 0, dtype=np.float32)
+    return np.asarray(sine(x) > 0, dtype=np.float32)
 
 
 def _checks(x: Field, y: Field) -> Field:
-    return np.asarray(np.sin(x) * np.sin(y) > 0, dtype=np.float32)
+    return np.asarray(sine(x) * sine(y) > 0, dtype=np.float32)
 
 
 def _spots(x: Field, y: Field) -> Field:
-    return np.asarray(np.cos(x) + np.cos(y) > 1.0, dtype=np.float32)
+    return np.asarray(sine(x, 0.5) + sine(y, 0.5) > 1.0, dtype=np.float32)
 
 
 def _waves(x: Field, y: Field) -> Field:
-    return np.asarray(0.5 + 0.5 * np.sin(x + np.sin(y)), dtype=np.float32)
+    return 0.5 + 0.5 * sine(x + sine(y))
 
 
 def _plain(x: Field, y: Field) -> Field:

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from data_prep.steady import hue, power, product
+
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 Joint = tuple[float, float, float]
@@ -107,8 +109,7 @@ def _cloth(rng: np.random.Generator) -> Colour:
     chromatic = rng.uniform() < 0.75
     value = rng.uniform(0.3, 0.95) if chromatic else rng.uniform(0.06, 0.95)
     saturation = rng.uniform(0.45, 1.0) if chromatic else rng.uniform(0.0, 0.06)
-    turn = 2 * math.pi * (rng.uniform() + np.array([0.0, 1 / 3, 2 / 3]))
-    r, g, b = (255 * value * (1 - saturation * (0.5 - 0.5 * np.cos(turn)))).astype(int).tolist()
+    r, g, b = map(int, hue(rng.uniform(), saturation, value))
     return r, g, b
 
 
@@ -194,7 +195,8 @@ class Camera:
 def _colours(gap: float, leaks: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float32]:
     """A camera's colours [3, 3]: its channels leak into each other, then have a gain each."""
     mixed = np.eye(3) + gap * 0.45 * (1 + leaks)
-    return np.asarray(mixed / mixed.sum(0) * 0.95 * np.exp(gap * 0.9 * gains), dtype=np.float32)
+    gain = np.array([math.exp(gap * 0.9 * each) for each in gains.tolist()])
+    return np.asarray(mixed / (mixed[0] + mixed[1] + mixed[2]) * 0.95 * gain, dtype=np.float32)
 
 
 def _street(height: int, clutter: float, traits: dict[str, float], rng: np.random.Generator) -> Image.Image:
@@ -256,7 +258,7 @@ class Figure:
 
     def limb(self, joints: Sequence[Joint], widths: Sequence[float], colour: Colour) -> None:
         """A chain of joints, as thick at each as `widths` says."""
-        points, thick = [self.at(j) for j in joints], self.scale * self.who.build**0.5
+        points, thick = [self.at(j) for j in joints], self.scale * math.sqrt(self.who.build)
         for (a, b), (p, q) in zip(pairwise(points), pairwise(widths), strict=True):
             length = math.hypot(b[0] - a[0], b[1] - a[1]) + 1e-6
             nx, ny = (b[1] - a[1]) / length * thick / 2, (a[0] - b[0]) / length * thick / 2
@@ -463,11 +465,11 @@ def _develop(picture: Image.Image, camera: Camera, passage: Passage, rng: np.ran
     """Blur, then the camera's colours, the light of the passage, and noise."""
     if camera.blur > 0.1:
         picture = picture.filter(ImageFilter.GaussianBlur(camera.blur))
-    pixels = np.asarray(picture, dtype=np.float32) / 255
+    pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
     light = passage.light * math.exp(camera.look.lum * rng.normal())
     ramp = 1 + passage.ramp * np.linspace(-1, 1, pixels.shape[1], dtype=np.float32)[None, :, None]
-    pixels = np.clip(pixels @ camera.colours * (ramp * np.float32(light)), 0, 1.1)
-    pixels = pixels ** np.float32(camera.gamma) * (1 - camera.haze) + camera.haze * 0.6
+    pixels = np.clip(product(pixels, camera.colours) * (ramp * np.float32(light)), 0, 1.1)
+    pixels = power(pixels, float(np.float32(camera.gamma))) * (1 - camera.haze) + camera.haze * 0.6
     pixels = pixels + rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(camera.noise)
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
 

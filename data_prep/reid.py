@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from data_prep import reid_from_images, reid_standin
+from data_prep import reid_from_images
 from data_prep.pictures import faults
+from data_prep.reid_standin import STAND_INS
 from data_prep.sets import DataSet, Report
 from papers_lib.datasets.reid_layouts import LAYOUTS, SIDES, Survey, survey
 
@@ -38,8 +39,8 @@ def _dataset(name: str) -> DataSet:
     look = partial(survey, name=name)
     if name == MADE:
         return DataSet(name, partial(check, name), reid_from_images.make, reid_from_images.made, survey=look)
-    make, made = partial(reid_standin.make, name), partial(reid_standin.made, name)
-    data = DataSet(name, partial(check, name), make, made, survey=look)
+    stand_in = STAND_INS[name]
+    data = DataSet(name, partial(check, name), stand_in.make, stand_in.made, survey=look)
     return data.withdrawn() if name == "dukemtmc" else data
 
 

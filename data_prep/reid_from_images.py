@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter, ImageOps
 from pydantic import Field
 
 from data_prep.progress import shown
+from data_prep.steady import power
 from papers_lib.datasets.folders import STANDIN, SUFFIXES, is_left
 from papers_lib.datasets.images import open_image, rgb
 from papers_lib.errors import PapersError
@@ -189,6 +190,6 @@ def _shoot(image: Image.Image, camera: Camera, recipe: Recipe, rng: np.random.Ge
     seen = image.resize(size, Image.Resampling.BICUBIC, box=(x1, y1, x2, y2))
     seen = ImageOps.mirror(seen) if camera.mirrored else seen
     light = np.asarray(seen.filter(ImageFilter.GaussianBlur(camera.blur)), dtype=np.float64) / 255
-    light = light**camera.exposure * camera.cast * (1 + 0.05 * rng.normal())
+    light = power(light, camera.exposure) * camera.cast * (1 + 0.05 * rng.normal())
     light += camera.noise * rng.normal(size=light.shape)
     return Image.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))

@@ -8,10 +8,10 @@ blurred faces, as the real one is.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,10 @@ from pydantic import Field
 
 from data_prep.pedestrians import Camera, Look, backdrop, jpeg, network, person, render
 from data_prep.progress import shown
-from papers_lib.datasets.folders import STANDIN
+from data_prep.standins import StandIn
 from papers_lib.datasets.reid_layouts import LAYOUTS
 from papers_lib.errors import PapersError
-from papers_lib.settings import Frozen, parse, validate
-
-GENERATOR = "pedestrians 2"  # raised with every change that alters a picture
+from papers_lib.settings import Frozen
 
 TRAIN, QUERY, GALLERY = "train", "query", "gallery"
 JUNK, DISTRACTOR = -1, 0  # Market-1501's names of pictures that bear no identity
@@ -104,36 +102,7 @@ class Shot:
     number: int
 
 
-def make(name: str, folder: Path, size: str, options: dict[str, str]) -> None:
-    """Render `name` into an empty `folder`: the recipe of a size, with settings changed by `options`.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    write(folder, name, recipe_of(name, size, options))
-
-
-def made(name: str, folder: Path, size: str, options: dict[str, str]) -> bool:
-    """Whether `folder` holds the stand-in that `make` would render now, by its `STANDIN.json`."""
-    recipe = recipe_of(name, size, options)
-    try:
-        told = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    asked = {"generator": GENERATOR, "name": name, "recipe": recipe.model_dump()}
-    return isinstance(told, dict) and {key: told.get(key) for key in asked} == asked
-
-
-def recipe_of(name: str, size: str, options: dict[str, str]) -> Recipe:
-    """The recipe of a size of a data set, with single settings changed.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    sizes = SIZES[name]
-    if size not in sizes:
-        raise PapersError(f"unknown size {size!r}; known: {', '.join(sizes)}")
-    recipe = validate(Recipe, sizes[size] | parse(Recipe, options))
+def _refuse_odd(recipe: Recipe) -> None:
     if recipe.seen > recipe.cameras:
         raise PapersError(f"seen {recipe.seen} is more than cameras {recipe.cameras}; lower seen")
     for setting in ("per_id", "per_test_id"):
@@ -142,14 +111,15 @@ def recipe_of(name: str, size: str, options: dict[str, str]) -> Recipe:
             raise PapersError(
                 f"{setting} {per_id} leaves no two pictures for each of {recipe.seen} cameras; raise it"
             )
-    return recipe
 
 
-def write(folder: Path, name: str, recipe: Recipe) -> None:
-    """Write the pictures, the lists and `STANDIN.json` of `recipe` to `folder`.
+def draw(name: str, folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write the pictures and the lists of `recipe`; returns counts, the gallery's with distractors and junk.
 
-    The same recipe gives the same bytes with the same Pillow.
+    Raises:
+        PapersError: settings that do not go together.
     """
+    _refuse_odd(recipe)
     shots = plan(name, recipe)
     files = _files(name, shots, recipe)
     sides = dict(zip((TRAIN, QUERY, GALLERY), LAYOUTS[name].folders, strict=True))
@@ -159,20 +129,9 @@ def write(folder: Path, name: str, recipe: Recipe) -> None:
     if LAYOUTS[name].kind == "msmt":
         _write_lists(folder, shots, files)
     _render(name, recipe, shots, paths)
-    (folder / STANDIN).write_text(json.dumps(_told(name, recipe, shots), indent=1) + "\n", encoding="utf-8")
-
-
-def _told(name: str, recipe: Recipe, shots: list[Shot]) -> dict[str, Any]:
-    """What `STANDIN.json` says; the gallery's count is with distractors and junk."""
     counts = {part: sum(shot.part == part for shot in shots) for part in (TRAIN, QUERY, GALLERY)}
     asked = ("train_ids", "test_ids", "distractors", "junk")
-    return {
-        "generator": GENERATOR,
-        "name": name,
-        "seed": recipe.seed,
-        "recipe": recipe.model_dump(),
-        "counts": counts | {key: getattr(recipe, key) for key in asked},
-    }
+    return {"counts": counts | {key: getattr(recipe, key) for key in asked}}
 
 
 def plan(name: str, recipe: Recipe) -> list[Shot]:
@@ -278,3 +237,8 @@ def _files(name: str, shots: list[Shot], recipe: Recipe) -> list[str]:
     if kind == "msmt":
         return list(_msmt(shots, recipe.train_ids + 1))
     return list((_duke if kind == "duke" else _market)(shots, _numbers(recipe, name)))
+
+
+STAND_INS = {
+    name: StandIn(name, "pedestrians 2", Recipe, sizes, partial(draw, name)) for name, sizes in SIZES.items()
+}

@@ -7,7 +7,6 @@ camera 1 once (its match); the distractors of the gallery are other people, seen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +18,10 @@ from data_prep.pedestrians import Camera, Look, jpeg, network, person, render
 from data_prep.pictures import faults
 from data_prep.progress import shown
 from data_prep.sets import DataSet, Report
-from papers_lib.datasets.folders import STANDIN
+from data_prep.standins import StandIn
 from papers_lib.datasets.sysu30k import NAME, OTHERS, TEST, TRAIN, Survey, survey
-from papers_lib.errors import PapersError
-from papers_lib.settings import Frozen, parse, validate
+from papers_lib.settings import Frozen
 
-GENERATOR = "bags 1"  # raised with every change that alters a picture
 RELEASED = "SYSU-30k-released/SYSU-30k-released"
 BAG, MATCH, QUERY, OTHER = range(4)
 
@@ -83,15 +80,8 @@ def _summary(found: Survey) -> str:
     )
 
 
-def make(folder: Path, size: str, options: dict[str, str]) -> None:
-    """Render into an empty `folder`: the recipe of a size, with settings changed by `options`.
-
-    The same recipe gives the same bytes with the same Pillow.
-
-    Raises:
-        PapersError: an unknown size or setting, or a value out of range.
-    """
-    recipe = _recipe(size, options)
+def draw(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write pictures and lists; returns their counts."""
     base = folder / RELEASED
     look = Look(recipe.gap, occ=0.04, clutter=1.0, jit=0.5, lum=0.05)
     cameras = network(recipe.pixels, look, recipe.cameras, np.random.default_rng([recipe.seed, 0]))
@@ -102,39 +92,13 @@ def make(folder: Path, size: str, options: dict[str, str]) -> None:
     for shot, file in shown(zip(shots, files, strict=True), len(shots), "rendering"):
         (base / file).write_bytes(_picture(shot, cameras[shot.camera], recipe.seed))
     _write_lists(base / "meta", files)
-    (folder / STANDIN).write_text(json.dumps(_told(recipe), indent=1) + "\n", encoding="utf-8")
-
-
-def made(folder: Path, size: str, options: dict[str, str]) -> bool:
-    """Whether `folder` holds the stand-in that `make` would render now, by its `STANDIN.json`."""
-    asked = _told(_recipe(size, options))
-    try:
-        told = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(told == asked)
-
-
-def _recipe(size: str, options: dict[str, str]) -> Recipe:
-    if size not in SIZES:
-        raise PapersError(f"unknown size {size!r}; known: {', '.join(SIZES)}")
-    return validate(Recipe, SIZES[size] | parse(Recipe, options))
-
-
-def _told(recipe: Recipe) -> dict[str, Any]:
     counts = {
         "bags": recipe.bags,
         "query": recipe.queries,
         "gallery": recipe.queries + recipe.distractors,
         "distractors": recipe.distractors,
     }
-    return {
-        "generator": GENERATOR,
-        "name": NAME,
-        "seed": recipe.seed,
-        "recipe": recipe.model_dump(),
-        "counts": counts,
-    }
+    return {"counts": counts}
 
 
 def _shots(recipe: Recipe) -> Iterator[Shot]:
@@ -174,4 +138,5 @@ def _write_lists(folder: Path, files: list[str]) -> None:
         (folder / f"{side}.txt").write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
 
 
-DATASETS = (DataSet(NAME, check, make, made, survey=survey),)
+STAND_IN = StandIn(NAME, "bags 1", Recipe, SIZES, draw)
+DATASETS = (DataSet(NAME, check, STAND_IN.make, STAND_IN.made, survey=survey),)

@@ -16,10 +16,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Points = NDArray[np.float64]
+from data_prep.steady import Points, circle, product
+
 Colour = tuple[int, int, int]
 
 SUPERSAMPLE = 3  # drawn three times as large: Pillow's polygons have no smooth edges
@@ -78,29 +78,33 @@ class Camera:
     def __init__(self, side: int, length: float, rng: np.random.Generator) -> None:
         turn, tilt = math.radians(rng.uniform(-38, 38)), math.radians(rng.uniform(3, 12))
         c, s, ct, st = math.cos(turn), math.sin(turn), math.cos(tilt), math.sin(tilt)
-        self.axes = np.array([[c, 0, s], [-s * st, ct, c * st], [-s * ct, -st, c * ct]])
+        self.axes = np.array([[c, -s * st, -s * ct], [0, ct, -st], [s, c * st, c * ct]])  # columns
         self.near = rng.uniform(0.0, 0.05)
         extent = length * abs(c) + WIDTH * abs(s)
         self.scale = side * rng.uniform(0.86, 1.0) / extent
         self.centre = side * (np.array([0.5, 0.55]) + rng.uniform(-0.03, 0.03, 2))
         self.middle = np.array([length / 2, 0.75, WIDTH / 2])
         light = np.array([rng.uniform(-1, 1), rng.uniform(0.6, 1.4), rng.uniform(-1.2, 0.2)])
-        self.light = light / np.linalg.norm(light)
+        self.light = light / _length(light)
 
     def __call__(self, points: Points) -> list[tuple[float, float]]:
         """Where the points stand in the picture, in pixels."""
-        seen = (points - self.middle) @ self.axes.T
+        seen = product(points - self.middle, self.axes)
         zoom = self.scale / (1 + self.near * seen[:, 2])
         x, y = self.centre[0] + seen[:, 0] * zoom, self.centre[1] - seen[:, 1] * zoom
         return list(zip(x.tolist(), y.tolist(), strict=True))
 
     def faces(self, normal: Points) -> bool:
         """Whether a face with this outward normal turns towards the camera."""
-        return bool(self.axes[2] @ normal < 0)
+        return self.depth(normal) < 0
 
     def shade(self, normal: Points) -> float:
         """Brightness of a face: half of it from everywhere, half from the light."""
-        return 0.5 + 0.6 * max(0.0, float(self.light @ normal))
+        return 0.5 + 0.6 * max(0.0, _dot(self.light, normal))
+
+    def depth(self, point: Points) -> float:
+        """How far away a point, or a direction, is."""
+        return _dot(self.axes[:, 2], point)
 
 
 class Brush:
@@ -123,18 +127,27 @@ class Brush:
         edges = []
         for a, b, colour in zip(outline, np.roll(outline, -1, 0), colours, strict=True):
             normal = np.array([a[1] - b[1], b[0] - a[0], 0.0])
-            normal /= np.linalg.norm(normal) + 1e-9
+            normal /= _length(normal) + 1e-9
             if self.camera.faces(normal):
                 quad = np.array([[*a, near], [*b, near], [*b, far], [*a, far]])
-                edges.append((-(quad.mean(0) @ self.camera.axes[2]), quad, colour, normal))
+                middle = (quad[0] + quad[1] + quad[2] + quad[3]) / 4
+                edges.append((-self.camera.depth(middle), quad, colour, normal))
         for _, quad, colour, normal in sorted(edges, key=lambda edge: edge[0]):
             self.face(quad, colour, self.camera.shade(normal))
         self.side(outline, flank, near, self.camera.shade(np.array([0.0, 0.0, -1.0])))
 
     def disc(self, x: float, y: float, z: float, radius: float, colour: Colour) -> None:
         """A wheel's disc, parallel to the near side."""
-        turn = np.linspace(0, 2 * math.pi, 25)[:-1]
-        self.side(np.column_stack([x + radius * np.cos(turn), y + radius * np.sin(turn)]), colour, z)
+        self.side((x, y) + radius * circle(24), colour, z)
+
+
+def _dot(a: Points, b: Points) -> float:
+    (ax, ay, az), (bx, by, bz) = a, b
+    return float(ax * bx + ay * by + az * bz)
+
+
+def _length(a: Points) -> float:
+    return math.sqrt(_dot(a, a))
 
 
 def _dim(colour: Colour, shade: float) -> Colour:

@@ -25,7 +25,7 @@ class Cars196:
     `files` has N paths. `fine` [N] int64 is the class in the devkit's order (0 .. 195),
     `coarse` [N] int64 its type, index into `coarse_names`. `train` [N] bool marks the images of the
     training classes. `boxes` [N, 4] int64 are x1, y1, x2, y2, from 1 and inclusive, in pixels; None
-    where the layout has none. `fingerprint` is the one of `Survey.fingerprint`, with its limits.
+    where the layout has none. The last three are those of `Found.known`, with the limits of `Survey.content`.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Cars196:
     coarse_names: tuple[str, ...]
     stand_in: bool
     fingerprint: str
+    pixels: str = ""
 
     def split(self, side: Literal["train", "test"]) -> NDArray[np.int64]:
         """Indices [n] of the images of the training or of the test classes."""
@@ -75,8 +76,7 @@ def load(root: Path, name: str = "cars196", coarse_map: str = "type22") -> Cars1
         train=np.array([label in c.training for label in c.classes])[fine],
         class_names=c.classes,
         coarse_names=coarse_names,
-        stand_in=c.stand_in,
-        fingerprint=found.fingerprint,
+        **found.known,
     )
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from papers_lib.datasets import matlab
-from papers_lib.datasets.folders import ODD, STANDIN, SUFFIXES, Found, is_left, read_json, read_text, reason
+from papers_lib.datasets.folders import ODD, STANDIN, SUFFIXES, Found, is_left, read_text, reason, standin
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, validate
 
@@ -54,8 +54,11 @@ class StandIn(Frozen):
     the folder can be read as; `coarse` has the type of each class, for each coarse map.
     """
 
-    generator: str
+    name: str
+    size: str
     seed: int
+    options: dict[str, Any]
+    drawing: str
     recipe: dict[str, Any]
     classes: tuple[str, ...]
     training: tuple[str, ...]
@@ -72,7 +75,6 @@ class Catalogue:
     coarse: Mapping[str, tuple[str, ...]]
     counts: tuple[int, int]
     images: tuple[int, ...] | None
-    stand_in: bool
 
     @cached_property
     def known(self) -> dict[str, str]:
@@ -102,7 +104,7 @@ class Survey(Found):
     pictures: list[Picture] = field(default_factory=list)
 
     @property
-    def fingerprint(self) -> str:
+    def content(self) -> str:
         """SHA-256 of the label table, the class list, and each image's name and size in bytes.
 
         Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by
@@ -127,8 +129,8 @@ def survey(root: Path, name: str) -> Survey:
     """
     if name not in COUNTS:
         raise PapersError(f"unknown data set {name!r}; known: {', '.join(COUNTS)}")
-    base, layout, stand_in = _find(Path(root), name)
-    found = Survey(name, base, layout, _catalogue(name, stand_in))
+    base, layout, told = _find(Path(root), name)
+    found = Survey(name, base, layout, _catalogue(name, base, told), told=told)
     {"A": _devkit, "B": _one_folder, "C": _class_folders}[layout](found)
     if not found.problems:  # a missing part would only be told again, image by image
         found.problems += [*_out_of_step(found), *_wrong_counts(found)]
@@ -139,7 +141,7 @@ def survey(root: Path, name: str) -> Survey:
 # Where it is
 
 
-def _find(root: Path, name: str) -> tuple[Path, str, Path | None]:
+def _find(root: Path, name: str) -> tuple[Path, str, dict[str, Any] | None]:
     for outer in (root / name, root):
         inner = [each.name for each in _inside(outer, 1) if each != outer]
         around = inner if len(inner) == 1 and inner[0] not in COUNTS else []  # what an archive put around all
@@ -147,8 +149,7 @@ def _find(root: Path, name: str) -> tuple[Path, str, Path | None]:
             base = outer / folder
             layout = next((k for k, marks in _MARKS.items() if _any_in(base, marks)), "")
             if layout and not (layout == "C" and folder in around):  # other data sets have such names, too
-                beside = (base / STANDIN, outer / STANDIN)
-                return base, layout, next((p for p in beside if p.is_file()), None)
+                return base, layout, standin((base, outer), "cars196", dict.fromkeys(COUNTS, list))
     raise PapersError(f"{_nothing(root, name)}; {mend(root, name)}")
 
 
@@ -195,9 +196,9 @@ def key(label: str) -> str:
     return re.sub(r"[\s_/-]+", " ", label).strip().casefold()
 
 
-def _catalogue(name: str, stand_in: Path | None) -> Catalogue:
-    if stand_in is not None:
-        return _rendered(name, stand_in)
+def _catalogue(name: str, base: Path = Path(), told: dict[str, Any] | None = None) -> Catalogue:
+    if told is not None:
+        return _rendered(name, base, told)
     lines = read_text(_TYPES).splitlines()
     rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     return Catalogue(
@@ -206,24 +207,23 @@ def _catalogue(name: str, stand_in: Path | None) -> Catalogue:
         coarse={m: tuple(row[m] for row in rows) for m in ("type22", "body9")},
         counts=COUNTS[name],
         images=tuple(int(row["images"]) for row in rows) if name == "cars196" else None,
-        stand_in=False,
     )
 
 
-def _rendered(name: str, path: Path) -> Catalogue:
-    mend = "render the stand-in again"
-    content = read_json(path, mend)
+def _rendered(name: str, base: Path, content: dict[str, Any]) -> Catalogue:
     try:
         told = validate(StandIn, content)
         images = told.counts[name]
         pairs = list(zip(told.classes, images, strict=True))
         _ = [list(zip(told.classes, types, strict=True)) for types in told.coarse.values()]
     except (ValueError, TypeError, AttributeError, KeyError, PapersError) as error:
-        raise PapersError(f"{path} is broken ({reason(error)}); {mend}") from None
+        raise PapersError(
+            f"the {STANDIN} of {base} is broken ({reason(error)}); render the stand-in again"
+        ) from None
     training = frozenset(told.training)
     train = sum(n for label, n in pairs if label in training)
     counts = (train, sum(images) - train)
-    return Catalogue(told.classes, training, told.coarse, counts, images, stand_in=True)
+    return Catalogue(told.classes, training, told.coarse, counts, images)
 
 
 # Layout A

@@ -52,8 +52,8 @@ class Split:
 class Classified:
     """A data set with its labels. `title` is how a result names it, such as "CIFAR-10 (JPEG copy)".
 
-    `classes` are the names, in the order of the labels. `fingerprint` is the one of `Survey.fingerprint`,
-    with its limits.
+    `classes` are the names, in the order of the labels. The last three are those of
+    `Found.known`, with the limits of `Survey.content`.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Classified:
     classes: tuple[str, ...]
     stand_in: bool
     fingerprint: str
+    pixels: str = ""
 
 
 def load(root: Path, name: str) -> Classified:
@@ -79,15 +80,15 @@ def load(root: Path, name: str) -> Classified:
     """
     found = survey(Path(root), name)
     found.refuse(Path(root))
-    fingerprint = found.fingerprint
-    train, test = (_split(found, side, fingerprint) for side in ("train", "test"))
-    return Classified(name, found.title, found.base, train, test, found.classes, found.stand_in, fingerprint)
+    content = found.content
+    train, test = (_split(found, side, content) for side in ("train", "test"))
+    return Classified(name, found.title, found.base, train, test, found.classes, **found.known)
 
 
-def _split(found: Survey, side: str, fingerprint: str) -> Split:
+def _split(found: Survey, side: str, content: str) -> Split:
     if side in found.pixels:
         return Split(found.pixels[side], found.labels[side])
-    state = hashlib.sha256(f"{fingerprint} {found.newest}".encode()).hexdigest()[:16]
+    state = hashlib.sha256(f"{content} {found.newest}".encode()).hexdigest()[:16]
     files = tuple(found.base / file for file in found.files[side])
     return Split(files, found.labels[side], found.base / CACHE / f"{side}-{state}")
 

@@ -84,7 +84,7 @@ class Survey(Found):
         return SETS[self.name].title + " (JPEG copy)" * (copied and not self.stand_in)
 
     @property
-    def fingerprint(self) -> str:
+    def content(self) -> str:
         """SHA-256 of the classes and, by side, of labels and each image's name and size in bytes.
 
         Cheap, and the same wherever the folder lies. It cannot see an image file that was replaced by

@@ -120,7 +120,7 @@ class Survey(Found):
         )
 
     @property
-    def fingerprint(self) -> str:
+    def content(self) -> str:
         """SHA-256 of names and sizes in bytes of all files, of a pack's offsets and labels, and of all pairs.
 
         Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by another one

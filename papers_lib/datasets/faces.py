@@ -56,8 +56,8 @@ class Training:
 class Faces:
     """A data set of faces; no image is read. `train` is None for LFW; `tests` has pairs by name.
 
-    `title` is how a result names it, such as "MS1MV2". `fingerprint` is the one of `Survey.fingerprint`, with
-    its limits.
+    `title` is how a result names it, such as "MS1MV2". The last three are those of `Found.known`, with
+    the limits of `Survey.content`.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Faces:
     tests: Mapping[str, Pairs]
     stand_in: bool
     fingerprint: str
+    pixels: str = ""
 
 
 def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Faces:
@@ -86,9 +87,7 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Faces:
     found.refuse(Path(root), " --acknowledge-withdrawn" * withdrawn)
     if withdrawn:
         print(WITHDRAWN, file=sys.stderr)
-    return Faces(
-        name, found.title, found.base, _training(found), found.tests, found.stand_in, found.fingerprint
-    )
+    return Faces(name, found.title, found.base, _training(found), found.tests, **found.known)
 
 
 def fetch_lfw(folder: Path) -> Faces:

@@ -5,6 +5,7 @@ A reader's survey is a `Found`, which takes down every fault as a line; nothing 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from typing import Any
 from papers_lib.errors import PapersError
 
 STANDIN = "STANDIN.json"
+RECIPE = ("name", "size", "seed", "options", "drawing")
+"""What `STANDIN.json` says of how a stand-in was drawn; `drawing` is the version of what draws."""
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff")
 """Of the files that are read as images, in any case."""
 
@@ -49,6 +52,33 @@ class Found:
     def stand_in(self) -> bool:
         """Whether it is rendered, or made from other images."""
         return self.told is not None
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of labels, names and sizes in bytes; each reader says of what."""
+        raise NotImplementedError
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a recipe is all that it was made from; what is made of somebody's images is not."""
+        return self.told is not None and "made_from" not in self.told
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this data from other data: the content, but of what is drawn the recipe.
+
+        So a stand-in is the same one on every machine, whatever its libraries make of the last bits.
+        """
+        if self.told is None or not self.drawn:
+            return self.content
+        told = json.dumps([self.name, {key: self.told[key] for key in RECIPE}], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What a loaded data set keeps; `pixels`, the content of what is drawn, is provenance of results."""
+        pixels = self.content if self.drawn else ""
+        return {"stand_in": self.stand_in, "fingerprint": self.fingerprint, "pixels": pixels}
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -226,7 +256,7 @@ def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> di
         counts: what its `counts` must have, with the type of each.
 
     Raises:
-        PapersError: it is broken, or of another data set.
+        PapersError: it is broken, of an earlier version, or of another data set.
     """
     path = next((place / STANDIN for place in places if (place / STANDIN).is_file()), None)
     if path is None:
@@ -235,9 +265,26 @@ def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> di
     told = read_json(path, mend)
     there = told.get("counts") if isinstance(told, dict) else None
     whole = isinstance(there, dict) and all(isinstance(there.get(key), kind) for key, kind in counts.items())
-    if not whole or not _is_count(there) or not isinstance(told.get("name"), str):
+    if not whole or not _is_count(there) or not isinstance(told.get("name", ""), str):
         raise PapersError(f"{path} is broken (no name or counts); {mend}")
-    if told["name"] != name:
+    if told.get("name", name) != name:
         of = ODD.sub("?", told["name"])
         raise PapersError(f"{path} is a stand-in of {of}, not of {name}; use that name, or another ROOT")
+    if "made_from" not in told:
+        recipe_told(path, name, told)
     return dict(told)
+
+
+def recipe_told(path: Path, name: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe in what the `STANDIN.json` at `path`, of the stand-in `name`, says.
+
+    Raises:
+        PapersError: it is of an earlier version, which did not tell all of it.
+    """
+    missing = [key for key in RECIPE if key not in told]
+    if missing:
+        raise PapersError(
+            f"{path} is of an earlier version (no {', '.join(missing)}): remove the folder {path.parent}, "
+            f"then make it again: python -m data_prep make {name} {path.parent} --size SIZE"
+        )
+    return {key: told[key] for key in RECIPE}

@@ -36,7 +36,7 @@ class ReID:
     """A label table in memory; no image is read.
 
     The gallery is without junk (identity -1) and with distractors (0000 in the Market layout). `cameras`
-    is C. `fingerprint` is the one of `Survey.fingerprint`, with its limits.
+    is C. The last three are those of `Found.known`, with the limits of `Survey.content`.
     """
 
     name: str
@@ -47,6 +47,7 @@ class ReID:
     cameras: int
     stand_in: bool
     fingerprint: str
+    pixels: str = ""
 
 
 def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> ReID:
@@ -69,7 +70,7 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> ReID:
     if withdrawn:
         print(WITHDRAWN, file=sys.stderr)
     train, query, gallery = (_side(found.base, rows) for rows in found.sides.values())
-    return ReID(name, found.base, train, query, gallery, found.cameras, found.stand_in, found.fingerprint)
+    return ReID(name, found.base, train, query, gallery, found.cameras, **found.known)
 
 
 def _side(base: Path, rows: list[Row]) -> Side:

@@ -122,7 +122,7 @@ class Survey(Found):
         return max((row.camera for rows in self.sides.values() for row in rows), default=0)
 
     @property
-    def fingerprint(self) -> str:
+    def content(self) -> str:
         """SHA-256 of each side's file names and their sizes in bytes, which hold ids and cameras too.
 
         Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by another

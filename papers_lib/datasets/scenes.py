@@ -47,7 +47,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """A data set for detection. Label i is `classes[i - 1]`; `fingerprint` is that of `Survey`."""
+    """A data set for detection. Label i is `classes[i - 1]`; the last three are those of `Found.known`."""
 
     name: str
     root: Path
@@ -56,6 +56,7 @@ class Scenes:
     classes: tuple[str, ...]
     stand_in: bool
     fingerprint: str
+    pixels: str = ""
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Survey(Found):
     sides: dict[str, list[Scene]] = field(default_factory=lambda: {side: [] for side in SIDES})
 
     @property
-    def fingerprint(self) -> str:
+    def content(self) -> str:
         """SHA-256 of classes, boxes and labels, and of each image's name and size in bytes.
 
         Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by another
@@ -88,9 +89,7 @@ class Survey(Found):
         """
         self.refuse(root)
         train, test = (tuple(self.sides[side]) for side in SIDES)
-        return Scenes(
-            self.name, self.base, train, test, self.classes, self.told is not None, self.fingerprint
-        )
+        return Scenes(self.name, self.base, train, test, self.classes, **self.known)
 
 
 def find(root: Path, name: str, official: str, mark: str) -> Path:

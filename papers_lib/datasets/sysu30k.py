@@ -49,7 +49,7 @@ class Bags:
 class Sysu30k:
     """A label table in memory; no image is read. A distractor of the gallery has the identity 0.
 
-    `fingerprint` is the one of `Survey.fingerprint`, with its limits.
+    The last three are those of `Found.known`, with the limits of `Survey.content`.
     """
 
     root: Path
@@ -58,6 +58,7 @@ class Sysu30k:
     gallery: Side
     stand_in: bool
     fingerprint: str
+    pixels: str = ""
 
 
 class Row(NamedTuple):
@@ -85,7 +86,7 @@ class Survey(Found):
         return sum(row.id == DISTRACTOR for row in self.sides["gallery"])
 
     @property
-    def fingerprint(self) -> str:
+    def content(self) -> str:
         """SHA-256 of the file names and their sizes in bytes, by side; of the bags that were read only.
 
         Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by another
@@ -123,8 +124,7 @@ def load(root: Path, bags: int | None = None) -> Sysu30k:
         ),
         query=_side(found, "query"),
         gallery=_side(found, "gallery"),
-        stand_in=found.stand_in,
-        fingerprint=found.fingerprint,
+        **found.known,
     )
 
 

@@ -167,4 +167,6 @@ def _found(root: Path, name: str, stand_in: bool, needed: bool) -> Data:
     if name not in TASK_DATA.values():
         refuse_unknown("dataset", (name,), classification.NAMES)
     found = known.load(root, name)
-    return Data(name=name, root=str(root), fingerprint=found.fingerprint, stand_in=found.stand_in)
+    return Data(
+        name=name, root=str(root), fingerprint=found.fingerprint, pixels=found.pixels, stand_in=found.stand_in
+    )

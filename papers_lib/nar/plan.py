@@ -237,4 +237,6 @@ def _found(root: Path, name: str, stand_in: bool, needed: bool, acknowledged: bo
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
     found = faces.load(root, name, acknowledged) if name == FACES else classification.load(root, name)
-    return Data(name=name, root=str(root), fingerprint=found.fingerprint, stand_in=found.stand_in)
+    return Data(
+        name=name, root=str(root), fingerprint=found.fingerprint, pixels=found.pixels, stand_in=found.stand_in
+    )

@@ -167,7 +167,9 @@ def find_data(settings: Settings, preset: Preset) -> Data:
     if not settings.data_root and not settings.train and not (root / name).exists():
         return Data(name=name, stand_in=settings.profile == "smoke")
     cars = cars196.load(root, name)
-    return Data(name=name, root=str(root), fingerprint=cars.fingerprint, stand_in=cars.stand_in)
+    return Data(
+        name=name, root=str(root), fingerprint=cars.fingerprint, pixels=cars.pixels, stand_in=cars.stand_in
+    )
 
 
 def _spec(settings: Settings, preset: Preset, data: Data, arm: Arm, seed: int) -> RunSpec:

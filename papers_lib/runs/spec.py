@@ -18,11 +18,15 @@ from papers_lib.settings import Frozen
 
 
 class Data(Frozen):
-    """A data set as a run sees it: its name, where it lies, and what is in it."""
+    """A data set as a run sees it: its name, where it lies, and what is in it.
+
+    A stand-in's `fingerprint` is of its recipe; `pixels`, of what was drawn on this machine, is provenance.
+    """
 
     name: str
     root: str = ""
     fingerprint: str = ""
+    pixels: str = ""
     stand_in: bool = False
 
 

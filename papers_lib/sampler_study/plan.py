@@ -159,7 +159,9 @@ def _found(root: Path, name: str, stand_in: bool, needed: bool, acknowledged: bo
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
     found = reid.load(root, name, acknowledge_withdrawn=acknowledged)
-    return Data(name=name, root=str(root), fingerprint=found.fingerprint, stand_in=found.stand_in)
+    return Data(
+        name=name, root=str(root), fingerprint=found.fingerprint, pixels=found.pixels, stand_in=found.stand_in
+    )
 
 
 def _spec(settings: Settings, name: str, arm: Arm, seed: int) -> RunSpec:

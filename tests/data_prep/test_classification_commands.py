@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from standins import RECIPE
 
 from data_prep.__main__ import main
 from papers_lib.datasets import classification, classification_layouts, sysu30k
@@ -172,7 +173,7 @@ def test_import_of_the_official_archive_beside_other_files(tmp_path, capsys):
     counts = {"train": 50, "test": 10, "classes": 10}
     parts = {file: pickle.dumps(content, 2) for file in (*batches.train, *batches.test)}
     parts["batches.meta"] = pickle.dumps({"label_names": [f"c{i}" for i in range(10)]}, 2)
-    parts["STANDIN.json"] = json.dumps({"name": "cifar10", "counts": counts}).encode()
+    parts["STANDIN.json"] = json.dumps(RECIPE | {"name": "cifar10", "counts": counts}).encode()
     with tarfile.open(source / "cifar-10-python.tar.gz", "w:gz") as archive:
         for file, data in parts.items():
             info = tarfile.TarInfo(f"cifar-10-batches-py/{file}")

@@ -78,7 +78,7 @@ def rendered_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("network")
     for name in reid_standin.SIZES:
         (root / name).mkdir()
-        reid_standin.make(name, root / name, "smoke", TINY)
+        reid_standin.STAND_INS[name].make(root / name, "smoke", TINY)
     return root
 
 
@@ -95,7 +95,9 @@ def test_the_reader_finds_what_standin_json_says(rendered_sets, name):
     assert len(data.train.files) == told["counts"]["train"] == 16 * 8
     assert len(data.query.files) == told["counts"]["query"]
     assert len(set(data.train.ids)) == told["counts"]["train_ids"] == 16
-    assert (told["name"], told["seed"], told["generator"]) == (name, 0, reid_standin.GENERATOR)
+    assert [told[key] for key in ("name", "size", "seed", "drawing")] == [name, "smoke", 0, "pedestrians 2"]
+    assert told["options"] == {key: told["recipe"][key] for key in told["options"]}
+    assert told["options"].items() >= {"train_ids": 16, "pixels": 16}.items()
 
 
 @pytest.mark.parametrize("name", reid_standin.SIZES)
@@ -113,7 +115,7 @@ def test_one_query_for_each_identity_and_camera_with_matches_elsewhere(rendered_
 def test_junk_and_distractors_are_in_the_gallery_of_market_and_duke_alone(tmp_path):
     for name in ("market1501", "dukemtmc"):
         (tmp_path / name).mkdir()
-        reid_standin.make(name, tmp_path / name, "smoke", TINY | {"distractors": "7", "junk": "0"})
+        reid_standin.STAND_INS[name].make(tmp_path / name, "smoke", TINY | {"distractors": "7", "junk": "0"})
     market = reid.load(tmp_path, "market1501")
     assert (market.gallery.ids == 0).sum() == 7
     assert not {0, -1} & {*market.train.ids, *market.query.ids}
@@ -134,7 +136,7 @@ def test_same_recipe_same_bytes_other_seed_or_set_other_people(rendered_sets, tm
     contents = []
     for folder, seed in (("a", "0"), ("b", "1")):
         (tmp_path / folder).mkdir()
-        reid_standin.make("market1501", tmp_path / folder, "smoke", TINY | {"seed": seed})
+        reid_standin.STAND_INS["market1501"].make(tmp_path / folder, "smoke", TINY | {"seed": seed})
         contents.append(files(tmp_path / folder))
     assert contents[0] == files(rendered_sets / "market1501")
     pictures = [set(content.values()) for content in (*contents, files(rendered_sets / "pedestrians_warmup"))]
@@ -148,16 +150,16 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_made_knows_its_own_recipe_and_name(rendered_sets):
     folder = rendered_sets / "market1501"
-    assert reid_standin.made("market1501", folder, "smoke", TINY)
-    assert not reid_standin.made("pedestrians_many", folder, "smoke", TINY)
-    assert not reid_standin.made("market1501", folder, "smoke", TINY | {"gap": "0.4"})
-    assert not reid_standin.made("market1501", rendered_sets, "smoke", TINY)
+    assert reid_standin.STAND_INS["market1501"].made(folder, "smoke", TINY)
+    assert not reid_standin.STAND_INS["pedestrians_many"].made(folder, "smoke", TINY)
+    assert not reid_standin.STAND_INS["market1501"].made(folder, "smoke", TINY | {"gap": "0.4"})
+    assert not reid_standin.STAND_INS["market1501"].made(rendered_sets, "smoke", TINY)
 
 
 @pytest.mark.parametrize("size", ["smoke", "small"])
 @pytest.mark.parametrize("name", reid_standin.SIZES)
 def test_every_recipe_plans_cameras_for_all_and_enough_images(name, size):
-    recipe = reid_standin.recipe_of(name, size, {"seed": "3"})
+    recipe = reid_standin.STAND_INS[name].recipe(size, {"seed": "3"})
     shots = reid_standin.plan(name, recipe)
     train = [s for s in shots if s.part == "train"]
     assert {s.camera for s in train} == set(range(recipe.cameras))
@@ -182,6 +184,6 @@ def test_every_recipe_plans_cameras_for_all_and_enough_images(name, size):
 )
 def test_a_bad_network_recipe_is_one_line(size, options, message, tmp_path):
     with pytest.raises(PapersError, match=message) as caught:
-        reid_standin.make("market1501", tmp_path, size, options)
+        reid_standin.STAND_INS["market1501"].make(tmp_path, size, options)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -44,7 +44,7 @@ def test_the_standin_is_what_it_says(rendered):
     assert np.bincount(cars.fine).tolist() == told["counts"]["cars196"]
     assert {cars.class_names[f] for f in cars.fine[cars.train]} == set(told["training"])
     assert len(told["classes"]) == 40 == 2 * len(told["training"])
-    assert told["generator"] and told["recipe"]["seed"] == told["seed"] == 0
+    assert told["drawing"] and told["recipe"]["seed"] == told["seed"] == 0
 
 
 def test_type22_has_types_of_one_model_and_body9_has_none(rendered):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
+from standins import tell
 
 CLASSES = (
     "Alder Otter Sedan 2001",
@@ -42,17 +42,10 @@ def structs(rows: Sequence[dict[str, object]]) -> np.ndarray:
 
 
 def standin(root: Path) -> None:
-    told = {
-        "generator": "test 1",
-        "seed": 0,
-        "recipe": {},
-        "classes": CLASSES,
-        "training": TRAINING,
-        "coarse": {"type22": TYPES, "body9": STYLES},
-        "counts": {"cars196": [a + b for a, b in zip(*HALVES, strict=True)], "cars196_half": HALVES[0]},
-    }
+    counts = {"cars196": [a + b for a, b in zip(*HALVES, strict=True)], "cars196_half": HALVES[0]}
+    coarse = {"type22": TYPES, "body9": STYLES}
     root.mkdir(parents=True, exist_ok=True)
-    (root / "STANDIN.json").write_text(json.dumps(told))
+    tell(root, "cars196", counts, recipe={}, classes=CLASSES, training=TRAINING, coarse=coarse)
 
 
 def annotation(number: int, **rest: object) -> dict[str, object]:

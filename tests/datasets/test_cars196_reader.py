@@ -167,24 +167,24 @@ def test_boxes_are_read_by_name(layouts, tmp_path):
     assert cars196.load(layouts["C"](tmp_path / "C")).boxes is None
 
 
-def test_fingerprint_sees_labels_and_sizes_but_not_places(layouts, tmp_path):
+def test_the_digest_of_content_sees_labels_and_sizes_but_not_places(layouts, tmp_path):
     one = layouts["A"](tmp_path / "one")
-    print_of = cars196.load(one).fingerprint
+    print_of = cars196.load(one).pixels
     shutil.copytree(one, tmp_path / "two words")
-    assert cars196.load(tmp_path / "two words").fingerprint == print_of
-    assert cars196.load(one, coarse_map="body9").fingerprint == print_of
-    assert cars196.load(one, "cars196_half").fingerprint != print_of
+    assert cars196.load(tmp_path / "two words").pixels == print_of
+    assert cars196.load(one, coarse_map="body9").pixels == print_of
+    assert cars196.load(one, "cars196_half").pixels != print_of
     image = next((one / "cars_train").iterdir())
     image.write_bytes(image.read_bytes() + b"x")
-    assert cars196.load(one).fingerprint != print_of
+    assert cars196.load(one).pixels != print_of
 
 
-def test_fingerprint_cannot_see_other_bytes_of_the_same_size(layouts, tmp_path):
+def test_the_digest_of_content_cannot_see_other_bytes_of_the_same_size(layouts, tmp_path):
     root = layouts["A"](tmp_path)
-    before = cars196.load(root).fingerprint
+    before = cars196.load(root).pixels
     image = next((root / "cars_train").iterdir())
     image.write_bytes(b"x" * image.stat().st_size)
-    assert cars196.load(root).fingerprint == before
+    assert cars196.load(root).pixels == before
 
 
 # What is refused
@@ -299,7 +299,7 @@ def test_a_label_cannot_reach_outside(layouts, tmp_path):
 
 
 def test_the_table_of_types_has_the_known_counts():
-    catalogue = cars196_layouts._catalogue("cars196", None)
+    catalogue = cars196_layouts._catalogue("cars196")
     assert len(catalogue.classes) == len(catalogue.known) == 196
     assert (len(set(catalogue.coarse["type22"])), len(set(catalogue.coarse["body9"]))) == (22, 9)
     train = [n for c, n in zip(catalogue.classes, catalogue.images, strict=True) if c in catalogue.training]
@@ -310,7 +310,7 @@ def test_the_table_of_types_has_the_known_counts():
 
 
 def test_the_real_half_by_name(monkeypatch, tmp_path):
-    catalogue = cars196_layouts._catalogue("cars196_half", None)
+    catalogue = cars196_layouts._catalogue("cars196_half")
     for label in catalogue.classes:
         folder = tmp_path / "train" / label.replace("/", "-").replace(" ", "_")
         folder.mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from standins import tell
 
 from papers_lib.datasets import cifar_files, classification, classification_layouts
 from papers_lib.datasets.cifar_files import BATCHES
@@ -28,7 +28,7 @@ def grey(side: str, label: int, number: int) -> int:
 
 def told(root: Path, name: str = "cifar10", train: int = 15, test: int = 6, classes: int = 3) -> Path:
     counts = {"train": train, "test": test, "classes": classes}
-    (root / "STANDIN.json").write_text(json.dumps({"name": name, "counts": counts}))
+    tell(root, name, counts)
     return root
 
 
@@ -288,18 +288,18 @@ def test_leftovers_are_noted_and_not_read(tmp_path):
     ]
 
 
-def test_fingerprint_sees_labels_and_sizes_but_not_places(tmp_path):
+def test_the_digest_of_content_sees_labels_and_sizes_but_not_places(tmp_path):
     one = folders(tmp_path / "one")
-    print_of = classification.load(one, "cifar10").fingerprint
+    print_of = classification.load(one, "cifar10").pixels
     shutil.copytree(one, tmp_path / "two words")
-    assert classification.load(tmp_path / "two words", "cifar10").fingerprint == print_of
+    assert classification.load(tmp_path / "two words", "cifar10").pixels == print_of
     (one / "train" / "ant" / "0000.png").rename(one / "train" / "bee" / "9999.png")
-    assert classification.load(one, "cifar10").fingerprint != print_of
+    assert classification.load(one, "cifar10").pixels != print_of
     pickles = published(tmp_path / "p", "cifar10", "python")
-    before = classification.load(pickles, "cifar10").fingerprint
+    before = classification.load(pickles, "cifar10").pixels
     content = (pickles / "data_batch_2").read_bytes()
     (pickles / "data_batch_2").write_bytes(content.replace(bytes(range(9, 32)), bytes(range(8, 31))))
-    assert classification.load(pickles, "cifar10").fingerprint != before
+    assert classification.load(pickles, "cifar10").pixels != before
 
 
 # What is refused

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from standins import tell
 
 from papers_lib.datasets import coco, scenes
 from papers_lib.errors import PapersError
@@ -44,8 +45,7 @@ def root(tmp_path):
         path = base / "annotations" / f"instances_{folder}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
-    told = {"name": "coco2017", "classes": ["dog", "cat"], "counts": {"train": 3, "test": 1}}
-    (base / "STANDIN.json").write_text(json.dumps(told))
+    tell(base, "coco2017", {"train": 3, "test": 1}, classes=["dog", "cat"])
     return tmp_path
 
 
@@ -84,12 +84,12 @@ def test_the_folder_itself_and_the_official_one_are_found(root):
     assert coco.load(root).root == root / "coco"
 
 
-def test_fingerprint_follows_labels_and_not_the_place(root, tmp_path):
-    before = coco.load(root).fingerprint
+def test_the_digest_of_content_follows_labels_and_not_the_place(root, tmp_path):
+    before = coco.load(root).pixels
     shutil.copytree(root / "coco2017", tmp_path / "else where" / "coco2017")
-    assert coco.load(tmp_path / "else where").fingerprint == before
+    assert coco.load(tmp_path / "else where").pixels == before
     change(root, lambda c: c["annotations"][0].update(category_id=3))
-    assert coco.load(root).fingerprint != before
+    assert coco.load(root).pixels != before
 
 
 @pytest.mark.parametrize("code", ["polygon", "runs"])

@@ -27,7 +27,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("faces")
     for name in faces.NAMES:
         (root / name).mkdir()
-        prep.make(name, root / name, "smoke", TINY)
+        prep.STAND_INS[name].make(root / name, "smoke", TINY)
     return root
 
 
@@ -163,23 +163,23 @@ def test_class_folders_need_no_train_folder(copy):
     assert len(found.tests["pairs"]) == 20
 
 
-def test_fingerprints_follow_content_and_not_place(copy, drawn):
+def test_the_digest_of_contents_follow_content_and_not_place(copy, drawn):
     for name in faces.NAMES:
         root = copy(name)
-        before = faces.load(drawn, name).fingerprint
-        assert faces.load(root, name).fingerprint == before
+        before = faces.load(drawn, name).pixels
+        assert faces.load(root, name).pixels == before
     root = drawn.parent  # other names, other data
-    prints = {faces.load(drawn, name).fingerprint for name in faces.NAMES}
+    prints = {faces.load(drawn, name).pixels for name in faces.NAMES}
     assert len(prints) == 3, root
 
 
-def test_a_changed_pair_changes_the_fingerprint(copy):
+def test_a_changed_pair_changes_the_digest_of_content(copy):
     root = copy("lfw")
-    before = faces.load(root, "lfw").fingerprint
+    before = faces.load(root, "lfw").pixels
     lines = (root / "pairs.txt").read_text().splitlines()
     lines[1], lines[3] = lines[3], lines[1]
     (root / "pairs.txt").write_text("\n".join(lines))
-    assert faces.load(root, "lfw").fingerprint != before
+    assert faces.load(root, "lfw").pixels != before
 
 
 # What is wrong

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from standins import tell
 
 from papers_lib.datasets import reid, reid_layouts
 from papers_lib.datasets.crops import load_images
@@ -43,8 +43,7 @@ OFFICIAL = {
 
 
 def standin(base: Path, name: str, **counts: int) -> None:
-    told = {"name": name, "counts": counts or {"train": 0, "query": 0, "gallery": 0}}
-    (base / "STANDIN.json").write_text(json.dumps(told))
+    tell(base, name, counts or {"train": 0, "query": 0, "gallery": 0})
 
 
 def write(path: Path) -> None:
@@ -169,20 +168,20 @@ def test_order_does_not_depend_on_the_folder(tmp_path, monkeypatch):
             assert list(getattr(after, side).files) == sorted(getattr(after, side).files)
 
 
-def test_fingerprint_sees_names_and_sizes_of_what_is_used(tmp_path):
+def test_the_digest_of_content_sees_names_and_sizes_of_what_is_used(tmp_path):
     root = build(tmp_path, "market1501")
-    before = reid.load(root, "market1501").fingerprint
+    before = reid.load(root, "market1501").pixels
     junk = root / "bounding_box_test" / f"{GALLERY[3]}.jpg"
     junk.write_bytes(b"other")
-    assert reid.load(root, "market1501").fingerprint == before
+    assert reid.load(root, "market1501").pixels == before
     image = root / "query" / f"{QUERY[0]}.jpg"
     image.write_bytes(b"x" * image.stat().st_size)  # its limit
-    assert reid.load(root, "market1501").fingerprint == before
+    assert reid.load(root, "market1501").pixels == before
     image.write_bytes(b"other")
-    changed = reid.load(root, "market1501").fingerprint
+    changed = reid.load(root, "market1501").pixels
     assert changed != before
     image.rename(image.with_name("0001_c1s1_001052_00.jpg"))
-    assert reid.load(root, "market1501").fingerprint not in (before, changed)
+    assert reid.load(root, "market1501").pixels not in (before, changed)
 
 
 def test_leftovers_are_ignored_and_noted(tmp_path):

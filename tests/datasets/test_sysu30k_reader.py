@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
+from standins import tell
 
 from papers_lib.datasets import sysu30k
 from papers_lib.errors import PapersError
@@ -32,7 +32,7 @@ def build(root: Path, inside: str = INSIDE) -> Path:
         names = [f for f in files if f"/{side}/" in f or (side == "train" and "_train_" in f)]
         (base / "meta" / f"{side}.txt").write_text("".join(f"{Path(n).name}\n" for n in names))
     counts = {"bags": 3, "query": 2, "gallery": 5, "distractors": 3}
-    (root / "STANDIN.json").write_text(json.dumps({"name": "sysu30k", "counts": counts}))
+    tell(root, "sysu30k", counts)
     return root
 
 
@@ -63,7 +63,7 @@ def test_some_bags_or_none(tmp_path):
     whole = sysu30k.load(root)
     two = sysu30k.load(root, bags=2)
     assert two.train.bags.tolist() == [0, 0, 1, 1, 1]
-    assert two.fingerprint != whole.fingerprint
+    assert two.pixels != whole.pixels
     shutil.rmtree(root / INSIDE / "sysu_train_set_all")
     assert len(sysu30k.load(root, bags=0).train.files) == 0
     assert len(sysu30k.load(root, bags=0).gallery.files) == 5
@@ -134,14 +134,14 @@ def test_empty_bags_and_leftovers(tmp_path):
     assert "0000000004 holds no image" in refused(root)
 
 
-def test_fingerprint_sees_names_and_sizes(tmp_path):
+def test_the_digest_of_content_sees_names_and_sizes(tmp_path):
     one = build(tmp_path / "one")
-    print_of = sysu30k.load(one).fingerprint
+    print_of = sysu30k.load(one).pixels
     shutil.copytree(one, tmp_path / "two words")
-    assert sysu30k.load(tmp_path / "two words").fingerprint == print_of
+    assert sysu30k.load(tmp_path / "two words").pixels == print_of
     image = sysu30k.load(one).gallery.files[-1]
     image.write_bytes(image.read_bytes() + b"x")
-    assert sysu30k.load(one).fingerprint != print_of
+    assert sysu30k.load(one).pixels != print_of
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"name": "sysu30k"}', '{"name": "x", "counts": {}}'])

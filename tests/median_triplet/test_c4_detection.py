@@ -35,7 +35,7 @@ def root(tmp_path_factory):
         (root / data.name).mkdir()
         data.make(root / data.name, "smoke", recipe)
     (root / "sysu30k").mkdir()
-    sysu30k.make(root / "sysu30k", "smoke", {"bags": "1", "queries": "5", "distractors": "20"})
+    sysu30k.STAND_IN.make(root / "sysu30k", "smoke", {"bags": "1", "queries": "5", "distractors": "20"})
     return str(root)
 
 

@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     recipe = {"identities": "5", "shots": "6", "pairs": "1", "pixels": "16"}
     for name in ("faces_own", "lfw"):
         (root / name).mkdir()
-        prep.make(name, root / name, "smoke", recipe)
+        prep.STAND_INS[name].make(root / name, "smoke", recipe)
     return str(root), "faces_own"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from standins import tell
 
 from papers_lib import checkpoint
 from papers_lib.datasets import classification
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> tuple[str, str]:
                 pixels = np.full(shape, 40 * number, np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.JPEG")
     counts = {"train": 4 * CLASSES, "test": 2 * CLASSES, "classes": CLASSES}
-    (root / "imagenet" / "STANDIN.json").write_text(json.dumps({"name": "imagenet", "counts": counts}))
+    tell(root / "imagenet", "imagenet", counts)
     return str(root), "imagenet"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from standins import tell
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
@@ -41,9 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
             for i in range(total):
                 pixels = np.clip(random.normal(20 * number + 20, 30, (8, 8, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
-    (root / "cifar10" / "STANDIN.json").write_text(
-        '{"name": "cifar10", "counts": {"train": 60, "test": 20, "classes": 10}}'
-    )
+    tell(root / "cifar10", "cifar10", {"train": 60, "test": 20, "classes": 10})
     return str(root), "cifar10"
 
 

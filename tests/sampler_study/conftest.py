@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from standins import tell
 
 CAMERAS = 3
 PER_CAMERA = 4
@@ -47,6 +48,4 @@ def _network(folder: Path, people: list[int]) -> None:
     others = list(range(101, 109))
     write_market(folder, others, "query", only=1)
     write_market(folder, others, "bounding_box_test")
-    (folder / "STANDIN.json").write_text(
-        '{"name": "market1501", "counts": {"train": 144, "query": 24, "gallery": 96}}', encoding="utf-8"
-    )
+    tell(folder, "market1501", {"train": 144, "query": 24, "gallery": 96})
