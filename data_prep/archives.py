@@ -134,6 +134,8 @@ def _reading(source: Path) -> Iterator[None]:
         yield
     except PapersError:
         raise
+    except MemoryError:
+        raise PapersError(f"{source} takes more memory than there is; {_BY_HAND}") from None
     except NotImplementedError as error:
         raise PapersError(f"{source} is packed in a way that is unknown here ({error}); {_BY_HAND}") from None
     except Exception as error:
@@ -157,7 +159,9 @@ def _kind(source: Path) -> Callable[[Path], Iterator[Member]]:
             return _tarred
     if source.is_file() and zipfile.is_zipfile(source):
         return _zipped
-    raise PapersError(f"{source} is neither a folder nor a whole zip or tar; fetch it again")
+    raise PapersError(
+        f"{source} is neither a folder nor a whole zip or tar; fetch it again, or import a folder"
+    )
 
 
 def _refused(source: Path, name: str, what: str) -> PapersError:
@@ -313,4 +317,8 @@ def _relink(source: Path, first: str, name: str, folder: Path) -> None:
     if there is None or not (folder / there).is_file():
         raise _refused(source, name, f"a link to {first!r}, which is not there")
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / there, folder / name)
+    try:
+        os.link(folder / there, folder / name)
+    except OSError:  # a file system without hard links
+        require_room(source, folder, (folder / there).stat().st_size)
+        shutil.copyfile(folder / there, folder / name)

@@ -7,7 +7,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -112,11 +112,12 @@ def _clear(root: Path) -> None:
     """Remove the folders of `arriving` that nobody holds: their process was killed."""
     for left in root.glob(".*.????????"):
         known = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}", left.name)
-        if known and left.is_dir() and {inner.name for inner in left.iterdir()} <= {known[1]}:
-            lock = _lock(left)
-            if lock is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
+        with suppress(OSError):  # another user's stays
+            if known and left.is_dir() and {inner.name for inner in left.iterdir()} <= {known[1]}:
+                lock = _lock(left)
+                if lock is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(lock)
 
 
 def _lock(folder: Path) -> int | None:

@@ -33,10 +33,11 @@ def answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
     """
     prepare_streams()
     try:
-        options = parser.parse_args(arguments)
-        code = int(options.command(options))
-        sys.stdout.flush()
-        return code
+        try:
+            options = parser.parse_args(arguments)
+            return int(options.command(options))
+        finally:  # what --help says too
+            sys.stdout.flush()
     except PapersError as error:
         _complain(str(error))
     except KeyboardInterrupt as stop:

@@ -168,7 +168,7 @@ def _interrupt(*_: object) -> None:
 def started(rendered, tmp_path):
     """An import of `rendered` in a process of its own, which waits in the middle of its copy."""
     code = (
-        "import shutil, sys, time\n"
+        "import shutil, signal, sys, time\n"
         "from data_prep.__main__ import main\n"
         "from papers_lib.entry import stop_politely\n"
         "copy, removed = shutil.copyfile, shutil.rmtree\n"
@@ -177,6 +177,8 @@ def started(rendered, tmp_path):
         "def removing(*a, **k):\n"
         "    print('removing', flush=True); time.sleep(0.3); return removed(*a, **k)\n"
         "shutil.copyfile, shutil.rmtree = copied, removing\n"
+        "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):\n"  # nohup, or a job in the background
+        "    signal.signal(getattr(signal, name), signal.SIG_DFL)\n"
         "stop_politely()\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -189,7 +191,7 @@ def started(rendered, tmp_path):
     process.stdout.close()
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_and_a_second_one_leave_nothing(name, started, tmp_path):
     started.send_signal(getattr(signal, name))
     assert started.stdout.readline() == b"removing\n"
