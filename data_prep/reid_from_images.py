@@ -192,4 +192,4 @@ def _shoot(image: Image.Image, camera: Camera, recipe: Recipe, rng: np.random.Ge
     light = np.asarray(seen.filter(ImageFilter.GaussianBlur(camera.blur)), dtype=np.float64) / 255
     light = power(light, camera.exposure) * camera.cast * (1 + 0.05 * rng.normal())
     light += camera.noise * rng.normal(size=light.shape)
-    return Image.fromarray((light.clip(0, 1) * 255).round().astype(np.uint8))
+    return Image.fromarray((np.clip(light, 0, 1) * 255).round().astype(np.uint8))
