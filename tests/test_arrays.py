@@ -328,19 +328,15 @@ def deterministic():
         torch.use_deterministic_algorithms(False)
 
 
+NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+
+
 def switches():
     """All that `exact` may touch, as the process has it."""
-    backends = torch.backends
-    each = (
-        backends,
-        backends.cuda.matmul,
-        backends.cudnn,
-        backends.cudnn.conv,
-        backends.cudnn.rnn,
-        backends.mkldnn,
-        backends.mkldnn.matmul,
-        backends.mkldnn.conv,
-    )
+    backends, present = torch.backends, ()
+    if NEW:
+        present = (backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn)
+        present += (backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv)
     try:
         old = torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -351,11 +347,8 @@ def switches():
         torch.is_grad_enabled(),
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_enabled("cuda"),
-        [each.fp32_precision for each in each],
+        [each.fp32_precision for each in present],
     ]
-
-
-NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
 @contextlib.contextmanager

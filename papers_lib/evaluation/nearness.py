@@ -111,7 +111,7 @@ class Directions:
     """
 
     rows: Tensor  # [G, d], of any length; about the centre they are those of unit vectors
-    scale: Tensor  # [G] that brings the rows of the gallery to length 1
+    scale: Tensor  # [G] that brings the rows of the gallery to length 1; not above 0 where they are broken
     off: Tensor | None  # [G] |g − c|²/2, with a centre
 
     @staticmethod
