@@ -519,6 +519,7 @@ def test_duplicates_are_ties_whatever_the_rest():
     for x in (points[which], points[which] + 1000, 1e-3 * points[which] - 7):
         for chunk in (7, 64, 1536):
             assert set(retrieval.recall_at_k(x, y, (1, 8), chunk).values()) == {0}
+            assert set(retrieval.scores(x, y, (1, 8), chunk).values()) == {0}
 
 
 @pytest.mark.parametrize("shift", [0, 1000])
