@@ -328,19 +328,15 @@ def deterministic():
         torch.use_deterministic_algorithms(False)
 
 
+NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+
+
 def switches():
     """All that `exact` may touch, as the process has it."""
-    backends = torch.backends
-    each = (
-        backends,
-        backends.cuda.matmul,
-        backends.cudnn,
-        backends.cudnn.conv,
-        backends.cudnn.rnn,
-        backends.mkldnn,
-        backends.mkldnn.matmul,
-        backends.mkldnn.conv,
-    )
+    backends, present = torch.backends, ()
+    if NEW:
+        present = (backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn)
+        present += (backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv)
     try:
         old = torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -351,11 +347,8 @@ def switches():
         torch.is_grad_enabled(),
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_enabled("cuda"),
-        [each.fp32_precision for each in each],
+        [each.fp32_precision for each in present],
     ]
-
-
-NEW = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
 @contextlib.contextmanager
@@ -526,6 +519,7 @@ def test_duplicates_are_ties_whatever_the_rest():
     for x in (points[which], points[which] + 1000, 1e-3 * points[which] - 7):
         for chunk in (7, 64, 1536):
             assert set(retrieval.recall_at_k(x, y, (1, 8), chunk).values()) == {0}
+            assert set(retrieval.scores(x, y, (1, 8), chunk).values()) == {0}
 
 
 @pytest.mark.parametrize("shift", [0, 1000])

@@ -65,7 +65,10 @@ def rank_one(
     nearest = _nearest(x, y, rows, columns, centre)
     ahead = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for part in slices(0, len(y), block):
-        cosine = Directions.of(_finite(y[part].to(x)), centre).cosines(x)
+        directions = Directions.of(y[part].to(x), centre)
+        if not (directions.scale > 0).all():
+            raise PapersError(f"gallery features {arrays.BROKEN}")
+        cosine = directions.cosines(x)
         first, last = np.searchsorted(columns, (part.start, part.stop))
         own = (torch.from_numpy(v).to(x.device) for v in (rows[first:last], columns[first:last] - part.start))
         cosine[tuple(own)] = -torch.inf
@@ -113,7 +116,7 @@ def _nearest(
     reach = x.new_zeros(())
     for part in slices(0, len(rows), PAIRS):
         row = torch.from_numpy(rows[part]).to(x.device)
-        match = unit(_finite(y[torch.from_numpy(columns[part]).to(y.device)].to(x)), centre)
+        match = unit(y[torch.from_numpy(columns[part]).to(y.device)].to(x), centre)
         cosine = (x[row] * match).sum(1)
         if centre is not None:
             cosine -= match.square().sum(1) / 2
@@ -122,9 +125,3 @@ def _nearest(
     lengths, tie = torch.linalg.vector_norm(x, dim=1), TIE[x.dtype]
     # About a centre cosines are as small as the lengths are, and unit vectors keep their own rounding.
     return nearest - (tie if centre is None else tie * (lengths * reach + (lengths + reach + tie) / 8))
-
-
-def _finite(features: Tensor) -> Tensor:
-    if not features.isfinite().all():
-        raise PapersError(f"gallery features {arrays.BROKEN}")
-    return features

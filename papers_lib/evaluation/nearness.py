@@ -17,6 +17,7 @@ from torch import Tensor
 from papers_lib import arrays
 from papers_lib.arrays import Array
 
+TIE = 16  # units of rounding
 PART = 2048  # points at a time, where all would need a second copy
 FAR = 15 / 16  # of the squares of all points their mean's: from there on the mean is taken off
 
@@ -60,6 +61,14 @@ class Points:
         block = out[: len(a) * len(b)].view(len(a), len(b))
         torch.add(self.half[rows][:, None], self.half[columns], out=block)
         return block.addmm_(a, b.T, beta=-1)
+
+    def tie(self, rows: slice, nearness: Tensor) -> Tensor:
+        """What counts as just as near to the rows as `nearness`, [rows] or [rows, …].
+
+        The same pair rounds otherwise in a block of another shape, by units of |a|² and of D².
+        """
+        half = self.half[rows] if nearness.ndim == 1 else self.half[rows, None]
+        return nearness - TIE * torch.finfo(self.half.dtype).eps * (half - nearness)
 
 
 def of_ordinary_size(x: Tensor) -> Tensor:
@@ -111,7 +120,7 @@ class Directions:
     """
 
     rows: Tensor  # [G, d], of any length; about the centre they are those of unit vectors
-    scale: Tensor  # [G] that brings the rows of the gallery to length 1
+    scale: Tensor  # [G] that brings the rows of the gallery to length 1; not above 0 where they are broken
     off: Tensor | None  # [G] |g − c|²/2, with a centre
 
     @staticmethod

@@ -1,9 +1,9 @@
 """Retrieval of the same class among all other samples: Recall@K and MAP@R.
 
 One rule everywhere: a query is every sample, its gallery is all others (itself removed by index, so
-that duplicates stay in); a sample of another class at exactly the distance of a match counts as
-nearer than it, so that a collapsed embedding scores 0 and not 1; a sample alone in its class has
-nothing to find and is left out of the mean.
+that duplicates stay in); a sample of another class at the distance of a match, as far as rounding can
+tell, counts as nearer than it, so that a collapsed embedding scores 0 and not 1; a sample alone in its
+class has nothing to find and is left out of the mean.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def recall_at_k(
                 # A group with several classes is one block, so `best` is complete for its rows.
                 flag = flags[: block.numel()].view_as(block)
                 block.masked_fill_(same, torch.nan)  # NaN is never ahead, not even of −∞
-                ahead[rows] += torch.ge(block, best[rows, None], out=flag).sum(1)
+                ahead[rows] += torch.ge(block, points.tie(rows, best[rows, None]), out=flag).sum(1)
+    best = points.tie(slice(None), best)
     for rows, columns, block in pairs(points, groups, chunk):
         flag = flags[: block.numel()].view_as(block)
         ahead[rows] += torch.ge(block, best[rows, None], out=flag).sum(1)
@@ -154,7 +155,7 @@ def _ranks(gallery: _Gallery, rows: slice, out: Tensor, kmax: int) -> Tensor:
     own = _matches(block[:, window], same, rows.start - window.start).topk(most).values
     block[:, window].masked_fill_(same, -torch.inf)
     others = block.topk(min(max(most, kmax), len(points))).values
-    nearer = torch.searchsorted(-others, -own, right=True)
+    nearer = torch.searchsorted(-others, -points.tie(rows, own), right=True)
     return nearer + torch.arange(1, own.shape[1] + 1, device=own.device)
 
 
