@@ -244,7 +244,6 @@ class Loop(checkpoint.Resumable):
         saved = time.monotonic()
         for batch in self._batches():
             self.losses.append(self._step(batch))
-            del self.losses[: -max(1, self.steps // 10)]
             self.step += 1
             report(self.step, self.steps, self.kind)
             if self.step == self.steps or time.monotonic() - saved > EVERY:
@@ -300,10 +299,12 @@ class Loop(checkpoint.Resumable):
 
     def means(self) -> dict[str, float]:
         """Each loss, averaged over the last tenth of the steps."""
-        return {
-            name: round(sum(each[name] for each in self.losses) / len(self.losses), 5)
-            for name in self.losses[0]
-        }
+        last = self.losses[-max(1, self.steps // 10) :]
+        return {name: round(sum(each[name] for each in last) / len(last), 5) for name in last[0]}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a killed run needs to go on as if nothing had happened."""
+        return super().state() | {"losses": self.losses[-max(1, self.steps // 10) :]}
 
 
 def rate(protocol: Protocol, step: int, steps: int) -> float:

@@ -194,11 +194,13 @@ def needed_weights(spec: RunSpec) -> Path:
     folder = Path(spec.needs[0].folder)
     try:
         load_weights(folder / "weights.pt")
-    except PapersError as error:
+    except PapersError:
         with suppress(Timeout), lock(folder):
             for name in ("weights.pt", "result.json"):
                 _move_aside(folder / name)
-        raise PapersError(f"{error}; put aside, the same command computes {folder} again") from None
+        raise PapersError(
+            f"{folder / 'weights.pt'} is missing or damaged: put aside, the same command computes that run again"
+        ) from None
     return folder / "weights.pt"
 
 
