@@ -87,7 +87,7 @@ def _facts(rows: Sequence[Row], profile: str) -> list[str]:
         f"commit {', '.join(commits[:NAMED] + more)}",
         f"code {codes[0] if len(codes) == 1 else 'mixed'}",
         f"torch {', '.join(_distinct(row.torch for row in rows))}",
-        *([', '.join(precisions)] if precisions else []),
+        *([", ".join(precisions)] if precisions else []),
         f"device {', '.join(_distinct(row.device for row in rows))}",
         f"{_duration(sum(row.seconds for row in rows))} of computing",
     ]

@@ -1,13 +1,20 @@
 """What the loss prefers, alone: free vectors without a network, moved until the loss no longer falls.
 
+    python -m papers_lib.median_triplet.toy
+
+writes what Figure 2 shows. It lies beside this file because a thousand steps carry a processor's last bit
+into the first digit of a vector; angles between vectors, rank and clumps are the same on all.
+
 The rank of the negative sets how many clumps a batch falls into: a query's nearest k − 1 may come as near
 as they like. At k = n/2 three clumps of a third of the batch each are at rest, in a plane.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, TypedDict
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +23,9 @@ from papers_lib.compute import exact
 from papers_lib.evaluation.collapse import clusters, effective_rank
 from papers_lib.median_triplet.heads import rank, rank_k_triplet, smoothed_triplet
 
+COMPUTED = Path(__file__).with_name("free_vectors.csv")
 Head = int | float | Literal["smoothed"] | None
+HEADS: dict[str, Head] = {"k = 1": 1, "k = 5": 5, "ranks 2–10": "smoothed", "k = n/4": 0.25, "k = n/2": None}
 RATE = 10.0  # of the mean loss: a tenth of a vector's own gradient at n = 104
 
 
@@ -60,3 +69,18 @@ def free_vectors(n: int = 104, d: int = 256, head: Head = None, steps: int = 100
         "clusters": clusters(vectors),
         "cosine_to_negative": float(cosines.mean()),
     }
+
+
+def table() -> pd.DataFrame:
+    """One row a vector and head of `HEADS`: its place on the batch's two main directions, rank and clumps."""
+    rows = []
+    for name, head in HEADS.items():
+        found = free_vectors(head=head)
+        _, _, directions = torch.linalg.svd(found["vectors"], full_matrices=False)
+        for i, (x, y) in enumerate((found["vectors"] @ directions[:2].T).tolist()):
+            rows.append((name, i, x, y, found["effective_rank"], found["clusters"]))
+    return pd.DataFrame(rows, columns=["negative", "vector", "x", "y", "rank", "clumps"])
+
+
+if __name__ == "__main__":
+    table().to_csv(COMPUTED, index=False, float_format="%.6g", lineterminator="\n")

@@ -1,10 +1,11 @@
 """What the loss prefers alone: the rank of the negative decides how far free vectors collapse."""
 
+import pandas as pd
 import pytest
 import torch
 
 from papers_lib.errors import PapersError
-from papers_lib.median_triplet.toy import free_vectors
+from papers_lib.median_triplet.toy import COMPUTED, HEADS, free_vectors, table
 
 
 def test_the_median_collapses_to_three_clumps_in_a_plane():
@@ -32,3 +33,14 @@ def test_the_seed_decides_alone():
 def test_a_rank_that_the_vectors_do_not_have():
     with pytest.raises(PapersError, match="give 1 to 9"):
         free_vectors(10, 4, head=10)
+
+
+def test_what_figure_2_shows_is_what_is_computed_here():
+    kept, here = pd.read_csv(COMPUTED), table()
+    assert kept[["negative", "vector", "clumps"]].equals(here[["negative", "vector", "clumps"]])
+    assert list(kept["negative"].unique()) == list(HEADS)
+    assert kept["rank"].to_numpy() == pytest.approx(here["rank"].to_numpy(), rel=0.01)
+    length = [(t["x"] ** 2 + t["y"] ** 2).groupby(t["negative"]).mean() for t in (kept, here)]
+    assert length[0].to_numpy() == pytest.approx(length[1].to_numpy(), rel=0.02), (
+        "the share of two directions"
+    )
