@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ def answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
     128 and its number, as in a shell.
     """
     prepare_streams()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is said in our own line
     try:
         try:
             options = parser.parse_args(arguments)
