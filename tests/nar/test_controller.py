@@ -96,7 +96,7 @@ def test_entropy_a_decision():
 
 
 def test_the_tanh_bounds_every_choice():
-    """Dossier figures of the released constant: .870 of one operator, .33 of a vector of 8; .980 and .85."""
+    """Figures of the released constant: .870 of one operator, .33 of a vector of 8; .980 and .85."""
     for preset, one, eight in (("enas_code", 0.870, 0.33), ("enas_paper", 0.980, 0.85)):
         net = controller(8, preset=preset, scale=1e4)
         net.lstm.weight_ih.data *= 100
