@@ -77,7 +77,8 @@ def toy_table() -> Table:
 def _row(k: int, p: int | None) -> list[Cell]:
     found = [batch_norm_toy(k, p, noise, batches=60) for noise in (1.0, 2.0)]
     size = BATCH if p is None else k * p
-    return [k, size / k, size, *(100 * toy.own_nearest for toy in found), *(toy.cosine for toy in found)]
+    cosines = [round(toy.cosine, 4) + 0.0 for toy in found]  # what is left of one is a processor's last bit
+    return [k, size / k, size, *(100 * toy.own_nearest for toy in found), *cosines]
 
 
 def _normal(rng: np.random.Generator, *shape: int) -> Array:
