@@ -31,7 +31,8 @@ from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"; the first row of NTSC's YIQ
+YIQ = (LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 TRIES = 10  # boxes drawn for a crop, as torchvision does; the first that fits is taken
 RATIO = (3 / 4, 4 / 3)  # width by height of a crop
 RESIZE = 8 / 7  # an image is scored at its centre: 224 of 256
@@ -85,14 +86,10 @@ class Draw(NamedTuple):
     box: Tensor  # [B, 4] int64: top, left, height, width of the crop
     flipped: Tensor  # [B] bool
     order: Tensor  # [B, 4] int64: which of BRIGHTNESS … HUE comes first, second, …
-    factors: Tensor  # [B, 4]: of brightness, contrast, saturation; turns of hue; 1, 1, 1, 0 if not jittered
+    factors: Tensor  # [B, 4]: of brightness, contrast, saturation; turns of hue; NEUTRAL if not jittered
     gray: Tensor  # [B] bool
     sigma: Tensor  # [B]: of the blur, in pixels; 0 if not blurred
     solarized: Tensor  # [B] bool
-
-    def part(self, some: slice) -> Draw:
-        """The draws of some of the images."""
-        return Draw(*(field[some] for field in self))
 
 
 class Taps(NamedTuple):
@@ -125,6 +122,33 @@ def view(images: Array, recipe: Recipe, generator: torch.Generator, size: int | 
 
 
 @exact()
+def plain(images: Array, size: int | None = None) -> Tensor:
+    """Images as they are scored, without randomness; arguments, result and errors as `view`.
+
+    Images of size × size are only normalised. Others are resized (bilinear, antialias) so that their
+    shorter side is 8/7 · size, and the centre is cut out: the 224 of 256 of ImageNet.
+    """
+    images, size = _checked(images, size)
+    out = _empty(images, size)
+    for some in _parts(images, size):
+        x = images[some]
+        if x.shape[1:3] == (size, size):
+            x = x.permute(0, 3, 1, 2) / 255
+        else:
+            part = torch.full((len(x),), min(x.shape[1:3]) / RESIZE)
+            rows, columns = (
+                _resize_taps((n - part) / 2, part, (0 * part, 0 * part + n), size, False, x.device)
+                for n in x.shape[1:3]
+            )
+            x = _filtered(x.permute(0, 3, 2, 1), columns, rows).div_(255)
+        out[some] = _normalised(x)
+    return out
+
+
+# -- what is drawn --
+
+
+@exact()
 def draw(recipe: Recipe, count: int, height: int, width: int, generator: torch.Generator) -> Draw:
     """Parameters for `count` images of height × width pixels.
 
@@ -149,59 +173,63 @@ def draw(recipe: Recipe, count: int, height: int, width: int, generator: torch.G
     )
 
 
+def _boxes(recipe: Recipe, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Random resized crops as torchvision draws them: [count, 4], top, left, height, width."""
+    area = torch.empty(count, TRIES).uniform_(*recipe.scale, generator=generator) * height * width
+    logs = math.log(RATIO[0]), math.log(RATIO[1])
+    ratio = torch.empty(count, TRIES).uniform_(*logs, generator=generator).exp()
+    w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()  # [count, TRIES]
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first, none = fits.float().argmax(1, keepdim=True), ~fits.any(1)
+    # None fits: the largest box of an allowed shape, in the centre.
+    w = w.gather(1, first)[:, 0].masked_fill(none, min(width, round(height * RATIO[1])))
+    h = h.gather(1, first)[:, 0].masked_fill(none, min(height, round(width / RATIO[0])))
+    place = torch.rand(2, count, generator=generator)
+    top = torch.where(none, (height - h) / 2, place[0] * (height - h + 1)).floor()
+    left = torch.where(none, (width - w) / 2, place[1] * (width - w + 1)).floor()
+    return torch.stack((top, left, h, w), 1).long()
+
+
+@exact()
+def draw_size(generator: torch.Generator, low: int, high: int) -> int:
+    """A side from {low, …, high}, each equally likely: one for a whole batch.
+
+    Raises:
+        PapersError: not 1 ≤ low ≤ high.
+    """
+    if not 1 <= low <= high:
+        raise PapersError(f"sides from {low} to {high} px were asked for; give 1 <= low <= high")
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+# -- what is done with it --
+
+
 @exact()  # a caller's autocast would round colours
 def apply(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor:
     """The views that `drawn` describes; of the recipe only `bicubic` and the largest σ count.
 
     On a CPU the batch goes in parts that stay in its cache; they change no more than the last bit.
+    Operations that no image drew are skipped; the rarer ones run on the images that drew them.
     """
     out = _empty(images, size)
     for some in _parts(images, size):
-        out[some] = _normalised(_augmented(images[some], drawn.part(some), recipe, size))
+        part = Draw(*(field[some] for field in drawn))
+        x = _cropped(images[some], part, size, recipe.bicubic)
+        if (part.factors != torch.tensor(NEUTRAL)).any():
+            x = _jittered(x, part)
+        if part.gray.any():
+            which = _chosen(part.gray, x.device)
+            x[which] = _luma(x[which]).expand(-1, 3, -1, -1)
+        if part.sigma.any():
+            which = _chosen(part.sigma, x.device)
+            taps = _blur_taps(part.sigma[part.sigma > 0], size, recipe.sigma[1], x.device)
+            x[which] = _filtered(x[which].transpose(2, 3), taps, taps)
+        if part.solarized.any():
+            which = _chosen(part.solarized, x.device)
+            x[which] = torch.where(x[which] < 128 / 255, x[which], 1 - x[which])
+        out[some] = _normalised(x)
     return out
-
-
-def _augmented(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor:
-    """Operations that no image drew are skipped; the rarer ones run on the images that drew them."""
-    x = _cropped(images, drawn, size, recipe.bicubic)
-    if (drawn.factors != torch.tensor(NEUTRAL)).any():
-        x = _jittered(x, drawn)
-    if drawn.gray.any():
-        some = _chosen(drawn.gray, x.device)
-        x[some] = _luma(x[some]).expand(-1, 3, -1, -1)
-    if drawn.sigma.any():
-        some = _chosen(drawn.sigma, x.device)
-        taps = _blur_taps(drawn.sigma[drawn.sigma > 0], size, recipe.sigma[1], x.device)
-        x[some] = _filtered(x[some].transpose(2, 3), taps, taps)
-    if drawn.solarized.any():
-        some = _chosen(drawn.solarized, x.device)
-        x[some] = _solarized(x[some])
-    return x
-
-
-@exact()
-def plain(images: Array, size: int | None = None) -> Tensor:
-    """Images as they are scored, without randomness; arguments, result and errors as `view`.
-
-    Images of size × size are only normalised. Others are resized (bilinear, antialias) so that their
-    shorter side is 8/7 · size, and the centre is cut out: the 224 of 256 of ImageNet.
-    """
-    images, size = _checked(images, size)
-    out = _empty(images, size)
-    for some in _parts(images, size):
-        out[some] = _normalised(_centred(images[some], size))
-    return out
-
-
-def _centred(images: Tensor, size: int) -> Tensor:
-    if images.shape[1:3] == (size, size):
-        return images.permute(0, 3, 1, 2) / 255
-    part = torch.full((len(images),), min(images.shape[1:3]) / RESIZE)
-    rows, columns = (
-        _resize_taps((n - part) / 2, part, (0 * part, 0 * part + n), size, False, images.device)
-        for n in images.shape[1:3]
-    )
-    return _filtered(images.permute(0, 3, 2, 1), columns, rows).div_(255)
 
 
 def resized(batch: Tensor, size: int) -> Tensor:
@@ -217,46 +245,15 @@ def resized(batch: Tensor, size: int) -> Tensor:
     return F.interpolate(batch, (size, size), mode="bilinear", align_corners=False)
 
 
-@exact()
-def draw_size(generator: torch.Generator, low: int, high: int) -> int:
-    """A side from {low, …, high}, each equally likely: one for a whole batch.
-
-    Raises:
-        PapersError: not 1 ≤ low ≤ high.
-    """
-    if not 1 <= low <= high:
-        raise PapersError(f"sides from {low} to {high} px were asked for; give 1 <= low <= high")
-    return int(torch.randint(low, high + 1, (), generator=generator))
-
-
 def _checked(images: Array, size: int | None) -> tuple[Tensor, int]:
     images = arrays.tensor("images", images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        found = f"{arrays.kind(images)} {arrays.shape(images)}"
-        raise PapersError(f"images are {found}; they must be uint8 [B, H, W, 3]")
+        kind = f"{arrays.kind(images)} {arrays.shape(images)}"
+        raise PapersError(f"images are {kind}; they must be uint8 [B, H, W, 3]")
     size = min(images.shape[1:3]) if size is None else size
     if size < 1:
         raise PapersError(f"views of {size} px were asked for; a side is at least 1 px")
     return images, size
-
-
-def _boxes(recipe: Recipe, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Random resized crops as torchvision draws them: [count, 4], top, left, height, width."""
-    area = torch.empty(count, TRIES).uniform_(*recipe.scale, generator=generator) * height * width
-    logs = math.log(RATIO[0]), math.log(RATIO[1])
-    ratio = torch.empty(count, TRIES).uniform_(*logs, generator=generator).exp()
-    w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.float().argmax(1, keepdim=True)
-    # None fits: the largest box of an allowed shape, in the centre.
-    most_w, most_h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
-    none = ~fits.any(1)
-    w = w.gather(1, first)[:, 0].masked_fill(none, most_w)
-    h = h.gather(1, first)[:, 0].masked_fill(none, most_h)
-    place = torch.rand(2, count, generator=generator)
-    top = torch.where(none, (height - h) / 2, place[0] * (height - h + 1)).floor()
-    left = torch.where(none, (width - w) / 2, place[1] * (width - w + 1)).floor()
-    return torch.stack((top, left, h, w), 1).long()
 
 
 def _parts(images: Tensor, size: int) -> Iterator[slice]:
@@ -289,12 +286,12 @@ def _resize_taps(
     Pillow's kernel is stretched where it shrinks: one of half-width s meets at most ⌈2 s⌉ pixels.
     """
     radius = 2 if bicubic else 1
-    many = math.ceil(2 * radius * max(1.0, float(part.max()) / size))
-    start, part, low, stop = (_moved(each, where)[:, None, None] for each in (start, part, *inside))
+    many = math.ceil(2 * radius * max(1.0, float(part.max()) / size))  # T
+    start, part, low, stop = (_moved(bound, where)[:, None, None] for bound in (start, part, *inside))
     scale = part / size
     stretch, high = scale.clamp(min=1), stop - 1
-    centre = start + (torch.arange(size, device=where)[:, None] + 0.5) * scale
-    pixel = (centre - radius * stretch + 0.5).floor() + torch.arange(many, device=where)
+    centre = start + (torch.arange(size, device=where)[:, None] + 0.5) * scale  # [B, size, 1]
+    pixel = (centre - radius * stretch + 0.5).floor() + torch.arange(many, device=where)  # [B, size, T]
     distance = (pixel + 0.5 - centre).abs() / stretch
     weight = _cubic(distance) if bicubic else (1 - distance).clamp_(min=0)
     weight.masked_fill_((pixel < low) | (pixel > high), 0)
@@ -312,15 +309,13 @@ def _cubic(x: Tensor) -> Tensor:
 def _blur_taps(sigma: Tensor, size: int, largest: float, where: torch.device) -> Taps:
     """Gaussians of σ [B], cut off at 3 of the largest σ and reflected at the border."""
     reach = min(math.ceil(3 * largest), size - 1)
-    offset = torch.arange(-reach, reach + 1, device=where)
+    offset = torch.arange(-reach, reach + 1, device=where)  # [T]
     weight = torch.exp(-(offset**2) / (2 * _moved(sigma, where)[:, None] ** 2))
     weight /= weight.sum(1, keepdim=True)
-    pixel = (torch.arange(size, device=where)[:, None] + offset).abs()
+    pixel = (torch.arange(size, device=where)[:, None] + offset).abs()  # [size, T]
     pixel = size - 1 - (size - 1 - pixel).abs()
-    return Taps(
-        pixel.expand(len(sigma), *pixel.shape),
-        weight[:, None].expand(len(sigma), *pixel.shape),
-    )
+    shape = (len(sigma), *pixel.shape)
+    return Taps(pixel.expand(shape), weight[:, None].expand(shape))
 
 
 def _filtered(transposed: Tensor, columns: Taps, rows: Taps) -> Tensor:
@@ -338,7 +333,7 @@ def _along_rows(x: Tensor, taps: Taps) -> Tensor:
     count, planes, height, width = x.shape
     size, many = taps.pixel.shape[1:]
     base = torch.arange(count * planes, device=x.device).view(count, planes, 1, 1) * height
-    index = (base + taps.pixel[:, None]).view(-1, many)
+    index = (base + taps.pixel[:, None]).view(-1, many)  # [B · 3 · size, T]
     weight = taps.weight[:, None].expand(count, planes, size, many).reshape(-1, many)
     out = F.embedding_bag(index, x.view(-1, width), mode="sum", per_sample_weights=weight)
     return out.view(count, planes, size, width)
@@ -349,10 +344,20 @@ def _jittered(x: Tensor, drawn: Draw) -> Tensor:
 
     Each is c ↦ M c + t on a pixel's colour c; only contrast has a t, (1 − f) times the mean luma.
     """
+    brightness, contrast, saturation, hue = drawn.factors.T[..., None, None]  # [B, 1, 1] each
+    one, luma = torch.eye(3), torch.tensor(LUMA).expand(3, 3)
+    # The hue turns the chroma (I, Q) ↦ (−Q, I), with S that quarter turn in RGB and Y the luma:
+    # M = L + cos θ (1 − L) + sin θ S
+    yiq = torch.tensor(YIQ, dtype=torch.float64)
+    quarter = torch.tensor([(0, 0, 0), (0, 0, -1), (0, 1, 0)], dtype=torch.float64)
+    s = (yiq.inverse() @ quarter @ yiq).float()
+    theta = -2 * math.pi * hue  # of HSV grows from red to green, that of YIQ from red to blue
+    turned = luma + theta.cos() * (one - luma) + theta.sin() * s
+    steps = [brightness * one, contrast * one, saturation * one + (1 - saturation) * luma, turned]
+    matrices = torch.stack(steps, 1)[torch.arange(len(drawn.order))[:, None], drawn.order]  # [B, 4, 3, 3]
     factors = drawn.factors.gather(1, drawn.order)
-    matrices = _matrices(drawn)
     towards_mean = _moved((1 - factors).masked_fill_(drawn.order != CONTRAST, 0), x.device)
-    pixels = x.flatten(2)
+    pixels = x.flatten(2)  # [B, 3, H W]
     for step in range(4):
         mean = _luma(pixels.mean(2, keepdim=True))
         offset = towards_mean[:, step, None, None] * mean
@@ -360,37 +365,14 @@ def _jittered(x: Tensor, drawn: Draw) -> Tensor:
     return pixels.view_as(x)
 
 
-def _matrices(drawn: Draw) -> Tensor:
-    """[B, 4, 3, 3]: the colour matrix of each step, in the image's order."""
-    brightness, contrast, saturation, hue = drawn.factors.T[..., None, None]
-    one, luma = torch.eye(3), torch.tensor(LUMA).expand(3, 3)
-    # With Y the luma and turned chroma: M = L + cos θ (1 − L) + sin θ S.
-    angle = -2 * math.pi * hue  # of HSV grows from red to green, that of YIQ from red to blue
-    turned = luma + angle.cos() * (one - luma) + angle.sin() * _quarter_turn()
-    each = [brightness * one, contrast * one, saturation * one + (1 - saturation) * luma, turned]
-    return torch.stack(each, 1)[torch.arange(len(drawn.order))[:, None], drawn.order]
-
-
-def _quarter_turn() -> Tensor:
-    """S [3, 3]: chroma (I, Q) ↦ (−Q, I) in RGB, of NTSC's YIQ."""
-    yiq = torch.tensor([LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)], dtype=torch.float64)
-    turn = torch.tensor([(0, 0, 0), (0, 0, -1), (0, 1, 0)], dtype=torch.float64)
-    return (yiq.inverse() @ turn @ yiq).float()
-
-
 def _luma(x: Tensor) -> Tensor:
     """Y of colours [B, 3, …], [B, 1, …]."""
     return LUMA[0] * x[:, :1] + LUMA[1] * x[:, 1:2] + LUMA[2] * x[:, 2:]
 
 
-def _solarized(x: Tensor) -> Tensor:
-    """Values from 128 of 255 upwards are inverted."""
-    return torch.where(x < 128 / 255, x, 1 - x)
-
-
 def _normalised(x: Tensor) -> Tensor:
     """In place."""
-    mean, sd = (_moved(torch.tensor(each), x.device)[:, None, None] for each in (MEAN, SD))
+    mean, sd = (_moved(torch.tensor(colour), x.device)[:, None, None] for colour in (MEAN, SD))
     return x.sub_(mean).div_(sd)
 
 

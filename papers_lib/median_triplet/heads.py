@@ -10,7 +10,7 @@ linear. `margin=None`, the default, leaves constant and hinge out: the same grad
 half precision does not round away.
 
 Query i's positive is target i, its negatives are the n − 1 other targets. Which of them is rank k is
-found without gradient; then one negative a query is gathered, and q·(z⁻ − γ z⁺) is all there is to
+found without gradient; then one negative per query is gathered, and q·(z⁻ − γ z⁺) is all there is to
 differentiate. Losses are computed in float32 (float64 for float64 features), also under autocast.
 
 Features that are not finite, and rows of zeros, which have no direction, give a loss of NaN whatever the
@@ -63,8 +63,7 @@ def rank_k_triplet(
         PapersError: shapes that differ, fewer than three images, a rank outside the batch, an unknown
             hinge, or the printed one without margin.
     """
-    _check_hinge(margin, hinge)
-    query, target = _images(query, target)
+    query, target = _images(query, target, margin, hinge)
     k, z = rank(k, len(query)), _unit(target)
     return _loss(query, z, z[_select(query, z, k)], gamma, margin, hinge, distance_scale)
 
@@ -87,8 +86,7 @@ def smoothed_triplet(
     Raises:
         PapersError: as there, or a batch without that many negatives.
     """
-    _check_hinge(margin, hinge)
-    query, target = _images(query, target)
+    query, target = _images(query, target, margin, hinge)
     n, first, last = len(query), arrays.whole("first", first), arrays.whole("last", last)
     if not 1 <= first <= last <= n - 1:
         raise PapersError(
@@ -96,7 +94,9 @@ def smoothed_triplet(
             f"give ranks of 1 to {n - 1}, or {last + 1} images or more"
         )
     z = _unit(target)
-    negative = F.embedding_bag(_nearest(query, z, last)[:, first - 1 :], z, mode="mean")
+    with torch.no_grad():
+        nearest = _similarities(query, z).topk(last, dim=1).indices  # [n, last]
+    negative = F.embedding_bag(nearest[:, first - 1 :], z, mode="mean")  # [n, d]
     return _loss(query, z, negative, gamma, margin, hinge, distance_scale)
 
 
@@ -118,10 +118,10 @@ def rank(k: Rank, n: int) -> int:
         raise PapersError(
             f"k is {k!r}; it must be an int, a fraction between 0 and 1, or None for the median"
         )
-    found = k if isinstance(k, int) else max(1, round(k * n))
-    if not 1 <= found <= n - 1:
+    place = k if isinstance(k, int) else max(1, round(k * n))
+    if not 1 <= place <= n - 1:
         raise PapersError(f"k={k} is out of range: of {n} images {n - 1} are negatives; give 1 to {n - 1}")
-    return found
+    return place
 
 
 def selected(query: Array, target: Array, k: Rank = None) -> Tensor:
@@ -144,7 +144,13 @@ def selected(query: Array, target: Array, k: Rank = None) -> Tensor:
     return _select(query, z, k)
 
 
-def _images(query: Array, target: Array) -> tuple[Tensor, Tensor]:
+def _images(
+    query: Array, target: Array, margin: float | None = None, hinge: str = "relu"
+) -> tuple[Tensor, Tensor]:
+    """The checked features, [n, d] both."""
+    arrays.one_of("hinge", hinge, ("relu", "printed"))
+    if hinge == "printed" and margin is None:
+        raise PapersError("the printed hinge, max(γ d⁺ − d⁻, C), needs its C; give a margin")
     q, z = arrays.tensor("query", query), arrays.tensor("target", target)
     if q.ndim != 2 or q.shape != z.shape or q.shape[1] == 0:
         raise PapersError(
@@ -154,10 +160,8 @@ def _images(query: Array, target: Array) -> tuple[Tensor, Tensor]:
     return q, z
 
 
-def _check_hinge(margin: float | None, hinge: str) -> None:
-    arrays.one_of("hinge", hinge, ("relu", "printed"))
-    if hinge == "printed" and margin is None:
-        raise PapersError("the printed hinge, max(γ d⁺ − d⁻, C), needs its C; give a margin")
+def _full(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def _unit(features: Tensor) -> Tensor:
@@ -167,13 +171,9 @@ def _unit(features: Tensor) -> Tensor:
     return features / lengths
 
 
-def _full(features: Tensor) -> Tensor:
-    return features.to(torch.promote_types(features.dtype, torch.float32))
-
-
 @exact()
 def _similarities(query: Tensor, z: Tensor) -> Tensor:
-    """Each query's similarities to all targets, up to the query's length; its positive comes last, at −∞."""
+    """Each query's similarities to all targets, [n, n], up to the query's length; its positive is last."""
     return (_full(query) @ z.T).fill_diagonal_(-torch.inf)
 
 
@@ -181,21 +181,14 @@ def _similarities(query: Tensor, z: Tensor) -> Tensor:
 def _select(query: Tensor, z: Tensor, k: int) -> Tensor:
     """The index of the k-th nearest, [n]: of those as near as it, the one that makes k complete."""
     s = _similarities(query, z)
-    kth, place = s.kthvalue(len(s) - k + 1, dim=1, keepdim=True)
+    kth, place = s.kthvalue(len(s) - k + 1, dim=1, keepdim=True)  # [n, 1]
     equal = s == kth
-    if s.device.type == "cpu" and int(equal.count_nonzero()) == len(
-        s
-    ):  # no ties; on other devices looking is a wait
+    # Without ties kthvalue's own place is the answer; on other devices looking is a wait.
+    if s.device.type == "cpu" and int(equal.count_nonzero()) == len(s):
         return place.squeeze(1)
     missing = k - (s > kth).sum(1, keepdim=True, dtype=torch.int32)
     reached = equal.cumsum(1, dtype=torch.int32) == missing
     return reached.to(torch.uint8).argmax(1)
-
-
-@torch.no_grad()
-def _nearest(query: Tensor, z: Tensor, last: int) -> Tensor:
-    """The indices of ranks 1 to `last`, [n, last]."""
-    return _similarities(query, z).topk(last, dim=1).indices
 
 
 def _loss(
@@ -207,10 +200,12 @@ def _loss(
     hinge: Hinge,
     distance_scale: float,
 ) -> Tensor:
-    """γ d⁺ − d⁻ = s q·(z⁻ − γ z⁺) / ‖q‖ a query, its hinge, and the mean."""
+    """The mean over the queries of what Equation 2 makes of unit targets and negatives, [n, d] each."""
+    # γ d⁺ − d⁻ = s q·(z⁻ − γ z⁺) / ‖q‖
     q = _full(query)
     dots = (q * torch.sub(negative, z, alpha=gamma)).sum(1)  # which autocast leaves in full precision
     x = dots * (distance_scale * (q * q).sum(1).rsqrt())
     if margin is not None:
+        # the public code: max(x + C, 0); as printed: max(x, C)
         x = F.relu(x + margin) if hinge == "relu" else x.clamp(min=margin)
     return x.mean()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from papers_lib.datasets import classification
@@ -33,26 +34,26 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
     Raises:
         PapersError: bad data, or fewer images than a batch.
     """
-    found = classification.load(Path(data[0]), data[1])
-    chosen = subset(found.train.labels, settings.images, settings.seed)
+    survey = classification.load(Path(data[0]), data[1])
+    chosen = subset(survey.train.labels, settings.images, settings.seed)
     if len(chosen) < settings.batch_size:
         raise PapersError(
             f"{len(chosen)} training images do not fill one batch of {settings.batch_size}; "
             "lower batch_size or take more images"
         )
     size = None if settings.image_size <= 32 else KEPT_SIZE
-    train = classification.load_images(found.train, size)[chosen]
-    test = classification.load_images(found.test, size)
+    train = classification.load_images(survey.train, size)[chosen]
+    test = classification.load_images(survey.test, size)
     return Loaded(
         torch.as_tensor(train, device=where),
-        torch.as_tensor(found.train.labels[chosen], device=where),
+        torch.as_tensor(survey.train.labels[chosen], device=where),
         torch.as_tensor(test, device=where),
-        torch.as_tensor(found.test.labels, device=where),
-        len(found.classes),
+        torch.as_tensor(survey.test.labels, device=where),
+        len(survey.classes),
     )
 
 
-def subset(labels: np.ndarray, total: int, seed: int) -> np.ndarray:
+def subset(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:
     """Indices of `total` images, as many of each class as of any other; all of them for 0.
 
     Raises:
@@ -60,16 +61,15 @@ def subset(labels: np.ndarray, total: int, seed: int) -> np.ndarray:
     """
     if not total or total >= len(labels):
         return np.arange(len(labels))
-    classes = np.unique(labels)
+    classes, counts = np.unique(labels, return_counts=True)
     share = total // len(classes)
     random = np.random.default_rng(seed)
     parts = []
-    for label in classes:
-        of_class = np.flatnonzero(labels == label)
-        if len(of_class) < share or not share:
+    for label, count in zip(classes, counts, strict=True):
+        if count < share or not share:
             raise PapersError(
-                f"class {label} has {len(of_class)} images, {share} of each are asked for; "
-                f"choose images between {len(classes)} and {len(classes) * int(np.bincount(labels).min())}"
+                f"class {label} has {count} images, {share} of each are asked for; "
+                f"choose images between {len(classes)} and {len(classes) * counts.min()}"
             )
-        parts.append(random.choice(of_class, share, replace=False))
+        parts.append(random.choice(np.flatnonzero(labels == label), share, replace=False))
     return np.sort(np.concatenate(parts))

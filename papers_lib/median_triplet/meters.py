@@ -1,4 +1,4 @@
-"""What a run logs beside its loss: false negatives, collapse, and the share of time spent on views.
+"""What a run logs beside its loss: false negatives, collapse, and the spread of features.
 
 Labels are read here and nowhere in a loss: to see how often the chosen negative is of the query's class
 (Table 5), which the paper calls over-clustering.
@@ -7,6 +7,7 @@ Labels are read here and nowhere in a loss: to see how often the chosen negative
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -14,11 +15,9 @@ from torch import Tensor
 
 from papers_lib.evaluation import collapse
 from papers_lib.median_triplet import heads
-from papers_lib.median_triplet.methods.base import Batch, Method
-from papers_lib.median_triplet.methods.frame import OnlineTarget
-from papers_lib.median_triplet.methods.triplet import Triplet
+from papers_lib.median_triplet.methods import Batch, Method, OnlineTarget, Triplet
 
-READINGS = 20  # batches an epoch that are looked at
+READINGS = 20  # batches per epoch that are looked at
 KEPT = 1000  # images whose features are looked at
 
 
@@ -38,14 +37,14 @@ def of_batch(method: Method, labels: Tensor) -> dict[str, float]:
         ranks["5"] = 5
     if isinstance(method, Triplet):
         ranks["own"] = method.k(n)
-    found: dict[str, list[float]] = {}
-    for query, target in method.latest:
-        found.setdefault("rank_projections", []).append(collapse.effective_rank(target))
+    readings: dict[str, list[float]] = defaultdict(list)  # of both pairs of views
+    for query, target in method.latest:  # [B, out] each
+        readings["rank_projections"].append(collapse.effective_rank(target))
         for name, k in ranks.items():
-            same = labels[heads.selected(query, target, k)] == labels
-            found.setdefault(f"same_query_{name}", []).append(float(same.float().mean()))
-            found.setdefault(f"same_batch_{name}", []).append(float(same.any()))
-    return {name: sum(values) / len(values) for name, values in found.items()}
+            same = labels[heads.selected(query, target, k)] == labels  # [B]
+            readings[f"same_query_{name}"].append(float(same.float().mean()))
+            readings[f"same_batch_{name}"].append(float(same.any()))
+    return {name: sum(values) / len(values) for name, values in readings.items()}
 
 
 def of_features(features: Tensor) -> dict[str, float]:
@@ -68,19 +67,14 @@ def before_training(method: Method, batches: Iterable[Batch]) -> dict[str, float
     if not isinstance(method, OnlineTarget):
         return {}
     twin = copy.deepcopy(method).train()
-    found = []
+    readings = []
     for batch in batches:
         twin.loss(batch)
-        found.append(of_batch(twin, batch.labels))
-    return mean(found)
+        readings.append(of_batch(twin, batch.labels))
+    return mean(readings)
 
 
 def mean(readings: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each name over the readings that there are."""
     names = readings[0] if readings else ()
     return {name: round(sum(r[name] for r in readings) / len(readings), 5) for name in names}
-
-
-def collapsed(entry: dict[str, float]) -> bool:
-    """Whether features point all the same way: a spread below a hundredth of that of random directions."""
-    return entry["std_features"] < 0.01

@@ -65,24 +65,30 @@ class Lars(torch.optim.Optimizer):
         return loss
 
     def _step(self, group: dict[str, Any]) -> None:
-        given = [p for p in group["params"] if p.grad is not None]
-        weights, others = [p for p in given if p.ndim > 1], [p for p in given if p.ndim <= 1]
-        inside, outside = (group["lr"], 1.0) if group["lr_inside"] else (1.0, group["lr"])
-        params, buffers, split = weights + others, self._buffers(weights + others), len(weights)
-        if params:
-            torch._foreach_mul_(buffers, group["momentum"])
-        if weights:
-            _add_scaled(buffers[:split], weights, inside, group["weight_decay"], group["eta"])
-        if others:
-            torch._foreach_add_(buffers[split:], [_gradient(p) for p in others], alpha=inside)
-        if params:
-            torch._foreach_sub_(params, buffers, alpha=outside)
-
-    def _buffers(self, params: list[Tensor]) -> list[Tensor]:
-        for p in params:
+        moving = [p for p in group["params"] if p.grad is not None]
+        weights, others = [p for p in moving if p.ndim > 1], [p for p in moving if p.ndim <= 1]
+        if not moving:
+            return
+        for p in moving:
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        return [self.state[p]["momentum_buffer"] for p in params]
+        buffers = [[self.state[p]["momentum_buffer"] for p in part] for part in (weights, others)]
+        inside, outside = (group["lr"], 1.0) if group["lr_inside"] else (1.0, group["lr"])
+
+        # v ← m v
+        torch._foreach_mul_(buffers[0] + buffers[1], group["momentum"])
+        if weights:
+            # λ = η ‖w‖ / (‖g‖ + β ‖w‖), [number of weights]
+            decay, gradients = group["weight_decay"], [p.grad for p in weights]
+            w, g = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
+            rates = torch.where((w > 0) & (g > 0), group["eta"] * w / (g + decay * w), 1.0)
+            # v ← v + α λ g + α λ β w
+            torch._foreach_addcmul_(buffers[0], gradients, list(rates.unbind()), inside)
+            torch._foreach_addcmul_(buffers[0], weights, list((rates * decay).unbind()), inside)
+        if others:
+            torch._foreach_add_(buffers[1], [p.grad for p in others], alpha=inside)
+        # w ← w − v
+        torch._foreach_sub_(weights + others, buffers[0] + buffers[1], alpha=outside)
 
 
 def warm_cosine(step: int, steps: int, warm_steps: int = 0, warm_ratio: float = 1e-4) -> float:
@@ -122,17 +128,3 @@ def ema_(target: Iterable[Tensor], online: Iterable[Tensor], momentum: float) ->
         raise PapersError(f"{len(targets)} tensors follow {len(onlines)}; the two networks must be alike")
     if targets:
         torch._foreach_lerp_(targets, onlines, 1 - momentum)
-
-
-def _add_scaled(buffers: list[Tensor], weights: list[Tensor], lr: float, decay: float, eta: float) -> None:
-    """v ← v + α λ (g + β w) for each weight, in place."""
-    gradients = [_gradient(p) for p in weights]
-    w, g = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
-    rates = torch.where((w > 0) & (g > 0), eta * w / (g + decay * w), 1.0)
-    torch._foreach_addcmul_(buffers, gradients, list(rates.unbind()), lr)
-    torch._foreach_addcmul_(buffers, weights, list((rates * decay).unbind()), lr)
-
-
-def _gradient(p: Tensor) -> Tensor:
-    assert p.grad is not None
-    return p.grad

@@ -1,21 +1,32 @@
-"""The settings of one run: what the paper prints, and a named option for all that it leaves open.
+"""The settings of a run: what the paper prints, and a named option for all that it leaves open.
 
-Defaults are preset `paper`: the printed value where there is one (Sections 4 and 5), else the value of the
-released code (github.com/wanggrun/triplet), which is OpenSelfSup's BYOL with another head.
+The defaults are preset `paper`: the printed value where there is one (Sections 4 and 5), else the value of
+the released code (github.com/wanggrun/triplet), which is OpenSelfSup's BYOL with another head.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from papers_lib.settings import Frozen
 
 Method = Literal[
-    "random", "supervised", "relative_location", "rotation", "deepcluster", "npid", "odc", "simclr", "moco",
-    "moco_v2", "byol", "simsiam", "triplet",
-]  # fmt: skip
+    "random",
+    "supervised",
+    "relative_location",
+    "rotation",
+    "deepcluster",
+    "npid",
+    "odc",
+    "simclr",
+    "moco",
+    "moco_v2",
+    "byol",
+    "simsiam",
+    "triplet",
+]
 # What several processes can train: queues, memories and clusters of the other methods would drift apart.
 SHARED: tuple[Method, ...] = ("triplet", "byol", "simsiam", "simclr", "supervised")
 
@@ -87,14 +98,69 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # lightly's CIFAR-10 benchmark: SGD at 0.06 · batch / 128, cosine to zero, no warm-up, no blur.
     "cifar": {
-        "image_size": 32, "recipe": "cifar", "backbone": "resnet18_cifar", "projector_hidden": 1024,
-        "random_resolution": False, "optimiser": "sgd", "lr": 0.06, "weight_decay": 5e-4, "batch_size": 128,
-        "accumulation": 1, "warm_up_epochs": 0.0, "queue": 4096,
+        "image_size": 32,
+        "recipe": "cifar",
+        "backbone": "resnet18_cifar",
+        "projector_hidden": 1024,
+        "random_resolution": False,
+        "optimiser": "sgd",
+        "lr": 0.06,
+        "weight_decay": 5e-4,
+        "batch_size": 128,
+        "accumulation": 1,
+        "warm_up_epochs": 0.0,
+        "queue": 4096,
     },
-}  # fmt: skip
+}
 # And what single methods do otherwise there: MoCo's momentum (He et al., CVPR 2020), SimCLR's temperature on
 # CIFAR-10 (Chen et al., ICML 2020, appendix B.9).
 OF_METHOD: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"moco": {"ema_base": 0.999}, "moco_v2": {"ema_base": 0.999}},
     "cifar": {"simclr": {"temperature": 0.5}},
+}
+
+
+class TransferSettings(Frozen):
+    """Everything that can change a row of Tables 2, 3 or 4. A zero means: as the protocol says."""
+
+    task: Literal["mask_rcnn", "faster_rcnn", "search"] = "mask_rcnn"
+    seed: int = Field(0, ge=0)
+    start: Literal["random", "encoder"] = "encoder"
+    backbone: str = "resnet50"
+
+    # -- detection --
+    det_schedule: Literal["moco", "released"] = "moco"  # one for all rows; the released configs differ
+    image_size: int = Field(800, ge=32)  # the shorter side in testing, in pixels
+    steps: int = Field(0, ge=0)
+    batch_size: int = Field(16, ge=1)
+    lr: float = Field(0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    proposals: int = Field(1000, ge=4)  # per test image
+    roi_size: int = Field(0, ge=0)  # 0: 14, and 8 below 320 pixels
+    frozen: bool = False  # train the heads alone
+
+    # -- search --
+    height: int = Field(256, ge=16)
+    width: int = Field(128, ge=8)
+    flip_fusion: Literal["normalised", "released", "none"] = "normalised"
+
+
+class Protocol(NamedTuple):
+    """A detector's schedule: MoCo's for every row, which made the baselines', or the released configs'."""
+
+    steps: int
+    lr: float
+    shortest: float  # the range of the shorter side in training, as shares of the one in testing
+    longest: float
+    drops: tuple[float, ...]  # where the rate falls to a tenth, as shares of the steps; none: a cosine
+    warm: float  # the share of the steps over which the rate rises
+
+
+PROTOCOLS = {
+    ("mask_rcnn", "moco"): Protocol(180_000, 0.02, 640 / 800, 1.0, (2 / 3, 8 / 9), 1000 / 180_000),
+    ("faster_rcnn", "moco"): Protocol(24_000, 0.02, 480 / 800, 1.0, (3 / 4, 11 / 12), 100 / 24_000),
+    ("mask_rcnn", "released"): Protocol(180_000, 0.05, 640 / 800, 880 / 800, (), 1 / 18),
+    # As shipped; a base file beside it has 24,000 steps at 0.2.
+    ("faster_rcnn", "released"): Protocol(180_000, 0.05, 480 / 800, 880 / 800, (), 1 / 18),
 }

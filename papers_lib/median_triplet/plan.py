@@ -10,8 +10,7 @@ from pydantic import Field
 
 from papers_lib.datasets import classification, known
 from papers_lib.median_triplet.arms import ARMS, SWEEPS, TRANSFERS, Arm, Transfer
-from papers_lib.median_triplet.options import OF_METHOD, PRESETS, SHARED, TrainSettings
-from papers_lib.median_triplet.transfer_options import TransferSettings
+from papers_lib.median_triplet.options import OF_METHOD, PRESETS, SHARED, TrainSettings, TransferSettings
 from papers_lib.runs.planning import refuse_twice, refuse_unknown
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.settings import NotebookSettings, Profile, data_root

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from scipy.special import betainc
+
 from papers_lib.errors import PapersError
 
 
@@ -26,8 +28,6 @@ def tail(m: int, p: float, k: int) -> float:
         raise PapersError(f"tail: m={m}, p={p}, k={k}; give counts of zero or more and p of 0 to 1")
     if k == 0 or k > m:
         return float(k == 0)
-    from scipy.special import betainc
-
     return float(betainc(k, m - k + 1, p))
 
 
@@ -62,20 +62,15 @@ def chance(n: int, classes: int) -> float:
 
 
 def batch_has_pair(n: int, classes: int) -> float:
-    """Pr(B): at least two of the batch's `n` images share a class (Section 5).
-
-    Raises:
-        PapersError: no images or no classes.
-    """
+    """Pr(B): at least two of the batch's `n` images share a class (Section 5); as `ideal_batch`."""
     return ideal_batch(n, classes, 1)
 
 
 def ideal_batch(n: int, classes: int, k: int) -> float:
     """P(Ω|A) under ideal ranking: some class has k + 1 or more of the batch's `n` images.
 
-    Exact: one minus a_n / classesⁿ, where a_j, the number of ways in which j images can fall so that no
-    class gets more than k, obeys j a_j = Σ_{i=1..k} ((classes + 1) i − j) C(j, i) a_{j−i}, in integers.
-    (The a_j / j! are the coefficients of (Σ_{i ≤ k} xⁱ / i!)^classes.)
+    Exact: one minus a_n / classesⁿ, where a_j is the number of ways in which j images can fall so that no
+    class gets more than k. The a_j / j! are the coefficients of (Σ_{i ≤ k} xⁱ / i!)^classes.
 
     Raises:
         PapersError: no images or classes, or a rank below one.
@@ -83,6 +78,7 @@ def ideal_batch(n: int, classes: int, k: int) -> float:
     _check(n, classes)
     if k < 1:
         raise PapersError(f"k is {k}; ranks begin at 1")
+    # j a_j = Σ_{i=1..k} ((classes + 1) i − j) C(j, i) a_{j−i}, in integers
     ways = [1]
     for j in range(1, n + 1):
         terms = (((classes + 1) * i - j) * math.comb(j, i) * ways[j - i] for i in range(1, min(k, j) + 1))

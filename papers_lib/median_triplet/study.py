@@ -50,16 +50,14 @@ def provenance(runs: Runs) -> Provenance:
 
 def run(spec: RunSpec) -> dict[str, Any]:
     """Train and evaluate what `spec` says, in the folder that the store gave it."""
-    from papers_lib.median_triplet import distributed, training
-    from papers_lib.median_triplet.options import TrainSettings
-    from papers_lib.median_triplet.transfer_options import TransferSettings
+    from papers_lib.median_triplet import training
+    from papers_lib.median_triplet.options import TrainSettings, TransferSettings
 
     folder = Path(spec.folder)
     data, report = (spec.data.root, spec.data.name), progress.reporter(folder)
     if "task" not in spec.settings:
         settings = TrainSettings.model_validate(spec.settings)
-        train = distributed.train if settings.processes > 1 else training.train
-        return train(settings, data, folder, spec.device, report)
+        return training.train(settings, data, folder, spec.device, report)
     transfer = TransferSettings.model_validate(spec.settings)
     weights = needed_weights(spec) if transfer.start == "encoder" else folder
     return training.run_transfer(transfer, data, folder, weights, spec.device, report)

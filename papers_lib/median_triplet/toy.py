@@ -72,13 +72,13 @@ def free_vectors(n: int = 104, d: int = 256, head: Head = None, steps: int = 100
 
 
 def table() -> pd.DataFrame:
-    """One row a vector and head of `HEADS`: its place on the batch's two main directions, rank and clumps."""
+    """One row per vector and head: its place on the batch's two main directions, rank and clumps."""
     rows = []
     for name, head in HEADS.items():
-        found = free_vectors(head=head)
-        _, _, directions = torch.linalg.svd(found["vectors"], full_matrices=False)
-        for i, (x, y) in enumerate((found["vectors"] @ directions[:2].T).tolist()):
-            rows.append((name, i, x, y, found["effective_rank"], found["clusters"]))
+        end = free_vectors(head=head)
+        _, _, directions = torch.linalg.svd(end["vectors"], full_matrices=False)
+        for i, (x, y) in enumerate((end["vectors"] @ directions[:2].T).tolist()):
+            rows.append((name, i, x, y, end["effective_rank"], end["clusters"]))
     return pd.DataFrame(rows, columns=["negative", "vector", "x", "y", "rank", "clumps"])
 
 

@@ -1,28 +1,35 @@
-"""One run, from images to linear and kNN accuracy: the loop, top to bottom.
+"""One run, from images to linear and kNN accuracy.
 
-Each step: draw a batch, make its views where the images lie, take the method's loss, and after
-`accumulation` batches move the weights. Labels serve the supervised row, the probes, and the meters; no
-self-supervised loss reads them.
+`Loop.run_epoch` is a step from top to bottom: draw a batch, make its views where the images lie, take the
+method's loss, and after `accumulation` batches move the weights. Labels serve the supervised row, the probes,
+and the meters; no self-supervised loss reads them.
+
+Several processes share a step's micro-batches: each takes every N-th and accumulates an N-th as many, and
+gradients are averaged before the step, so that it sees the images that it sees in one process. Batch
+normalisation takes its statistics over all processes on GPUs (SyncBN); on CPUs, where torch has none, over
+each micro-batch, which is what accumulation in one process does.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from papers_lib import checkpoint, compute
+from papers_lib.errors import PapersError
 from papers_lib.evaluation import probes
-from papers_lib.median_triplet import augment, detection, meters, methods, transfer
+from papers_lib.median_triplet import augment, detection, meters, methods, search
 from papers_lib.median_triplet.images import Loaded, load
-from papers_lib.median_triplet.methods.base import Batch, Method
+from papers_lib.median_triplet.methods import Batch, Method
 from papers_lib.median_triplet.optimisers import Lars, warm_cosine
-from papers_lib.median_triplet.options import TrainSettings
-from papers_lib.median_triplet.transfer_options import TransferSettings
+from papers_lib.median_triplet.options import SHARED, TrainSettings, TransferSettings
 
 Report = Callable[[int, int, str], None]
 
@@ -36,6 +43,8 @@ def train(
 ) -> dict[str, Any]:
     """Train an encoder and probe it; resumes from `folder/checkpoint.pt`.
 
+    In a process group that is there already (torchrun) its processes train together; the first saves.
+
     Args:
         settings: all that can change the result.
         data: the data set's root folder and name.
@@ -45,76 +54,171 @@ def train(
 
     Returns:
         Plain JSON: `linear` and `knn` (fractions, last epoch), `knn_max` over epochs, `probe` (rates tried
-        and how they did on the held-out part), `history` (one entry an epoch), `start` (the meters before
+        and how they did on the held-out part), `history` (one entry per epoch), `start` (the meters before
         training), `waiting` (share of the training time spent on making views).
 
     Raises:
-        PapersError: bad data, or settings that the data or the batch cannot serve.
+        PapersError: bad data, or settings that the data, the batch or the processes cannot serve.
         FloatingPointError: a loss that is no longer finite.
     """
+    rank, world = _group()
+    if world > 1 and settings.method not in SHARED:
+        raise PapersError(f"{settings.method} runs in one process; several take {', '.join(SHARED)}")
     where = compute.device(device)
+    if world > 1 and where.type == "cuda":
+        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(where)
     compute.prepare(settings.seed)
     images = load(data, settings, where)
     method = methods.build(settings.method, settings, len(images.train), images.classes)
     compute.place(method, where)
+    if world > 1 and where.type == "cuda":
+        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+
+    path = folder / "checkpoint.pt"
     loop = Loop(settings, method, images)
-    if not loop.resume(checkpoint.load(folder / "checkpoint.pt")):
+    resumed = loop.resume(checkpoint.load(path))
+    if world > 1:
+        dist.barrier()  # nobody writes before all have read
+    if not resumed:
         loop.read_start()
     for epoch in range(loop.epoch, settings.epochs):
-        report(epoch, settings.epochs, f"epoch {epoch + 1}")
+        if rank == 0:
+            report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
-        checkpoint.save(folder / "checkpoint.pt", loop.state())
-    if settings.keep_weights:
+        if rank == 0:
+            checkpoint.save(path, loop.state())
+    if settings.keep_weights and rank == 0:
         checkpoint.save(folder / "weights.pt", method.encoder.state_dict())
-    return loop.result() | probe(settings, method, images)
+    return loop.result() | loop.probe()
+
+
+def _group() -> tuple[int, int]:
+    """The number of this process, and how many there are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
 
 
 class Loop(checkpoint.Resumable):
     """State of training between epochs: method, optimiser, random numbers, history."""
 
-    KEPT = ("epoch", "method", "optimiser", "generator", "dropout", "history", "start")
+    KEPT = ("epoch", "method", "optimiser", "generator", "torch_random", "history", "start")
 
     def __init__(self, settings: TrainSettings, method: Method, images: Loaded) -> None:
         self.settings, self.method, self.images = settings, method, images
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        asked = settings.recipe if method.number_of_views > 1 else ""
-        recipes = augment.RECIPES[asked or method.recipe]
-        self.recipes = [recipes[i % len(recipes)] for i in range(method.number_of_views)]
-        self.dropout = Dropout()
+        self.rank, self.world = _group()
+        if settings.accumulation % self.world:
+            raise PapersError(
+                f"accumulation={settings.accumulation} cannot be shared by {self.world} processes; "
+                "start a number of processes that divides it"
+            )
+        self.accumulation = settings.accumulation // self.world  # batches of this process per step
+        self.batches = len(images.train) // settings.batch_size // self.world  # of this process per epoch
+        self.steps = max(1, self.batches // self.accumulation)  # per epoch
+        recipe = settings.recipe if method.number_of_views > 1 else ""
+        pair = augment.RECIPES[recipe or method.recipe]
+        self.recipes = [pair[i % 2] for i in range(method.number_of_views)]
         self.optimiser = optimiser(settings, method)
-        self.batches = len(images.train) // settings.batch_size
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.torch_random = TorchRandom()
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.start: dict[str, float] = {}
 
     def run_epoch(self) -> None:
         """Once through the images, in whole batches: a smaller one would change what a rank means."""
-        self.method.begin_epoch(self.epoch, lambda: embed(self.settings, self.method, self.images.train))
-        self.method.train()
-        watch, logged, read = Watch(self.images.train.device), [], []
+        s, method, device = self.settings, self.method, self.images.train.device
+        if method.clusters_before(self.epoch):
+            method.cluster(self.embed(self.images.train), self.epoch)  # of all images, [N, dimension]
+        method.train()
+        begun, waited = _now(device), 0.0
+        logs, readings = [], []
         for number, indices in enumerate(self.order()):
-            with watch:
-                batch = self.batch(indices)
-            logged.append(self._step(batch, number))
+            # -- batch and views --
+            asked = _now(device)
+            batch = self.batch(indices)  # one or two views, [B, 3, s, s] each
+            waited += _now(device) - asked
+
+            # -- forward and loss; queues, memories and pseudo-labels move on --
+            with compute.autocast(device, s.precision):
+                loss, log = method.loss(batch)  # scalar: the mean over the batch
+            logs.append(log | {"loss": loss.detach()})
+
+            # -- backward: the gradients of a step's batches add up to the mean of theirs --
+            (loss / self.accumulation).backward()
+
+            # -- step --
+            if (number + 1) % self.accumulation == 0:
+                step = self.epoch * self.steps + number // self.accumulation
+                for group in self.optimiser.param_groups:
+                    group["lr"] = s.lr * self.rate(step)
+                if self.world > 1:
+                    self.average_gradients()
+                self.optimiser.step()
+                self.optimiser.zero_grad(set_to_none=True)
+                method.after_step(step, self.steps * s.epochs)  # the target network follows
+
+            # -- meters --
             if number % max(1, self.batches // meters.READINGS) == 0:
-                read.append(meters.of_batch(self.method, batch.labels))
+                readings.append(meters.of_batch(method, batch.labels))
         self.optimiser.zero_grad(set_to_none=True)  # of last batches that did not fill a step
-        entry = _means(logged, self.epoch) | meters.mean(read) | watch.read()
+
+        spent = _now(device) - begun
+        time_spent = {"seconds": round(spent, 2), "waiting": round(waited / spent, 4)}
+        entry = _means(logs, self.epoch) | meters.mean(readings) | time_spent
         self.epoch += 1
-        if self.epoch % self.settings.knn_every == 0 or self.epoch == self.settings.epochs:
-            entry["knn"] = knn(self.settings, self.method, self.images)
+        if self.epoch % s.knn_every == 0 or self.epoch == s.epochs:
+            entry["knn"] = self.knn()
         self.history.append(entry | self.spread())
 
     def order(self) -> Sequence[Tensor]:
-        """The indices of each batch of an epoch; the incomplete last one is left out."""
-        order = torch.randperm(len(self.images.train), generator=self.generator)
-        whole = order[: self.batches * self.settings.batch_size]
-        return list(whole.view(self.batches, -1))
+        """The indices [B] of each batch of an epoch; the incomplete last one is left out.
 
-    def spread(self) -> dict[str, float]:
-        """The meters of the encoder's features, on some training images."""
-        some = self.images.train[:: max(1, len(self.images.train) // meters.KEPT)]
-        return meters.of_features(embed(self.settings, self.method, some))
+        All processes draw alike, and take every N-th batch.
+        """
+        order = torch.randperm(len(self.images.train), generator=self.generator)
+        size = self.settings.batch_size
+        whole = order[: self.batches * self.world * size].view(-1, size)
+        return list(whole[self.rank :: self.world])
+
+    def batch(self, indices: Tensor) -> Batch:
+        """The views of these images, made on the device where the images lie."""
+        chosen = indices.to(self.images.train.device)
+        images = self.images.train[chosen]  # uint8 [B, H, W, 3]
+        size = self.settings.image_size
+        views = tuple(augment.view(images, recipe, self.generator, size) for recipe in self.recipes)
+        return Batch(views, images, chosen, self.images.train_labels[chosen])
+
+    def rate(self, step: int) -> float:
+        """Factor of the learning rate at a step: linear warm-up, then cosine to zero."""
+        epochs = self.settings.schedule_epochs or self.settings.epochs
+        warm = round(self.settings.warm_up_epochs * self.steps)
+        return warm_cosine(step, epochs * self.steps, warm, self.settings.warm_ratio)
+
+    def average_gradients(self) -> None:
+        """The mean of the gradients over the processes, in place."""
+        gradients = [p.grad for p in self.method.trained() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    # -- what a run reports --
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, batch_size: int = 512) -> Tensor:
+        """Features [N, dimension] of the encoder in evaluation mode, float32, on the images' device."""
+        training = self.method.training
+        self.method.eval()
+        with compute.autocast(images.device, self.settings.precision):
+            features = [
+                self.method.encoder(augment.plain(batch, self.settings.image_size)).float()
+                for batch in images.split(batch_size)
+            ]
+        self.method.train(training)
+        return torch.cat(features)
 
     def read_start(self) -> None:
         """The meters before training, on views that the training itself does not draw."""
@@ -122,51 +226,60 @@ class Loop(checkpoint.Resumable):
         batches = [self.batch(indices) for indices in self.order()[: meters.READINGS]]
         self.generator.set_state(kept)
         self.start = self.spread() | meters.before_training(self.method, batches)
-        self.start["knn"] = knn(self.settings, self.method, self.images)
+        self.start["knn"] = self.knn()
 
-    def batch(self, indices: Tensor) -> Batch:
-        """The views of these images, made on the device where the images lie."""
-        chosen = indices.to(self.images.train.device)
-        images = self.images.train[chosen]
-        size = self.settings.image_size
-        views = tuple(augment.view(images, recipe, self.generator, size) for recipe in self.recipes)
-        return Batch(views, images, chosen, self.images.train_labels[chosen])
+    def spread(self) -> dict[str, float]:
+        """The meters of the encoder's features, on some training images."""
+        some = self.images.train[:: max(1, len(self.images.train) // meters.KEPT)]
+        return meters.of_features(self.embed(some))
 
-    def _step(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """Forward and backward of one batch; the weights move after every `accumulation`-th."""
-        steps = max(1, self.batches // self.settings.accumulation)
-        with compute.autocast(batch.images.device, self.settings.precision):
-            loss, logged = self.method.loss(batch)
-        (loss / self.settings.accumulation).backward()
-        if (number + 1) % self.settings.accumulation == 0 or number + 1 == self.batches < steps:
-            step = self.epoch * steps + number // self.settings.accumulation
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.settings.lr * self.rate(step, steps)
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
-            self.method.after_step(step, steps * self.settings.epochs)
-        return logged | {"loss": loss.detach()}
-
-    def rate(self, step: int, steps: int) -> float:
-        """Factor of the learning rate at a step, `steps` an epoch: linear warm-up, then cosine to zero."""
-        epochs = self.settings.schedule_epochs or self.settings.epochs
-        warm = round(self.settings.warm_up_epochs * steps)
-        return warm_cosine(step, epochs * steps, warm, self.settings.warm_ratio)
+    def knn(self) -> float:
+        """kNN accuracy on the test images, the training images as the bank (Wu et al., CVPR 2018)."""
+        images, s = self.images, self.settings
+        bank, queries = self.embed(images.train), self.embed(images.test)
+        k = min(s.knn_k, len(bank))
+        accuracy = probes.knn_accuracy(bank, images.train_labels, queries, images.test_labels, k, s.knn_tau)
+        return round(accuracy, 6)
 
     def result(self) -> dict[str, Any]:
         """What the epochs left: history, start, the share of time spent on views."""
         spent = sum(entry["seconds"] for entry in self.history)
         waited = sum(entry["seconds"] * entry["waiting"] for entry in self.history)
-        found = [entry["knn"] for entry in self.history if "knn" in entry]
         return {
             "start": self.start,
             "history": self.history,
-            "knn_max": max(found, default=None),
+            "knn_max": max((entry["knn"] for entry in self.history if "knn" in entry), default=None),
             "waiting": round(waited / spent, 4) if spent else None,
         }
 
+    def probe(self) -> dict[str, Any]:
+        """kNN and linear accuracy of the encoder as it is; the linear rate is chosen on training images."""
+        images, s = self.images, self.settings
+        test = self.embed(images.test)
+        sides = (self.embed(images.train), images.train_labels, test, images.test_labels)
+        full, short = (
+            probes.linear_probe(*sides, lrs=s.probe_lrs, epochs=epochs, seed=s.seed)
+            for epochs in (s.probe_epochs, 1)  # one epoch, as in Tables 6 and 7
+        )
+        result = {"linear": full["accuracy"], "linear_1": short["accuracy"], "probe": full, "knn": self.knn()}
+        if isinstance(self.method, methods.Supervised):
+            # The classifier that a supervised run trained itself.
+            with torch.no_grad():
+                right = self.method.head(test).argmax(1) == images.test_labels  # [M]
+            result["own"] = round(float(right.float().mean()), 6)
+        return result
 
-class Dropout:
+
+def optimiser(settings: TrainSettings, method: Method) -> torch.optim.Optimizer:
+    """LARS as the released code has it, or SGD with momentum; both over what the method trains."""
+    parameters = method.trained() or list(method.parameters())  # `random` never takes a step
+    lr, momentum, decay = settings.lr, settings.momentum, settings.weight_decay
+    if settings.optimiser == "lars":
+        return Lars(parameters, lr, momentum, decay, lr_inside=settings.lr_inside)
+    return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, foreach=True)
+
+
+class TorchRandom:
     """torch's own random numbers, which dropout draws from, on the CPU and all GPUs."""
 
     def get_state(self) -> list[Tensor]:
@@ -180,105 +293,26 @@ class Dropout:
             torch.cuda.set_rng_state_all(states[1:])
 
 
-class Watch:
-    """A stopwatch for what stands in its `with` blocks, against all time since it was made."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.inside = device, 0.0
-        self.begun = self._now()
-
-    def _now(self) -> float:
-        # Without this wait a GPU would seem to make views in no time.
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def __enter__(self) -> None:
-        self.entered = self._now()
-
-    def __exit__(self, *_: object) -> None:
-        self.inside += self._now() - self.entered
-
-    def read(self) -> dict[str, float]:
-        """Seconds in all, and the share of them inside."""
-        spent = self._now() - self.begun
-        return {"seconds": round(spent, 2), "waiting": round(self.inside / spent, 4)}
+def _now(device: torch.device) -> float:
+    # Without this wait a GPU would seem to make views in no time.
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
-def optimiser(settings: TrainSettings, method: Method) -> torch.optim.Optimizer:
-    """LARS as the released code has it, or SGD with momentum; both over what the method trains."""
-    parameters = method.trained() or list(method.parameters())  # `random` never takes a step
-    if settings.optimiser == "lars":
-        return Lars(
-            parameters, settings.lr, settings.momentum, settings.weight_decay, lr_inside=settings.lr_inside
-        )
-    return torch.optim.SGD(
-        parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay, foreach=True
-    )
-
-
-def _means(logged: list[dict[str, Tensor]], epoch: int) -> dict[str, float]:
+def _means(logs: list[dict[str, Tensor]], epoch: int) -> dict[str, float]:
     """Means over an epoch's batches.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    found = {name: float(torch.stack([entry[name] for entry in logged]).mean()) for name in logged[0]}
-    if not abs(found["loss"]) < float("inf"):  # NaN too
-        raise FloatingPointError(f"the loss is {found['loss']} in epoch {epoch + 1}; lower lr")
-    return {name: round(value, 5) for name, value in found.items()}
+    means = {name: float(torch.stack([log[name] for log in logs]).mean()) for name in logs[0]}
+    if not abs(means["loss"]) < float("inf"):  # NaN too
+        raise FloatingPointError(f"the loss is {means['loss']} in epoch {epoch + 1}; lower lr")
+    return {name: round(value, 5) for name, value in means.items()}
 
 
-@torch.no_grad()
-def embed(settings: TrainSettings, method: Method, images: Tensor, batch_size: int = 512) -> Tensor:
-    """Features [N, dimension] of the encoder in evaluation mode, float32, on the images' device."""
-    training = method.training
-    method.eval()
-    parts = []
-    with compute.autocast(images.device, settings.precision):
-        for batch in images.split(batch_size):
-            parts.append(method.encoder(augment.plain(batch, settings.image_size)).float())
-    method.train(training)
-    return torch.cat(parts)
-
-
-def knn(settings: TrainSettings, method: Method, images: Loaded) -> float:
-    """kNN accuracy on the test images, the training images as the bank (Wu et al., CVPR 2018)."""
-    found = probes.knn_accuracy(
-        embed(settings, method, images.train), images.train_labels,
-        embed(settings, method, images.test), images.test_labels,
-        min(settings.knn_k, len(images.train)), settings.knn_tau,
-    )  # fmt: skip
-    return round(found, 6)
-
-
-def probe(settings: TrainSettings, method: Method, images: Loaded) -> dict[str, Any]:
-    """kNN and linear accuracy of the encoder as it is now; the linear rate is chosen on training images."""
-    train = embed(settings, method, images.train)
-    test = embed(settings, method, images.test)
-    linear, short = (
-        probes.linear_probe(
-            train, images.train_labels, test, images.test_labels, lrs=settings.probe_lrs, epochs=epochs,
-            seed=settings.seed,
-        )
-        for epochs in (settings.probe_epochs, 1)
-    )  # fmt: skip
-    found = {
-        "linear": linear["accuracy"],
-        "linear_1": short["accuracy"],  # after one epoch of the probe, as in Tables 6 and 7
-        "probe": linear,
-        "knn": knn(settings, method, images),
-    }
-    if settings.method == "supervised":
-        found["own"] = own_accuracy(settings, method, images)
-    return found
-
-
-@torch.no_grad()
-def own_accuracy(settings: TrainSettings, method: Method, images: Loaded) -> float:
-    """Accuracy of the classifier that a supervised run trained itself."""
-    logits = method.head(embed(settings, method, images.test))  # type: ignore[operator]
-    return round(float((logits.argmax(1) == images.test_labels).float().mean()), 6)
+# -- what starts from a trained encoder --
 
 
 def run_transfer(
@@ -292,5 +326,5 @@ def run_transfer(
     """Fine-tune a detector (Tables 2, 3) or search a gallery (Table 4) from an encoder's weights."""
     start = checkpoint.load_weights(weights) if settings.start == "encoder" else None
     if settings.task == "search":
-        return transfer.search(settings, data, start, device)
-    return detection.fine_tune(settings.task, data, settings, start, folder, device, report)
+        return search.search(settings, data, start, device)
+    return detection.fine_tune(data, settings, start, folder, device, report)

@@ -1,24 +1,17 @@
-"""The rows of Table 1, each in a file of its own: `build(name, …)` gives a `Method`."""
+"""The rows of Table 1: `build(name, …)` gives a `Method`."""
 
 from __future__ import annotations
 
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet.methods.base import Batch, Method, Settings
-from papers_lib.median_triplet.methods.byol import Byol
-from papers_lib.median_triplet.methods.deepcluster import DeepCluster
-from papers_lib.median_triplet.methods.moco import MoCo, MoCoV2
-from papers_lib.median_triplet.methods.npid import Npid
-from papers_lib.median_triplet.methods.odc import Odc
-from papers_lib.median_triplet.methods.relative_location import RelativeLocation
-from papers_lib.median_triplet.methods.rotation import Rotation
-from papers_lib.median_triplet.methods.simclr import SimClr
-from papers_lib.median_triplet.methods.simsiam import SimSiam
-from papers_lib.median_triplet.methods.supervised import Random, Supervised
-from papers_lib.median_triplet.methods.triplet import Triplet
+from papers_lib.median_triplet.methods.instances import MoCo, MoCoV2, Npid, SimClr
+from papers_lib.median_triplet.methods.online_target import Byol, OnlineTarget, SimSiam, Triplet
+from papers_lib.median_triplet.methods.pretext import Random, RelativeLocation, Rotation, Supervised
+from papers_lib.median_triplet.methods.pseudo_labels import DeepCluster, Odc
 
-__all__ = ["NAMES", "Batch", "Method", "build"]
+__all__ = ["NAMES", "Batch", "Method", "OnlineTarget", "Supervised", "Triplet", "build"]
 
-_METHODS = {
+_METHODS: dict[str, type[Method]] = {
     "random": Random,
     "supervised": Supervised,
     "relative_location": RelativeLocation,
@@ -57,5 +50,4 @@ def build(name: str, settings: Settings, images_total: int, classes: int | None 
     """
     if name not in _METHODS:
         raise PapersError(f"unknown method '{name}': known are {', '.join(NAMES)}")
-    method: Method = _METHODS[name](settings, images_total, classes)
-    return method
+    return _METHODS[name](settings, images_total, classes)

@@ -1,12 +1,12 @@
-"""What every method of Table 1 has in common: its batch, its encoder, its generator, its target network."""
+"""What every method of Table 1 has in common: its batch, its encoder, its generator, its small networks."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from papers_lib.errors import PapersError
@@ -15,12 +15,13 @@ from papers_lib.networks import cifar
 
 Settings = Any  # the wing's TrainSettings, or anything with the attributes that `build` lists
 Logs = dict[str, Tensor]  # detached scalars
+M = TypeVar("M", bound=nn.Module)
 
 
 class Batch(NamedTuple):
     """What a step sees of the training set."""
 
-    views: tuple[Tensor, ...]  # augmented, float [B, 3, s, s]
+    views: tuple[Tensor, ...]  # augmented, float, each [B, 3, s, s]
     images: Tensor  # as stored, uint8 [B, H, W, 3]
     indices: Tensor  # [B] place of each image in the training set
     labels: Tensor  # [B]; only `supervised` may read them
@@ -40,9 +41,9 @@ class Method(nn.Module):
     recipe = "weak"
     number_of_views = 1
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.images_total, self.classes = settings, images_total, classes
         self.encoder, self.dimension = cifar.build(settings.backbone)
         self.generator = torch.Generator().manual_seed(settings.seed)
 
@@ -62,16 +63,17 @@ class Method(nn.Module):
             raise PapersError("a batch of one image has no statistics to normalise by; give 2 or more")
         return self._loss(batch)
 
-    forward = loss  # so that DistributedDataParallel can wrap a method
+    forward = loss
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         raise NotImplementedError
 
-    def begin_epoch(self, epoch: int, embed: Callable[[], Tensor]) -> None:
-        """Called before each epoch; `embed` gives features [N, dimension] of the whole training set.
+    def clusters_before(self, epoch: int) -> bool:
+        """Whether `cluster` must be called before this epoch; False once it has been."""
+        return False
 
-        Calling it once more for the same epoch, as a resumed run does, changes nothing.
-        """
+    def cluster(self, features: Tensor, epoch: int) -> None:
+        """Make pseudo-labels of the features [N, dimension] of the whole training set."""
 
     def after_step(self, step: int, steps: int) -> None:
         """Called after the optimiser's step number `step`, counted from 0, of `steps` in all."""
@@ -89,6 +91,41 @@ class Method(nn.Module):
         self.generator.set_state(state.cpu())
 
 
+# -- networks on top of an encoder --
+
+
+def projector(inside: int, hidden: int, outside: int, std: float | None = None) -> nn.Sequential:
+    """Linear – BN – ReLU – Linear, [B, inside] to [B, outside]: BYOL's projector and predictor.
+
+    Initialised as OpenSelfSup's: normal with deviation `std`, or Kaiming's (fan in) without; biases 0.
+    """
+    layers = nn.Sequential(
+        nn.Linear(inside, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outside)
+    )
+    return initialised(layers, std)
+
+
+def classifier(inside: int, classes: int) -> nn.Linear:
+    """Linear, [B, inside] to scores [B, classes]; weights N(0, 0.01²), bias 0."""
+    return initialised(nn.Linear(inside, classes), 0.01)
+
+
+def initialised(layers: M, std: float | None = None, bias: float = 0.0) -> M:
+    """`layers`, its linear ones drawn anew as `projector` says."""
+    for layer in layers.modules():
+        if isinstance(layer, nn.Linear):
+            if std is None:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            else:
+                nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, bias)
+    return layers
+
+
+# -- the network that follows --
+
+
 def target_of(*online: nn.Module) -> nn.Sequential:
     """A copy of the modules, one after the other, that no gradient reaches."""
     return nn.Sequential(*(copy.deepcopy(part) for part in online)).requires_grad_(False)
@@ -100,11 +137,15 @@ def follow(target: nn.Module, online: tuple[nn.Module, ...], momentum: float, bu
 
     The statistics matter only where the target is evaluated: in training it normalises by its own batch.
     """
-    ema_(list(target.parameters()), [p for part in online for p in part.parameters()], momentum)
+    ema_(target.parameters(), (p for part in online for p in part.parameters()), momentum)
     if buffers:
-        pairs = zip(target.buffers(), (b for part in online for b in part.buffers()), strict=True)
-        ours, theirs = zip(*((t, o) for t, o in pairs if t.is_floating_point()), strict=True)
-        ema_(list(ours), list(theirs), momentum)
+        # num_batches_tracked is a count: it does not follow
+        xi = [b for b in target.buffers() if b.is_floating_point()]
+        theta = [b for part in online for b in part.buffers() if b.is_floating_point()]
+        ema_(xi, theta, momentum)
+
+
+# -- losses --
 
 
 def full_precision(where: Tensor) -> torch.autocast:
@@ -112,12 +153,18 @@ def full_precision(where: Tensor) -> torch.autocast:
     return torch.autocast(where.device.type, enabled=False)
 
 
+def cross_entropy(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """−Σ_i w(y_i) log softmax(scores_i)[y_i] / Σ_i w(y_i) of scores [B, C], in float32 in any autocast."""
+    with full_precision(scores):
+        return F.cross_entropy(scores.float(), labels.to(scores.device), weight=weight)
+
+
 def gathered(rows: Tensor) -> Tensor:
     """The rows of all processes in the order of their ranks; `rows` itself where there is one process.
 
     Gradients go back to the process that a row came from, summed over the processes' losses. Where each
     process computes the same loss over all rows, that is the number of processes times the gradient,
-    which the average of DistributedDataParallel undoes. Every process must bring equally many rows.
+    which the average over processes undoes. Every process must bring equally many rows.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows

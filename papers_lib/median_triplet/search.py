@@ -17,11 +17,11 @@ from torch.nn.functional import normalize
 from papers_lib import compute
 from papers_lib.datasets import crops, sysu30k
 from papers_lib.evaluation.large_gallery import fuse_flips, rank_one
-from papers_lib.median_triplet.transfer_options import TransferSettings
+from papers_lib.median_triplet.augment import MEAN, SD
+from papers_lib.median_triplet.options import TransferSettings
 from papers_lib.networks import cifar
 
 CHUNK = 256  # images embedded at once
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def search(
@@ -52,9 +52,9 @@ def search(
     encoder = compute.place(cifar.build(settings.backbone, weights)[0], where).eval()
     query = embed(encoder, people.query.files, settings, where).to(where)
     gallery = embed(encoder, people.gallery.files, settings, where)
-    found = rank_one(query, gallery, people.query.ids, people.gallery.ids)
+    shares = rank_one(query, gallery, people.query.ids, people.gallery.ids)
     counts = {"query": len(people.query.files), "gallery": len(people.gallery.files)}
-    return {name: round(value, 6) for name, value in found.items()} | {"parts": counts}
+    return {name: round(value, 6) for name, value in shares.items()} | {"parts": counts}
 
 
 @torch.no_grad()
@@ -62,10 +62,11 @@ def embed(
     encoder: nn.Module, files: Sequence[Path], settings: TransferSettings, where: torch.device
 ) -> Tensor:
     """Features [N, d] of image files, float32 on the CPU; `flip_fusion` says how mirror images enter."""
+    mean, sd = (torch.tensor(colour, device=where) for colour in (MEAN, SD))
     blocks = []
     for first in range(0, len(files), CHUNK):
         pixels = crops.load_images(files[first : first + CHUNK], settings.height, settings.width)
-        images = _normalised(pixels.to(where))
+        images = ((pixels.to(where).float() / 255 - mean) / sd).permute(0, 3, 1, 2)  # [B, 3, H, W]
         features = encoder(images).float()
         if settings.flip_fusion != "none":
             features = fused(features, encoder(images.flip(3)).float(), settings.flip_fusion)
@@ -82,9 +83,3 @@ def fused(features: Tensor, mirrored: Tensor, fusion: str) -> Tensor:
     if fusion == "released":
         return normalize(normalize(features) + mirrored)
     return fuse_flips(features, mirrored)
-
-
-def _normalised(pixels: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] to float [B, 3, H, W], channels last, by ImageNet's mean and deviation."""
-    mean, deviation = (torch.tensor(each, device=pixels.device) for each in (MEAN, DEVIATION))
-    return ((pixels.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)

@@ -79,8 +79,8 @@ def halves(features: Tensor, rounds: int = 10) -> Tensor:
 
     Neither part is empty: rows that are all the same are dealt out in turn.
     """
-    first = features[_distances(features, features.mean(0)).argmax()]
-    second = features[_distances(features, first).argmax()]
+    first = features[(features - features.mean(0)).square().sum(1).argmax()]
+    second = features[(features - first).square().sum(1).argmax()]
     labels = nearest(features, torch.stack((first, second)))
     for _ in range(rounds):
         before = labels
@@ -96,14 +96,10 @@ def halves(features: Tensor, rounds: int = 10) -> Tensor:
 def whitened(features: Tensor, dimension: int = 256) -> Tensor:
     """PCA to at most `dimension` directions, each brought to variance 1, then rows to length 1."""
     centred = features - features.mean(0)
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(features))
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(features))  # ascending
     kept = values[-dimension:] > 1e-6 * values[-1]  # the others are rounding
     scales = torch.where(kept, values[-dimension:].clamp(min=1e-30).rsqrt(), 0)
     return F.normalize(centred @ (vectors[:, -dimension:] * scales))
-
-
-def _distances(features: Tensor, point: Tensor) -> Tensor:
-    return (features - point).square().sum(1)
 
 
 def _blocks(features: Tensor, centroids: Tensor) -> Iterator[slice]:
