@@ -115,6 +115,8 @@ def detector(settings: TransferSettings, classes: int, weights: Weights = None) 
     # -- proposals, RoIs and heads --
     scale, count = settings.image_size / 800, settings.proposals
     roi_size = settings.roi_size or (14 if settings.image_size >= 320 else 8)
+    if settings.task == "mask_rcnn":  # drawn before the box predictor
+        mask_predictor = MaskRCNNPredictor(dimension, min(256, dimension), classes + 1)
     parts = {
         "min_size": settings.image_size,
         "max_size": round(settings.image_size * 1333 / 800),
@@ -138,7 +140,7 @@ def detector(settings: TransferSettings, classes: int, weights: Weights = None) 
         body,
         mask_roi_pool=OneMapAlign(roi_size, body.stride),
         mask_head=stage,
-        mask_predictor=MaskRCNNPredictor(dimension, min(256, dimension), classes + 1),
+        mask_predictor=mask_predictor,
         **parts,
     )
 

@@ -1,9 +1,11 @@
-"""A run from images to accuracy: repeatable, resumable, and blind to labels but for the probes."""
+"""A run from images to accuracy: its steps, its settings, its resumption, and what it may not look at."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,30 @@ from standins import tell
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
-from papers_lib.median_triplet import meters, training
+from papers_lib.median_triplet import meters, methods, training
 from papers_lib.median_triplet.images import subset
-from papers_lib.median_triplet.methods.base import Batch
-from papers_lib.median_triplet.methods.frame import OnlineTarget
 from papers_lib.median_triplet.options import TrainSettings
 from papers_lib.median_triplet.training import train
 
 TINY = {
-    "image_size": 8, "backbone": "tiny16", "projector_hidden": 16, "projector_out": 8,
+    "image_size": 8,
+    "backbone": "tiny16",
+    "projector_hidden": 16,
+    "projector_out": 8,
     "random_resolution": False,
-    "optimiser": "sgd", "lr": 0.05, "batch_size": 8, "accumulation": 1, "epochs": 2, "warm_up_epochs": 0.0,
-    "knn_every": 1, "knn_k": 5, "probe_epochs": 2, "precision": "float32", "queue": 16, "recipe": "cifar",
-}  # fmt: skip
-CLASSES = tuple("abcdefghij")
+    "optimiser": "sgd",
+    "lr": 0.05,
+    "batch_size": 8,
+    "accumulation": 1,
+    "epochs": 2,
+    "warm_up_epochs": 0.0,
+    "knn_every": 1,
+    "knn_k": 5,
+    "probe_epochs": 2,
+    "precision": "float32",
+    "queue": 16,
+    "recipe": "cifar",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten classes of 4 + 2 images of noise around a colour of the class."""
     root = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
-    for number, name in enumerate(CLASSES):
+    for number, name in enumerate("abcdefghij"):
         for side, count in (("train", 4), ("test", 2)):
             folder = root / "cifar10" / side / name
             folder.mkdir(parents=True)
@@ -52,63 +64,229 @@ def settings(**changes: Any) -> TrainSettings:
 
 
 def go(data: Path, folder: Path, **changes: Any) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    return train(settings(**changes), (str(data), "cifar10"), folder, "cpu")
-
-
-def timeless(found: dict[str, Any]) -> dict[str, Any]:
     """A result without what the clock says."""
-    history = [
-        {k: v for k, v in entry.items() if k not in ("seconds", "waiting")} for entry in found["history"]
-    ]
-    return {k: v for k, v in found.items() if k != "waiting"} | {"history": history}
+    folder.mkdir(exist_ok=True)
+    result = train(settings(**changes), (str(data), "cifar10"), folder, "cpu")
+    assert 0 <= (result.pop("waiting") or 0) <= 1
+    for entry in result["history"]:
+        assert entry.pop("seconds") > 0 and 0 <= entry.pop("waiting") <= 1
+    return result
 
 
-@pytest.mark.parametrize(
-    "method", ["triplet", "byol", "simclr", "moco_v2", "deepcluster", "rotation", "supervised"]
-)
-def test_a_method_trains_and_repeats_itself(data, tmp_path, method):
-    one, two = (go(data, tmp_path / name, method=method) for name in "ab")
-    assert timeless(one) == timeless(two)
-    assert len(one["history"]) == 2
-    assert one["knn"] == one["history"][-1]["knn"]
-    assert one["knn_max"] == max(entry["knn"] for entry in one["history"])
-    assert 0 <= one["waiting"] <= 1
-    assert ("own" in one) == (method == "supervised")
+def make_loop(data: Path, **changes: Any) -> training.Loop:
+    asked = settings(**changes)
+    torch.manual_seed(asked.seed)
+    images = training.load((str(data), "cifar10"), asked, torch.device("cpu"))
+    method = methods.build(asked.method, asked, len(images.train), images.classes)
+    return training.Loop(asked, method, images)
 
 
-def test_random_weights_are_probed_and_not_trained(data, tmp_path):
-    found = go(data, tmp_path / "run", method="random", epochs=0, keep_weights=True)
-    assert found["history"] == [] and found["knn_max"] is None
-    torch.manual_seed(0)
-    fresh = training.methods.build("random", settings(method="random"), 40, 10).encoder.state_dict()
-    kept = checkpoint.load_weights(tmp_path / "run" / "weights.pt")
-    assert all(torch.equal(kept[name], fresh[name]) for name in fresh)
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load_weights(folder / "weights.pt")
+
+
+def change_images(monkeypatch: pytest.MonkeyPatch, side: str, change: Callable[[Any], Any]) -> None:
+    load = training.load
+
+    def changed(*arguments: Any) -> Any:
+        images = load(*arguments)
+        object.__setattr__(images, side, change(getattr(images, side)))
+        return images
+
+    monkeypatch.setattr(training, "load", changed)
+
+
+# -- what a step does --
+
+
+def test_two_epochs_are_a_plain_loop(data):
+    """SGD with decay and momentum, the cosine, the moving average: formulas, one tensor after the other."""
+    loop = make_loop(data, lr=0.02, momentum=0.8, weight_decay=0.01, ema_base=0.9, warm_up_epochs=0.6)
+    twin = copy.deepcopy(loop)
+    for _ in range(2):
+        loop.run_epoch()
+    trained, target = twin.method.trained(), list(twin.method.target.parameters())
+    online = [*twin.method.encoder.parameters(), *twin.method.projector.parameters()]
+    velocity = [torch.zeros_like(p) for p in trained]
+    twin.method.train()
+    for step in range(10):
+        if step % 5 == 0:
+            order = twin.order()
+        twin.method.loss(twin.batch(order[step % 5]))[0].backward()
+        lr = 0.02 * (1 + math.cos(math.pi * step / 10)) / 2
+        if step < 3:  # 0.6 epochs of five steps
+            lr *= 1e-4 + (1 - 1e-4) * step / 3
+        with torch.no_grad():
+            for p, v in zip(trained, velocity, strict=True):
+                v.mul_(0.8).add_(p.grad + 0.01 * p)
+                p.sub_(lr * v)
+                p.grad = None
+            m = 1 - (1 - 0.9) * (math.cos(math.pi * step / 10) + 1) / 2
+            for xi, theta in zip(target, online, strict=True):
+                xi.mul_(m).add_((1 - m) * theta)
+    for (name, ours), theirs in zip(loop.method.named_parameters(), twin.method.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_step_moves_by_the_mean_gradient_of_its_batches(data):
+    changes = {
+        "accumulation": 2,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "batch_size": 10,
+        "schedule_epochs": 9,
+    }
+    loop = make_loop(data, **changes)
+    twin = copy.deepcopy(loop)
+    loop.run_epoch()
+    twin.method.train()
+    order = twin.order()
+    assert len(order) == 4
+    for step in range(2):
+        for indices in order[2 * step : 2 * step + 2]:
+            (twin.method.loss(twin.batch(indices))[0] / 2).backward()
+        lr = 0.05 * (1 + math.cos(math.pi * step / 18)) / 2
+        with torch.no_grad():
+            for p in twin.method.trained():
+                p.sub_(lr * p.grad)
+                p.grad = None
+        twin.method.after_step(step, 4)
+    for ours, theirs in zip(loop.method.parameters(), twin.method.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_batches_that_fill_no_step_leave_no_gradient_to_the_next_epoch(data):
+    loop = make_loop(data, accumulation=2)
+    assert loop.batches == 5
+    loop.run_epoch()
+    assert all(p.grad is None for p in loop.method.trained())
+
+
+def test_the_rate_rises_and_falls_to_nothing(data):
+    loop = make_loop(data, epochs=10, warm_up_epochs=2.0, warm_ratio=0.1)
+    rates = [loop.rate(step) for step in range(50)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx((1 + math.cos(math.pi * 10 / 50)) / 2)  # the cosine from step 0 on
+    assert rates[10] == max(rates) and 0 <= rates[-1] < 0.01
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+
+
+# -- settings --
+
+# Setting -> what it is changed to, and what the run has otherwise for it to matter.
+CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "seed": (1, {}),
+    "image_size": (10, {}),
+    "images": (20, {}),
+    "recipe": ("simclr", {}),
+    "backbone": ("tiny24", {}),
+    "projector_hidden": (12, {}),
+    "projector_out": (6, {}),
+    "method": ("byol", {}),
+    "head": ("hardest", {}),
+    "k": (3, {"head": "rank", "k": 2}),
+    "gamma": (1.5, {}),
+    "margin": (0.1, {}),
+    "hinge": ("printed", {"margin": 0.1}),
+    "distance_scale": (1.0, {}),
+    "view_reduction": ("mean", {}),
+    "loss_scale": (2.0, {}),
+    "temperature": (0.5, {"method": "simclr"}),
+    "queue": (8, {"method": "moco_v2"}),
+    "ema_base": (0.5, {}),
+    "ema_buffers": (True, {}),
+    "random_resolution": (True, {"image_size": 16}),
+    "online_sizes": ((0.5, 0.6), {"image_size": 16, "random_resolution": True}),
+    "target_sizes": ((0.6, 0.7), {"image_size": 16, "random_resolution": True}),
+    "optimiser": ("lars", {}),
+    "lr": (0.1, {}),
+    "lr_inside": (False, {"optimiser": "lars"}),
+    "momentum": (0.5, {}),
+    "weight_decay": (0.1, {}),
+    "weight_decay of lars": (0.1, {"optimiser": "lars", "lr": 4.8}),
+    "batch_size": (10, {}),
+    "accumulation": (2, {}),
+    "epochs": (1, {}),
+    "warm_up_epochs": (1.0, {}),
+    "warm_ratio": (0.5, {"warm_up_epochs": 1.0}),
+    "schedule_epochs": (4, {}),
+    "precision": ("bfloat16", {"image_size": 16}),
+    "knn_every": (2, {}),
+    "knn_k": (40, {}),
+    "knn_tau": (0.001, {"knn_k": 40}),
+    "probe_epochs": (20, {}),
+    "probe_lrs": ((0.001,), {}),
+}
+# `negative_pool` and `processes` matter where there are several, `keep_weights` to the folder: see below.
+ELSEWHERE = {"negative_pool", "processes", "keep_weights"}
+
+
+@pytest.fixture(scope="module")
+def outcome(data, tmp_path_factory) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+    """Result and networks of a run, computed once per settings."""
+    kept: dict[str, Any] = {}
+
+    def of(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        key = settings(**changes).model_dump_json()
+        if key not in kept:
+            folder = tmp_path_factory.mktemp("run")
+            kept[key] = go(data, folder, **changes), checkpoint.load(folder / "checkpoint.pt")["method"]
+        return kept[key]
+
+    return of
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_changes_the_result(outcome, name):
+    value, other = CHANGES[name]
+    result, networks = outcome(**other)
+    changed, moved = outcome(**other | {name.split()[0]: value})
+    same = networks.keys() == moved.keys() and all(torch.equal(networks[n], moved[n]) for n in networks)
+    assert not same or result != changed
+    if name.startswith(("knn", "probe")):
+        assert same  # what only evaluates trains nothing
+
+
+def test_no_setting_is_left_out():
+    assert {name.split()[0] for name in CHANGES} | ELSEWHERE == set(TrainSettings.model_fields)
+
+
+# -- what a run may not look at --
+
+
+@pytest.mark.parametrize("changes", [{"head": "prior"}, {"method": "supervised"}, {"method": "deepcluster"}])
+def test_the_test_labels_change_no_weight_and_no_choice(data, tmp_path, monkeypatch, changes):
+    result = go(data, tmp_path / "a", keep_weights=True, **changes)
+    change_images(monkeypatch, "test_labels", lambda labels: labels.roll(3))
+    other = go(data, tmp_path / "b", keep_weights=True, **changes)
+    one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    for choice in ("lr", "held_out"):
+        assert result["probe"][choice] == other["probe"][choice]
+    assert (result["linear"], result["knn"]) != (other["linear"], other["knn"])
 
 
 def test_self_supervision_never_reads_a_label(data, tmp_path, monkeypatch):
-    """Labels are shuffled behind its back: the weights are the same to the bit, the meters are not."""
-    told = go(data, tmp_path / "a", keep_weights=True)
-    load = training.load
-
-    def shuffled(*arguments: Any) -> Any:
-        images = load(*arguments)
-        order = torch.randperm(len(images.train_labels), generator=torch.Generator().manual_seed(1))
-        object.__setattr__(images, "train_labels", images.train_labels[order])
-        return images
-
-    monkeypatch.setattr(training, "load", shuffled)
+    """The weights are the same to the bit where training labels are shuffled, the meters are not."""
+    result = go(data, tmp_path / "a", keep_weights=True)
+    change_images(monkeypatch, "train_labels", lambda labels: labels.roll(5))
     other = go(data, tmp_path / "b", keep_weights=True)
-    one, two = (checkpoint.load_weights(tmp_path / name / "weights.pt") for name in "ab")
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert [e["loss"] for e in told["history"]] == [e["loss"] for e in other["history"]]
-    assert told["history"][-1]["same_query_1"] != other["history"][-1]["same_query_1"]
+    one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert [e["loss"] for e in result["history"]] == [e["loss"] for e in other["history"]]
+    assert result["history"][-1]["same_query_1"] != other["history"][-1]["same_query_1"]
 
 
-@pytest.mark.parametrize("method", ["triplet", "moco_v2", "odc"])
+# -- whole runs --
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco_v2", "deepcluster", "odc", "rotation", "supervised"])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch, method):
     changes = {"method": method, "random_resolution": True, "epochs": 3}
     whole = go(data, tmp_path / "whole", **changes)
+    assert len(whole["history"]) == 3 and whole["knn"] == whole["history"][-1]["knn"]
+    assert whole["knn_max"] == max(entry["knn"] for entry in whole["history"])
+    assert ("own" in whole) == (method == "supervised")
     save, saved = checkpoint.save, []
 
     def killed(path: Path, state: dict[str, Any]) -> None:
@@ -121,80 +299,50 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         go(data, tmp_path / "half", **changes)
     monkeypatch.setattr(checkpoint, "save", save)
-    assert timeless(go(data, tmp_path / "half", **changes)) == timeless(whole)
+    assert go(data, tmp_path / "half", **changes) == whole
 
 
-def test_accumulated_batches_are_one_step(data, tmp_path):
-    """The gradient of accumulated batches is the mean of theirs, and the weights move once for them."""
-    loop = _loop(data, accumulation=2, batch_size=10, momentum=0.0, weight_decay=0.0)
-    loop.method.train()
-    before = [p.detach().clone() for p in loop.method.trained()]
-    batches = [loop.batch(indices) for indices in loop.order()[:2]]
-    loop._step(batches[0], 0)
-    assert all(torch.equal(a, b) for a, b in zip(before, loop.method.trained(), strict=True))
-    summed = [p.grad.clone() for p in loop.method.trained()]
-    loop.optimiser.zero_grad(set_to_none=True)
-    loop.method.loss(batches[0])[0].backward()
-    for half, p in zip(summed, loop.method.trained(), strict=True):
-        torch.testing.assert_close(2 * half, p.grad, rtol=1e-4, atol=1e-6)
-    loop._step(batches[1], 1)
-    assert not all(torch.equal(a, b) for a, b in zip(before, loop.method.trained(), strict=True))
-
-
-def test_batches_that_fill_no_step_leave_no_gradient_to_the_next_epoch(data):
-    loop = _loop(data, accumulation=2, batch_size=8)
-    assert loop.batches == 5
-    loop.run_epoch()
-    assert all(p.grad is None for p in loop.method.trained())
-
-
-def _loop(data: Path, **changes: Any) -> training.Loop:
-    asked = settings(**changes)
-    torch.manual_seed(asked.seed)
-    images = training.load((str(data), "cifar10"), asked, torch.device("cpu"))
-    method = training.methods.build(asked.method, asked, len(images.train), images.classes)
-    return training.Loop(asked, method, images)
+def test_random_weights_are_probed_and_not_trained(data, tmp_path):
+    result = go(data, tmp_path / "run", method="random", epochs=0, keep_weights=True)
+    assert result["history"] == [] and result["knn_max"] is None
+    torch.manual_seed(0)
+    fresh = methods.build("random", settings(method="random"), 40, 10).encoder.state_dict()
+    assert all(torch.equal(weights(tmp_path / "run")[name], fresh[name]) for name in fresh)
 
 
 def test_the_meters_count_false_negatives_as_a_loop_does(data):
-    loop = _loop(data, head="rank", k=3, batch_size=12)
+    loop = make_loop(data, head="rank", k=3, batch_size=12)
     batch = loop.batch(loop.order()[0])
-    loop.method.train()
-    loop.method.loss(batch)
-    found = meters.of_batch(loop.method, batch.labels)
+    assert len(batch.views) == 2 and batch.views[0].shape == (12, 3, 8, 8)
+    loop.method.train().loss(batch)
     hits: list[bool] = []
-    assert isinstance(loop.method, OnlineTarget)
     for query, target in loop.method.latest:
         q, z = torch.nn.functional.normalize(query), torch.nn.functional.normalize(target)
         for i in range(len(q)):
             order = sorted((-float(q[i] @ z[j]), j) for j in range(len(z)) if j != i)
             hits.append(bool(batch.labels[order[2][1]] == batch.labels[i]))
-    assert found["same_query_own"] == pytest.approx(sum(hits) / len(hits))
+    share = meters.of_batch(loop.method, batch.labels)["same_query_own"]
+    assert share == pytest.approx(sum(hits) / len(hits))
 
 
 def test_reading_the_start_leaves_the_run_as_it_was(data):
-    loop = _loop(data)
-    before = {k: v.clone() for k, v in loop.method.state_dict().items() if isinstance(v, torch.Tensor)}
-    drawn = loop.generator.get_state()
+    loop = make_loop(data)
+    before, drawn = copy.deepcopy(loop.method.state_dict()), loop.generator.get_state()
     loop.read_start()
     assert torch.equal(drawn, loop.generator.get_state())
-    after = loop.method.state_dict()
-    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert all(torch.equal(before[name], value) for name, value in loop.method.state_dict().items())
     assert {"same_query_1", "rank_features", "knn"} <= loop.start.keys()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        training.methods.Method,
-        "loss",
-        lambda self, batch: (next(self.parameters()).sum() * float("nan"), {}),
-    )
+    broken = lambda self, batch: (next(self.parameters()).sum() * float("nan"), {})  # noqa: E731
+    monkeypatch.setattr(methods.Method, "loss", broken)
     with pytest.raises(FloatingPointError, match="lower lr"):
         go(data, tmp_path / "run", method="simclr")
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"batch_size": 64}, "do not fill one batch of 64"),
         ({"images": 5}, "of each are asked for"),
@@ -215,20 +363,3 @@ def test_a_subset_is_balanced_and_of_its_seed():
     assert np.bincount(labels[chosen]).tolist() == [4] * 5
     assert chosen.tolist() == subset(labels, 20, seed=1).tolist() != subset(labels, 20, seed=2).tolist()
     assert subset(labels, 0, seed=1).tolist() == list(range(35))
-
-
-def test_the_rate_rises_and_falls_to_nothing(data):
-    loop = _loop(data, epochs=10, warm_up_epochs=2.0, warm_ratio=0.1)
-    rates = [loop.rate(step, 5) for step in range(50)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[10] == pytest.approx((1 + math.cos(math.pi * 10 / 50)) / 2)  # the cosine from step 0 on
-    assert rates[10] == max(rates) and 0 <= rates[-1] < 0.01
-    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
-
-
-def test_a_batch_has_as_many_views_as_its_method_wants(data):
-    for method, views in (("triplet", 2), ("rotation", 1)):
-        loop = _loop(data, method=method)
-        batch = loop.batch(loop.order()[0])
-        assert isinstance(batch, Batch) and len(batch.views) == views
-        assert batch.views[0].shape == (8, 3, 8, 8)

@@ -138,17 +138,17 @@ class Triplet(OnlineTarget):
         s = self.settings
         if s.negative_pool == "all_devices":
             query, target = gathered(query), gathered(target)
-        loss = self._head(query, target, s.margin)
+        loss = self._head(query, target, s.margin, s.hinge)
         with torch.no_grad():
             positive = F.cosine_similarity(query, target).mean()
-            linear = loss if s.margin is None else self._head(query, target, None)
+            linear = loss if s.margin is None else self._head(query, target, None, "relu")
             # γ d⁺ − d⁻ = c (cos⁻ − γ cos⁺), c being the distance's scale
             negative = linear.detach() / s.distance_scale + s.gamma * positive
         return loss, {"cos_positive": positive, "cos_negative": negative}
 
-    def _head(self, query: Tensor, target: Tensor, margin: float | None) -> Tensor:
+    def _head(self, query: Tensor, target: Tensor, margin: float | None, hinge: str) -> Tensor:
         s = self.settings
-        form = {"gamma": s.gamma, "margin": margin, "hinge": s.hinge, "distance_scale": s.distance_scale}
+        form = {"gamma": s.gamma, "margin": margin, "hinge": hinge, "distance_scale": s.distance_scale}
         if s.head == "smoothed":
             return heads.smoothed_triplet(query, target, **form)
         return heads.rank_k_triplet(query, target, self.k(len(query)), **form)

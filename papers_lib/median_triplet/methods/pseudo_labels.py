@@ -112,10 +112,8 @@ class Odc(Method):
 
     @torch.no_grad()
     def cluster(self, features: Tensor, epoch: int) -> None:
-        """The first labels."""
-        self.neck.eval()
+        """The first labels; the neck, untrained, normalises by the whole set and drops out as in training."""
         self.memory.copy_(F.normalize(self.neck(features)))
-        self.neck.train(self.training)
         self.pseudo_labels.copy_(kmeans.kmeans(self.memory, self.k, self.generator))
         self.centroids.copy_(kmeans.means(self.memory, self.pseudo_labels, self.k))
         self.batches.zero_()
