@@ -197,8 +197,8 @@ def _claims(options: argparse.Namespace) -> int:
     found, tables = {}, []
     for book in _books(options):
         with ledger.reading(book.paper.name):
-            claims = book.paper.study.claims(book.runs)
-        made = book.paper.study.provenance(book.runs)
+            claims = book.paper.study.claims(book.results)
+        made = book.paper.study.provenance(book.results)
         found[book.paper.name] = {"profile": book.settings.profile, "claims": [c.as_dict() for c in claims]}
         tables.append(claims_table(claims, made.badge, made.text))
     return _print(options, found, tables)

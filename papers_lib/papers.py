@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from papers_lib.errors import PapersError
@@ -21,6 +20,7 @@ from papers_lib.runs import executors
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 from papers_lib.settings import PROFILES, NotebookSettings, Profile, figures_root, repository, validate
+from papers_lib.study import Results
 
 
 class Paper(NamedTuple):
@@ -29,16 +29,18 @@ class Paper(NamedTuple):
     name: str
     title: str
     published: str
+    package: str = ""
 
     @property
-    def study(self) -> ModuleType:
-        """The wing's doors, `papers_lib.<name>.study`."""
-        return importlib.import_module(f"papers_lib.{self.name}.study")
+    def study(self) -> Any:
+        """What is asked of the paper, `papers_lib.<name>.study.STUDY`."""
+        module = importlib.import_module(f"{self.package or f'papers_lib.{self.name}'}.study")
+        return getattr(module, "STUDY", module)
 
     @property
     def settings(self) -> type[NotebookSettings]:
         """The notebook's parameters, validated."""
-        model: type[NotebookSettings] = self.study.Settings
+        model: type[NotebookSettings] = getattr(self.study, "parameters", None) or self.study.Settings
         return model
 
     @property
@@ -94,8 +96,7 @@ class Book:
         self.specs: list[RunSpec] = paper.study.plan(self.settings)
         if settings.profile == "smoke" or settings.train:
             rows = rows + self._compute(rows)
-        self.runs = [(spec, ledger.find(rows, spec)) for spec in self.specs]
-        self.rows = [row for _, row in self.runs if row]
+        self.results = Results([(spec, ledger.find(rows, spec)) for spec in self.specs])
         self.folder = figures_root() / paper.name / settings.profile
 
     def _compute(self, rows: list[ledger.Row]) -> list[ledger.Row]:
@@ -111,13 +112,13 @@ class Book:
     @cached_property
     def _tables(self) -> dict[str, Table]:
         with ledger.reading(self.paper.name):
-            tables: dict[str, Table] = self.paper.study.tables(self.runs)
+            tables: dict[str, Table] = self.paper.study.tables(self.results)
         return tables
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:
         with ledger.reading(self.paper.name):
-            figures: dict[str, Figure] = self.paper.study.figures(self.runs)
+            figures: dict[str, Figure] = self.paper.study.figures(self.results)
         return figures
 
     def table(self, name: str) -> Table:
@@ -134,9 +135,9 @@ class Book:
 
     def claims(self) -> Table:
         """Every claim of the paper with its verdict."""
-        made = self.paper.study.provenance(self.runs)
+        made = self.paper.study.provenance(self.results)
         with ledger.reading(self.paper.name):
-            return claims_table(self.paper.study.claims(self.runs), made.badge, made.text)
+            return claims_table(self.paper.study.claims(self.results), made.badge, made.text)
 
     def errata(self) -> Table:
         """Every erratum of the paper, and how it is shown."""
@@ -144,12 +145,12 @@ class Book:
 
     def provenance(self) -> str:
         """What the numbers rest on, and how to make those that are missing."""
-        made = len(self.rows)
-        footer = self.paper.study.provenance(self.runs).text
-        if made == len(self.runs):
+        made = len(self.results.all_rows)
+        footer = self.paper.study.provenance(self.results).text
+        if made == len(self.specs):
             return f"All {made} runs are there. {footer}"
         command = f"python -m papers_lib sweep {self.paper.name} -p profile {self.settings.profile}"
-        return f"{made} of {len(self.runs)} runs are there; the rest: {command}. {footer}"
+        return f"{made} of {len(self.specs)} runs are there; the rest: {command}. {footer}"
 
 
 def missing(paper: Paper, settings: NotebookSettings) -> int:
@@ -186,7 +187,7 @@ def coverage(paper: Paper) -> list[Exhibit]:
     for profile in dict.fromkeys(["small", *(row.profile for row in rows)]):
         specs = paper.study.plan(shown(validate(paper.settings, {"profile": profile}), rows))
         with ledger.reading(paper.name):
-            cells += paper.study.cells([(spec, ledger.find(rows, spec)) for spec in specs])
+            cells += paper.study.cells(Results([(spec, ledger.find(rows, spec)) for spec in specs]))
     return count(paper.name, published.load(paper.name), cells)
 
 
