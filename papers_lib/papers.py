@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -24,16 +25,16 @@ from papers_lib.study import Results
 
 
 class Paper(NamedTuple):
-    """A paper: its name here, its title, and where it was published."""
+    """A paper: its name here, its title, where it was published, and the package of its wing."""
 
     name: str
     title: str
     published: str
-    package: str = ""
+    package: str = ""  # empty: papers_lib.<name>
 
     @property
     def study(self) -> Any:
-        """What is asked of the paper, `papers_lib.<name>.study.STUDY`."""
+        """What is asked of the paper: `STUDY` of the wing's package `study`."""
         module = importlib.import_module(f"{self.package or f'papers_lib.{self.name}'}.study")
         return getattr(module, "STUDY", module)
 
@@ -45,8 +46,11 @@ class Paper(NamedTuple):
 
     @property
     def notebook(self) -> Path:
-        """The paper's chapter."""
-        return repository() / "notebooks" / f"{self.name}.ipynb"
+        """The paper's chapter: in `notebooks/`, or in the package of a wing from elsewhere."""
+        folder = repository() / "notebooks"
+        if self.package:
+            folder = Path(str(importlib.import_module(self.package).__file__)).parent
+        return folder / f"{self.name}.ipynb"
 
 
 PAPERS = {
@@ -76,15 +80,32 @@ PAPERS = {
 }
 
 
+def known() -> dict[str, Paper]:
+    """The four papers, and that of each package in `$PAPERS_WINGS`, which calls it `PAPER`.
+
+    Raises:
+        PapersError: such a package cannot be imported, or has no `PAPER`.
+    """
+    papers = dict(PAPERS)
+    for package in filter(None, os.environ.get("PAPERS_WINGS", "").split(os.pathsep)):
+        try:
+            paper: Paper = importlib.import_module(package).PAPER
+        except (ImportError, AttributeError) as error:
+            raise PapersError(f"PAPERS_WINGS: {error}; put its folder into PYTHONPATH") from None
+        papers[paper.name] = paper._replace(package=package)
+    return papers
+
+
 def get(name: str) -> Paper:
     """The paper called `name`.
 
     Raises:
         PapersError: there is none.
     """
-    if name not in PAPERS:
-        raise PapersError(f"unknown paper '{name}'; known: {', '.join(PAPERS)}")
-    return PAPERS[name]
+    papers = PAPERS if name in PAPERS else known()
+    if name not in papers:
+        raise PapersError(f"unknown paper '{name}'; known: {', '.join(papers)}")
+    return papers[name]
 
 
 class Book:
@@ -188,7 +209,11 @@ def coverage(paper: Paper) -> list[Exhibit]:
         specs = paper.study.plan(shown(validate(paper.settings, {"profile": profile}), rows))
         with ledger.reading(paper.name):
             cells += paper.study.cells(Results([(spec, ledger.find(rows, spec)) for spec in specs]))
-    return count(paper.name, published.load(paper.name), cells)
+    return count(
+        paper.name,
+        getattr(paper.study, "published", None) if paper.package else published.load(paper.name),
+        cells,
+    )
 
 
 def require_data(paper: Paper, settings: NotebookSettings, specs: list[RunSpec]) -> None:
