@@ -93,12 +93,13 @@ def _list(options: argparse.Namespace) -> int:
     from papers_lib import papers
     from papers_lib.exhibits import ledger
 
-    found = [
-        paper._asdict() | {"rows": dict(Counter(row.profile for row in ledger.read(paper.name)))}
-        for paper in papers.PAPERS.values()
+    rows = {name: Counter(row.profile for row in ledger.read(name)) for name in papers.known()}
+    listed = [
+        {"name": name, "title": paper.title, "published": paper.published, "rows": dict(rows[name])}
+        for name, paper in papers.known().items()
     ]
-    lines = [f"{p['name']:20} {p['title']} ({p['published']}); rows: {_counts(p['rows'])}" for p in found]
-    return _print(options, found, lines)
+    lines = [f"{p['name']:20} {p['title']} ({p['published']}); rows: {_counts(p['rows'])}" for p in listed]
+    return _print(options, listed, lines)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -197,8 +198,8 @@ def _claims(options: argparse.Namespace) -> int:
     found, tables = {}, []
     for book in _books(options):
         with ledger.reading(book.paper.name):
-            claims = book.paper.study.claims(book.runs)
-        made = book.paper.study.provenance(book.runs)
+            claims = book.paper.study.claims(book.results)
+        made = book.paper.study.provenance(book.results)
         found[book.paper.name] = {"profile": book.settings.profile, "claims": [c.as_dict() for c in claims]}
         tables.append(claims_table(claims, made.badge, made.text))
     return _print(options, found, tables)
@@ -277,7 +278,7 @@ def _books(options: argparse.Namespace) -> list[Any]:
 def _names(options: argparse.Namespace) -> list[str]:
     from papers_lib import papers
 
-    return [papers.get(options.paper).name] if options.paper else list(papers.PAPERS)
+    return [papers.get(options.paper).name] if options.paper else list(papers.known())
 
 
 def _counts(counts: dict[str, int]) -> str:
