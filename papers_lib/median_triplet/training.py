@@ -319,12 +319,12 @@ def run_transfer(
     settings: TransferSettings,
     data: tuple[str, str],
     folder: Path,
-    weights: Path,
+    weights: Path | None,
     device: str = "auto",
     report: Report = lambda step, total, note: None,
 ) -> dict[str, Any]:
-    """Fine-tune a detector (Tables 2, 3) or search a gallery (Table 4) from an encoder's weights."""
-    start = checkpoint.load_weights(weights) if settings.start == "encoder" else None
+    """Fine-tune a detector (Tables 2, 3) or search a gallery (Table 4), from an encoder's weights or none."""
+    start = checkpoint.load_weights(weights) if weights else None
     if settings.task == "search":
         return search.search(settings, data, start, device)
     return detection.fine_tune(data, settings, start, folder, device, report)

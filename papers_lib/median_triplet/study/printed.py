@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from fractions import Fraction
 from math import comb
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,19 +15,22 @@ from papers_lib.exhibits import published
 from papers_lib.exhibits.table import Cell, Table
 from papers_lib.median_triplet import prior
 
-PAPER = "median_triplet"
 RANKS, EPOCHS = (1, 5, 52), (0, 180)  # Table 5
-IMAGES = 104  # a GPU (Section 4): each query's pool of negatives and itself
+IMAGES = 104  # per GPU (Section 4): each query's pool of negatives and itself
 CLASSES = 1000  # of ImageNet, taken as equally frequent (Section 3.3)
 BATCHES = (104, 128, 196, 256, 512)
 # Training classes, taken as equally frequent; of SYSU-30k its 28,310 training folders (bags).
 DATA_SETS = {"CIFAR-10, Imagenette": 10, "CIFAR-100, ImageNet-100": 100, "ImageNet": 1000, "SYSU-30k": 28_310}
-# Table 1's rows whose cost follows from their frame: forward passes an image, those with a backward first.
+# Table 1's rows whose cost follows from their frame: forward passes per image, with a backward and without.
 PASSES = {
-    "BYOL [19]-200": (2, 2), "BYOL [19]-300": (2, 2), "BYOL [19]-1000": (2, 2),
-    "median triplet-200": (2, 2), "median triplet-600": (2, 2),
-    "supervised-100": (1, 0), "supervised-270": (1, 0),
-}  # fmt: skip
+    "BYOL [19]-200": (2, 2),
+    "BYOL [19]-300": (2, 2),
+    "BYOL [19]-1000": (2, 2),
+    "median triplet-200": (2, 2),
+    "median triplet-600": (2, 2),
+    "supervised-100": (1, 0),
+    "supervised-270": (1, 0),
+}
 ALONE = "published numbers alone"
 
 
@@ -47,7 +52,7 @@ class Share(NamedTuple):
 
 def numbers() -> pd.Series:
     """Every printed number by exhibit, row and column."""
-    return published.load(PAPER).set_index(["exhibit", "row", "column"])["value"]
+    return published.load("median_triplet").set_index(["exhibit", "row", "column"])["value"]
 
 
 def exact_tail(m: int, classes: int, k: int) -> Fraction:
@@ -65,13 +70,6 @@ def implied(value: pd.Series, k: int, epoch: int, half: float = 5e-5) -> Range:
     """Pr(B) = Pr(Ω|A) / Pr(Ω|B), as Ω ⊂ B ⊂ A, from Table 5's four decimals."""
     a, b = (frequency(value, k, event, epoch) for event in "AB")
     return Range((a - half) / (b + half), a / b, (a + half) / (b - half))
-
-
-def box_mask_gaps(value: pd.Series) -> dict[str, float]:
-    """Row of Table 2 -> box AP − mask AP."""
-    table = value["Table 2"]
-    rows = table.index.unique(0)
-    return {str(row): round(float(table[row, "AP Box"] - table[row, "AP Mask"]), 1) for row in rows}
 
 
 def pixel_share(low: int, high: int, full: int = 224) -> float:
@@ -100,10 +98,13 @@ def supervised_epochs(row: str, epochs: float) -> float:
     return epochs * (3 * trained + other) / 3
 
 
-def tables() -> dict[str, Table]:
-    """All tables of this module by name."""
-    found = (tails_table(), table_5_consistency(), smallest_k_table(), compute_table())
-    return {table.name: table for table in found}
+# -- tables --
+
+
+def tables(folder: Path) -> list[Table]:
+    """What the printed numbers say among themselves, and where paper and code disagree."""
+    found = disagreements_table(folder)
+    return [tails_table(), table_5_consistency(), smallest_k_table(), compute_table(), found]
 
 
 def tails_table(ms: Sequence[int] = (104, 103), ks: Sequence[int] = (1, 2, 5, 10, 52)) -> Table:
@@ -117,10 +118,12 @@ def tails_table(ms: Sequence[int] = (104, 103), ks: Sequence[int] = (1, 2, 5, 10
             off = None if printed is None else f"{max(exact / printed, printed / exact):.1e}"
             rows.append([m, k, f"{exact:.3e}", None if printed is None else f"{printed:.2e}", off])
     return Table(
-        "tails", "The rank-k negative is of the query's class: under ideal ranking, ImageNet",
-        ["m", "k", "exact", "as printed", "off by a factor of"], rows,
+        "tails",
+        "The rank-k negative is of the query's class: under ideal ranking, ImageNet",
+        ["m", "k", "exact", "as printed", "off by a factor of"],
+        rows,
         footer="P(Bin(m, 1/1000) ≥ k), summed in fractions; 104 images leave a query m = 103 negatives",
-    )  # fmt: skip
+    )
 
 
 def table_5_consistency() -> Table:
@@ -131,16 +134,18 @@ def table_5_consistency() -> Table:
     for k in RANKS:
         for epoch in EPOCHS:
             a, b = (frequency(value, k, event, epoch) for event in "AB")
-            found = implied(value, k, epoch)
-            rows.append([k, epoch, a, b, found.value, found.low, found.high, pair, guess])
-    columns = [
-        "k", "epoch", "Pr(Ω|A)", "Pr(Ω|B)", "implied Pr(B)", "at least", "at most", "exact Pr(B)", "chance",
-    ]  # fmt: skip
+            ratio = implied(value, k, epoch)
+            rows.append([k, epoch, a, b, ratio.value, ratio.low, ratio.high, pair, guess])
+    columns = ["k", "epoch", "Pr(Ω|A)", "Pr(Ω|B)", "implied Pr(B)", "at least", "at most", "exact Pr(B)"]
     return Table(
-        "table_5_consistency", "Table 5: what its two rows imply for Pr(B)", columns, rows, decimals=4,
+        "table_5_consistency",
+        "Table 5: what its two rows imply for Pr(B)",
+        [*columns, "chance"],
+        rows,
+        decimals=4,
         footer=f"{ALONE}; exact: two of {IMAGES} images share one of {CLASSES:,} equal classes; chance: the "
         "rank-k negative of at least one query is of its class though the features say nothing",
-    )  # fmt: skip
+    )
 
 
 def smallest_k_table(bound: float = 0.01, batches: Sequence[int] = BATCHES) -> Table:
@@ -151,10 +156,12 @@ def smallest_k_table(bound: float = 0.01, batches: Sequence[int] = BATCHES) -> T
     ]
     rows.append(["the median, n // 2", None, *(n // 2 for n in batches)])
     return Table(
-        "smallest_k", f"The smallest k with P(Bin(n − 1, 1/classes) ≥ k) < {100 * bound:g} %",
-        ["data set", "classes", *(f"n = {n}" for n in batches)], rows,
+        "smallest_k",
+        f"The smallest k with P(Bin(n − 1, 1/classes) ≥ k) < {100 * bound:g} %",
+        ["data set", "classes", *(f"n = {n}" for n in batches)],
+        rows,
         footer="exact, classes taken as equally frequent; n images a device, each query with n − 1 negatives",
-    )  # fmt: skip
+    )
 
 
 def compute_table() -> Table:
@@ -166,13 +173,21 @@ def compute_table() -> Table:
         epochs = float(value["Table 1", row, "train epochs"])
         work = supervised_epochs(row, epochs)
         resized = work * share.step if row.startswith("median") else None
-        accuracy = float(value["Table 1", row, "top-1 acc."])
-        rows.append([row, accuracy, round(epochs), work, resized])
-    columns = ["method", "top-1, %", "epochs", "supervised epochs' work", "with random resolution"]
+        rows.append([row, float(value["Table 1", row, "top-1 acc."]), round(epochs), work, resized])
     return Table(
-        "compute", "Table 1: epochs are not work", columns, rows,
+        "compute",
+        "Table 1: epochs are not work",
+        ["method", "top-1, %", "epochs", "supervised epochs' work", "with random resolution"],
+        rows,
         footer="a backward pass counts as two forward passes, work goes with pixels; random sizes "
         f"leave {share.online:.3f} of the pixels online, {share.target:.3f} in the target, {share.step:.3f} "
         "of a step",
         decimals={"top-1, %": 1, "supervised epochs' work": 0, "with random resolution": 0},
-    )  # fmt: skip
+    )
+
+
+def disagreements_table(folder: Path) -> Table:
+    """Where the paper and the authors' released code say different things, and what is done here."""
+    head, *rows = csv.reader((folder / "disagreements.csv").read_text(encoding="utf-8").splitlines())
+    footer = "code and read-me of wanggrun/triplet"
+    return Table("disagreements", "The paper and the released code", head, list(rows), footer=footer)

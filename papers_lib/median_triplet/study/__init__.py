@@ -1,0 +1,199 @@
+"""What is asked of the median triplet: its arms, claims and errata as tables, and the doors to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field
+
+from papers_lib.datasets import classification
+from papers_lib.exhibits.claims import Claim
+from papers_lib.exhibits.figure import Figure
+from papers_lib.exhibits.table import Table
+from papers_lib.median_triplet import prior
+from papers_lib.median_triplet.options import OF_METHOD, PRESETS, SHARED, TrainSettings, TransferSettings
+from papers_lib.median_triplet.study import claims, drawings, errata, printed, tables
+from papers_lib.runs import progress
+from papers_lib.runs.planning import refuse_unknown
+from papers_lib.runs.spec import RunSpec
+from papers_lib.settings import NotebookSettings
+from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, start_weights
+
+TASKS = {"Table 2": "mask_rcnn", "Table 3": "faster_rcnn"}
+TASK_DATA = {"mask_rcnn": "coco2017", "faster_rcnn": "voc0712", "search": "sysu30k"}
+SEARCHED = ("SimCLR", "MoCo v2", "BYOL", "median triplet")  # the self-supervised rows of Table 4
+
+
+class Settings(NotebookSettings):
+    """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
+
+    preset: str = ""
+    processes: int = Field(1, ge=1)  # of torchrun, for each training of an encoder
+
+
+class Median(Study):
+    """Wang et al. 2021: Tables 1 to 7, the figures computed, and the controls that the paper lacks."""
+
+    name = "median_triplet"
+    parameters = Settings
+    datasets = classification.NAMES
+    exact = MappingProxyType(
+        {
+            ("text", f"Pr, m = 104, k = {k}", "value"): float(printed.exact_tail(104, printed.CLASSES, k))
+            for k in (5, 52)
+        }
+    )
+    checks = errata.CHECKS
+    tests = claims.TESTS
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Columns of arms.csv: the row of Table 1, of Tables 2 to 4, and the column of Table 6 or 7.
+        self.arm_of = {
+            column: {arm.more[column]: arm.name for arm in self.arms.values() if arm.more[column]}
+            for column in ("table_1", "transfer", "ablation")
+        }
+
+    # -- the plan --
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """Those of the arms, and what starts from them."""
+        return (*super().sweeps, "transfer")
+
+    def refuse(self, settings: Settings) -> None:
+        """An unknown preset too."""
+        super().refuse(settings)
+        if settings.preset:
+            refuse_unknown("preset", (settings.preset,), PRESETS)
+
+    def plan(self, settings: Settings) -> list[RunSpec]:
+        """The arms, then the detectors and searches that start from them, where the profile has these."""
+        specs = super().plan(settings)
+        size = self.sizes[settings.profile]
+        if "transfer" not in size.more or settings.arms or "transfer" not in (settings.sweeps or self.sweeps):
+            return specs
+        rows = dict.fromkeys(("mask_rcnn", "faster_rcnn"), self.arm_of["transfer"])
+        rows["search"] = {row: self.arm_of["transfer"][row] for row in SEARCHED}
+        return specs + [
+            self._transfer(settings, task, row, self.arms[arm], seed)
+            for seed in settings.seeds or size.seeds
+            for task, arms in rows.items()
+            for row, arm in arms.items()
+        ]
+
+    def specs(self, settings: Settings, arm: Arm, seed: int) -> list[RunSpec]:
+        """The run that trains an encoder as `arm` says; none that is longer than the profile goes."""
+        if arm.changes.get("epochs_times", 1) > self.sizes[settings.profile].more["longest"]:
+            return []
+        return [self._encoder(settings, arm, seed)]
+
+    def _encoder(self, settings: Settings, arm: Arm, seed: int) -> RunSpec:
+        size = self.sizes[settings.profile]
+        preset = settings.preset or size.more["preset"]
+        values = {name: field.default for name, field in TrainSettings.model_fields.items()}
+        values |= PRESETS[preset] | OF_METHOD[preset].get(arm.changes["method"], {})
+        values |= size.settings | arm.changes | {"seed": seed}
+        # What an arm gives relative to the profile.
+        if times := values.pop("epochs_times", 0):
+            values["epochs"] = max(1, round(values["epochs"] * times))
+        if times := values.pop("batch_times", 0):
+            values["batch_size"] = max(4, round(values["batch_size"] * times))
+            values["lr"] *= times  # linear, so that equal images mean equal movement
+        if values["method"] == "random":
+            values["epochs"] = 0
+        values["keep_weights"] = "transfer" in size.more and bool(arm.more["transfer"])
+        values["processes"] = settings.processes if values["method"] in SHARED else 1
+        if settings.precision:
+            values["precision"] = settings.precision
+        values = TrainSettings.model_validate(values).model_dump(mode="json")
+        return self.run_spec(settings, arm.name, values, self.find_data(settings))
+
+    def _transfer(self, settings: Settings, task: str, row: str, arm: Arm, seed: int) -> RunSpec:
+        start = "random" if arm.name == "random" else "encoder"
+        changes = self.sizes[settings.profile].more["transfer"]
+        values = TransferSettings.model_validate(changes | {"task": task, "seed": seed, "start": start})
+        data = self.find_data(settings, TASK_DATA[task])
+        needs = (self._encoder(settings, arm, seed),)
+        return self.run_spec(settings, f"{task}/{row}", values.model_dump(mode="json"), data, needs)
+
+    # -- what the runs say --
+
+    def tables(self, results: Results) -> dict[str, Table]:
+        """Tables 1–7 beside ours, what the printed numbers say among themselves, and the controls."""
+        return tables.tables(self, results)
+
+    def figures(self, results: Results) -> dict[str, Figure]:
+        """Figures 1 to 3, computed where they can be, and the curves that the paper does not show."""
+        return drawings.figures(self, results)
+
+    def claims(self, results: Results) -> list[Claim]:
+        """C1 … C20; the statements of C7 name the tail of the batches that were run."""
+        ranks = {name: tables.rank_of(self, results, name) for name in ("prior", "quarter", "median")}
+        tails = {name: f"{tables.tail(*rank):.2g}" for name, rank in ranks.items()}
+        return [
+            replace(claim, statement=claim.statement.format(**tails)) for claim in super().claims(results)
+        ]
+
+    def read(self, results: Results, label: str, metric: str) -> Values:
+        """`tail` is Section 3.3's bound, %; `… given B` counts the batches with two images of a class."""
+        if metric == "tail":
+            bound = tables.tail(*tables.rank_of(self, results, label))
+            return dict.fromkeys(results.rows(label), bound)
+        path, given, _ = metric.partition(" given B")
+        values = super().read(results, label, path)
+        if not given:
+            return values
+        # Pr(Ω|B) = Pr(Ω|A) / Pr(B); Pr(B) is 1 to ten digits for 10 classes and n ≥ 32.
+        rows = results.rows(label)
+        pairs = {
+            seed: prior.batch_has_pair(int(rows[seed].settings["batch_size"]), tables.CLASSES)
+            for seed in values
+        }
+        return {seed: min(1.0, value / pairs[seed]) for seed, value in values.items()}
+
+    def answer(self, results: Results, place: Place) -> Answer:
+        """Which runs answer Tables 1 to 7; settings and other papers' rows are quoted."""
+        exhibit, row, column = place
+        name = row.partition(" [")[0]  # without its citation
+        answer = QUOTED
+        if exhibit == "Table 1" and row in self.arm_of["table_1"]:
+            answer = Answer(self.arm_of["table_1"][row], "linear %")
+        elif exhibit == "Table 1":  # supervised, by its own classifier
+            answer = Answer(self.arm_of["transfer"][row], "own %")
+        elif exhibit in ("Table 2", "Table 3"):
+            precision, of = column.split()
+            answer = Answer(f"{TASKS[exhibit]}/{name}", f"{precision}_{of.lower()} %")
+        elif exhibit == "Table 4" and name in SEARCHED:
+            answer = Answer(f"search/{name}", "rank1 %")
+        elif exhibit == "Table 5":
+            arm, rank = tables.OMEGA[row.removesuffix(f": Pr(ω|{row[-2]})")]
+            when, given = "start" if column == "epoch 0" else "history.-1", row[-2] == "B"
+            answer = Answer(arm, f"{when}.same_batch_{rank}{' given B' if given else ''}")
+        elif exhibit in ("Table 6", "Table 7"):
+            answer = Answer(self.arm_of["ablation"][column], "linear %")
+        return QUOTED if column == "train epochs" else answer
+
+    def answers(self, results: Results, answer: Answer | None) -> Values:
+        """By `read`, for Table 5."""
+        return self.read(results, answer.label, answer.metric) if answer and not answer.quoted else {}
+
+
+STUDY = Median()
+
+
+def run(spec: RunSpec) -> dict[str, Any]:
+    """Train and evaluate what `spec` says, in the folder that the store gave it."""
+    from papers_lib.median_triplet import training
+
+    folder = Path(spec.folder)
+    data, report = (spec.data.root, spec.data.name), progress.reporter(folder)
+    if "task" not in spec.settings:
+        settings = TrainSettings.model_validate(spec.settings)
+        return training.train(settings, data, folder, spec.device, report)
+    transfer = TransferSettings.model_validate(spec.settings)
+    weights = start_weights(spec) if transfer.start == "encoder" else None
+    return training.run_transfer(transfer, data, folder, weights, spec.device, report)
