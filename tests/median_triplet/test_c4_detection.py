@@ -10,9 +10,9 @@ import torch
 from data_prep import detection_sets, sysu30k
 from papers_lib.datasets import coco, scenes
 from papers_lib.errors import PapersError
-from papers_lib.median_triplet import detection, transfer
-from papers_lib.median_triplet.detection import Loop, faster_rcnn_c4, fine_tune, mask_rcnn_c4, rate, sides
-from papers_lib.median_triplet.transfer_options import PROTOCOLS, TransferSettings
+from papers_lib.median_triplet import detection, search
+from papers_lib.median_triplet.detection import Loop, detector, fine_tune, rate, sides
+from papers_lib.median_triplet.options import PROTOCOLS, TransferSettings
 from papers_lib.networks import cifar
 
 TINY = TransferSettings(
@@ -39,9 +39,11 @@ def root(tmp_path_factory):
     return str(root)
 
 
-@pytest.mark.parametrize(("build", "millions"), [(faster_rcnn_c4, 33.2), (mask_rcnn_c4, 36.0)])
-def test_the_paper_s_detectors_have_the_known_size(build, millions):
-    model = build(TransferSettings(), 20 if build is faster_rcnn_c4 else 80)
+@pytest.mark.parametrize(
+    ("task", "classes", "millions"), [("faster_rcnn", 20, 33.2), ("mask_rcnn", 80, 36.0)]
+)
+def test_the_paper_s_detectors_have_the_known_size(task, classes, millions):
+    model = detector(TransferSettings(task=task), classes)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
     assert model.backbone.out_channels == 1024
     assert model.rpn.anchor_generator.sizes == ((32, 64, 128, 256, 512),)
@@ -58,7 +60,7 @@ def test_rois_are_cut_at_the_scale_of_the_map_whatever_came_first():
 @pytest.mark.parametrize("name", ["tiny16", "resnet18", "resnet18_cifar16"])
 def test_any_residual_backbone_is_cut_after_its_third_stage(name):
     weights = cifar.build(name)[0].state_dict()
-    model = mask_rcnn_c4(changed(backbone=name), 2, weights)
+    model = detector(changed(backbone=name), 2, weights)
     stage = model.roi_heads.mask_head
     assert model.roi_heads.box_head.stage is stage
     own = [*model.backbone.state_dict().values(), *stage.stage.state_dict().values()]
@@ -69,7 +71,7 @@ def test_any_residual_backbone_is_cut_after_its_third_stage(name):
 def test_weights_of_another_backbone_are_refused():
     weights = cifar.build("tiny24")[0].state_dict()
     with pytest.raises(PapersError, match="do not fit the backbone 'tiny16'"):
-        faster_rcnn_c4(TINY, 2, weights)
+        detector(TINY, 2, weights)
 
 
 @pytest.mark.parametrize("protocol", ["moco", "released"])
@@ -101,41 +103,74 @@ def test_a_mirrored_example_is_the_picture_in_a_mirror(root):
     )
 
 
-def loop(kind, settings, root):
-    data = coco.load(root)
+def loop(task, root, **changes):
+    data, settings = coco.load(root), changed(task=task, **changes)
     torch.manual_seed(settings.seed)
-    build = mask_rcnn_c4 if kind == "mask_rcnn" else faster_rcnn_c4
-    return Loop(kind, settings, build(settings, len(data.classes)), data, torch.device("cpu"))
+    return Loop(settings, detector(settings, len(data.classes)), data, torch.device("cpu"))
 
 
 def silent(step, total, note):
     pass
 
 
+def weights_of(run):
+    return {name: value.clone() for name, value in run.model.state_dict().items()}
+
+
 def test_it_learns(root, tmp_path):
-    run = loop("faster_rcnn", changed(steps=25, lr=0.02, batch_size=3), root)
+    run = loop("faster_rcnn", root, steps=25, lr=0.02, batch_size=3)
     run.run(tmp_path / "c.pt", silent)
-    totals = [each["loss"] for each in run.losses]
+    totals = [losses["loss"] for losses in run.losses]
     assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[1:6])
 
 
 def test_frozen_trains_the_heads_alone(root, tmp_path):
     for frozen in (False, True):
-        run = loop("mask_rcnn", changed(frozen=frozen, steps=2), root)
-        before = {name: value.clone() for name, value in run.model.state_dict().items()}
+        run = loop("mask_rcnn", root, frozen=frozen, steps=2)
+        before = weights_of(run)
         run.run(tmp_path / "c.pt", silent)
-        moved = {
-            name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])
-        }
+        moved = {name for name, value in weights_of(run).items() if not torch.equal(value, before[name])}
         cut = {n for n in moved if n.startswith(("backbone.", "roi_heads.box_head.stage.stage."))}
         assert bool(cut) is not frozen
         assert any(n.startswith("roi_heads.mask_predictor") for n in moved)
         assert "roi_heads.box_head.stage.norm.weight" in moved
 
 
+CHANGES = {
+    "seed": 1,
+    "backbone": "tiny24",
+    "det_schedule": "released",
+    "image_size": 96,
+    "steps": 2,
+    "batch_size": 1,
+    "lr": 0.01,
+    "momentum": 0.5,
+    "weight_decay": 0.1,
+    "proposals": 8,
+    "roi_size": 4,
+    "frozen": True,
+}
+
+
+@pytest.mark.parametrize("name", [None, *CHANGES])
+def test_every_setting_of_a_detector_changes_its_weights(name, root, tmp_path):
+    run, other = (
+        loop("faster_rcnn", root, **changes) for changes in ({}, {name: CHANGES[name]} if name else {})
+    )
+    for number, training in enumerate((run, other)):
+        training.run(tmp_path / f"{number}.pt", silent)
+    ours, theirs = weights_of(run), weights_of(other)
+    same = ours.keys() == theirs.keys() and all(
+        ours[n].shape == theirs[n].shape and torch.equal(ours[n], theirs[n]) for n in ours
+    )
+    assert same is (name is None)
+    search_alone = {"task", "start", "height", "width", "flip_fusion"}
+    assert set(CHANGES) | search_alone == set(TransferSettings.model_fields)
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, tmp_path, monkeypatch):
     monkeypatch.setattr(detection, "EVERY", -1.0)
-    whole = loop("mask_rcnn", TINY, root)
+    whole = loop("mask_rcnn", root)
     whole.run(tmp_path / "whole.pt", silent)
 
     def killed(step, total, note):
@@ -143,24 +178,24 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, tmp_path, monkeyp
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loop("mask_rcnn", TINY, root).run(tmp_path / "killed.pt", killed)
-    resumed = loop("mask_rcnn", TINY.model_copy(), root)
+        loop("mask_rcnn", root).run(tmp_path / "killed.pt", killed)
+    resumed = loop("mask_rcnn", root)
     resumed.resume(torch.load(tmp_path / "killed.pt"))
     assert resumed.step == 1
     resumed.run(tmp_path / "killed.pt", silent)
     assert resumed.means() == whole.means()
-    ours, theirs = resumed.model.state_dict(), whole.model.state_dict()
+    ours, theirs = weights_of(resumed), weights_of(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_checkpoint_of_the_other_detector_is_passed_over(root, capsys):
-    run = loop("faster_rcnn", TINY, root)
-    run.resume(loop("mask_rcnn", TINY, root).state() | {"step": 2})
+    run = loop("faster_rcnn", root)
+    run.resume(loop("mask_rcnn", root).state() | {"step": 2})
     assert run.step == 0 and "starts afresh" in capsys.readouterr().out
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path):
-    run = loop("faster_rcnn", TINY, root)
+    run = loop("faster_rcnn", root)
     with torch.no_grad():
         run.model.rpn.head.cls_logits.bias.fill_(torch.nan)
     with pytest.raises((FloatingPointError, AssertionError)):
@@ -168,46 +203,42 @@ def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path):
 
 
 @needs_coco
-@pytest.mark.parametrize(("kind", "name"), [("mask_rcnn", "coco2017"), ("faster_rcnn", "voc0712")])
-def test_fine_tuning_gives_plain_numbers(kind, name, root, tmp_path):
+@pytest.mark.parametrize(("task", "name"), [("mask_rcnn", "coco2017"), ("faster_rcnn", "voc0712")])
+def test_fine_tuning_gives_plain_numbers(task, name, root, tmp_path):
     weights = cifar.build("tiny16")[0].state_dict()
     seen = []
-    found = fine_tune(
-        kind,
-        (root, name),
-        TINY,
-        weights,
-        tmp_path,
-        "cpu",
-        lambda step, total, note: seen.append((step, total)),
-    )
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    what = ("box", "mask") if kind == "mask_rcnn" else ("box",)
-    assert {k for k in found if k.startswith("AP")} == {
-        f"{a}_{w}" for a in ("AP", "AP50", "AP75") for w in what
-    }
+
+    def report(step, total, note):
+        seen.append((step, total))
+
+    result = fine_tune((root, name), changed(task=task), weights, tmp_path, "cpu", report)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    kinds = ("box", "mask") if task == "mask_rcnn" else ("box",)
+    expected = {f"{precision}_{kind}" for precision in ("AP", "AP50", "AP75") for kind in kinds}
+    assert {key for key in result if key.startswith("AP")} == expected
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert fine_tune(kind, (root, name), TINY, weights, tmp_path) == found  # from the last checkpoint
+    # from the last checkpoint, without a step
+    assert fine_tune((root, name), changed(task=task), weights, tmp_path, "cpu", report) == result
     assert len(seen) == 3
 
 
 @needs_coco
 @pytest.mark.parametrize(
-    ("kind", "name", "says"),
+    ("task", "name", "says"),
     [
         ("mask_rcnn", "voc0712", "voc0712 has no masks"),
         ("faster_rcnn", "cifar10", "unknown data set 'cifar10' for detection"),
     ],
 )
-def test_data_that_do_not_fit_the_task(kind, name, says, root, tmp_path):
+def test_data_that_do_not_fit_the_task(task, name, says, root, tmp_path):
     with pytest.raises(PapersError, match=says):
-        fine_tune(kind, (root, name), TINY, None, tmp_path)
+        fine_tune((root, name), changed(task=task), None, tmp_path)
 
 
 @needs_coco
 def test_detections_lie_in_the_picture_file(root):
     data = coco.load(root)
-    model = mask_rcnn_c4(TINY, 2)
+    model = detector(TINY, 2)
     model.roi_heads.score_thresh = 0.0
     for scene, found in zip(data.test, detection.detect(model, data.test, 64), strict=True):
         assert len(found.boxes) == len(found.scores) == len(found.labels) == len(found.masks) > 0
@@ -215,13 +246,13 @@ def test_detections_lie_in_the_picture_file(root):
         assert found.masks[0]["size"] == [scene.height, scene.width]
 
 
-# Table 4
+# -- Table 4 --
 
 
 @pytest.mark.parametrize("fusion", ["normalised", "released", "none"])
 def test_search_counts_as_the_protocol_says(fusion, root):
     settings = changed(task="search", flip_fusion=fusion)
-    found = transfer.search(settings, (root, "sysu30k"), None, "cpu")
+    found = search.search(settings, (root, "sysu30k"), None, "cpu")
     assert json.loads(json.dumps(found)) == found
     assert found["parts"] == {"query": 5, "gallery": 25}
     assert 0 <= found["rank1"] <= found["rank5"] <= found["rank10"] <= 1
@@ -233,12 +264,12 @@ def test_fused_features_do_not_see_a_mirror(fusion, monkeypatch):
     pixels = torch.randint(0, 256, (4, 32, 16, 3), dtype=torch.uint8)
     found = []
     for each in (pixels, pixels.flip(2)):
-        monkeypatch.setattr(transfer.crops, "load_images", lambda files, h, w, p=each: p)
-        found.append(transfer.embed(net, ["x"] * 4, changed(flip_fusion=fusion), torch.device("cpu")))
+        monkeypatch.setattr(search.crops, "load_images", lambda files, h, w, p=each: p)
+        found.append(search.embed(net, ["x"] * 4, changed(flip_fusion=fusion), torch.device("cpu")))
     assert torch.allclose(*found, atol=1e-5) is (fusion == "normalised")
 
 
 def test_the_released_fusion_hardly_sees_the_first_picture():
     a, b = torch.tensor([[5.0, 0.0]]), torch.tensor([[0.0, 30.0]])
-    assert transfer.fused(a, b, "released")[0].tolist() == pytest.approx([1 / 901**0.5, 30 / 901**0.5])
-    assert transfer.fused(a, b, "normalised")[0].tolist() == pytest.approx([0.5**0.5] * 2)
+    assert search.fused(a, b, "released")[0].tolist() == pytest.approx([1 / 901**0.5, 30 / 901**0.5])
+    assert search.fused(a, b, "normalised")[0].tolist() == pytest.approx([0.5**0.5] * 2)

@@ -14,19 +14,32 @@ from torch import Tensor
 
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet import augment, heads, methods
-from papers_lib.median_triplet.methods import moco, relative_location, rotation, simclr
-from papers_lib.median_triplet.methods.base import Batch, Method
+from papers_lib.median_triplet.methods import Batch, Method, instances, pretext
 
 DEFAULTS = {
-    "backbone": "tiny16", "projector_hidden": 32, "projector_out": 16, "head": "median", "k": 0, "gamma": 2.0,
-    "margin": None, "hinge": "relu", "distance_scale": 2.0, "view_reduction": "sum", "loss_scale": 1.0,
-    "random_resolution": False, "online_sizes": (3 / 7, 1.0), "target_sizes": (4 / 7, 1.0), "ema_base": 0.9,
-    "ema_buffers": False, "image_size": 16, "queue": 40, "temperature": 0.0,
-    "negative_pool": "micro_batch", "seed": 0,
-}  # fmt: skip
+    "backbone": "tiny16",
+    "projector_hidden": 32,
+    "projector_out": 16,
+    "head": "median",
+    "k": 0,
+    "gamma": 2.0,
+    "margin": None,
+    "hinge": "relu",
+    "distance_scale": 2.0,
+    "view_reduction": "sum",
+    "loss_scale": 1.0,
+    "random_resolution": False,
+    "online_sizes": (3 / 7, 1.0),
+    "target_sizes": (4 / 7, 1.0),
+    "ema_base": 0.9,
+    "ema_buffers": False,
+    "queue": 40,
+    "temperature": 0.0,
+    "negative_pool": "micro_batch",
+    "seed": 0,
+}
 IMAGES, CLASSES, BATCH = 48, 2, 12
 LEARNING = [name for name in methods.NAMES if name != "random"]
-FOLLOWED = ["byol", "triplet", "moco", "moco_v2"]
 
 
 class Forbidden:
@@ -38,8 +51,7 @@ class Forbidden:
 
 def build(name: str, images: int = IMAGES, classes: int | None = CLASSES, **changes: Any) -> Any:
     torch.manual_seed(0)
-    method = methods.build(name, SimpleNamespace(**DEFAULTS | changes), images, classes)
-    return method.train()
+    return methods.build(name, SimpleNamespace(**DEFAULTS | changes), images, classes).train()
 
 
 def batch_of(method: Method, n: int = BATCH, size: int = 18, seed: int = 1) -> Batch:
@@ -49,27 +61,28 @@ def batch_of(method: Method, n: int = BATCH, size: int = 18, seed: int = 1) -> B
     views = tuple(augment.view(images, recipe, generator) for _ in range(method.number_of_views))
     indices = torch.randperm(IMAGES, generator=generator)[:n]
     labels: Any = Forbidden()
-    if isinstance(method, methods.supervised.Supervised):
+    if isinstance(method, methods.Supervised):
         labels = torch.arange(n) % CLASSES
     return Batch(views, images, indices, labels)
 
 
-def embed(method: Method, n: int = IMAGES) -> Tensor:
-    return torch.randn(n, method.dimension, generator=torch.Generator().manual_seed(2))
+def features_of(method: Method) -> Tensor:
+    return torch.randn(IMAGES, method.dimension, generator=torch.Generator().manual_seed(2))
 
 
 def started(name: str, **changes: Any) -> tuple[Any, Batch]:
     method = build(name, **changes)
-    method.begin_epoch(0, lambda: embed(method))
-    return method, batch_of(method)
+    method.eval().cluster(features_of(method), 0)
+    return method.train(), batch_of(method)
 
 
 # -- all methods --
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_steps_lower_the_loss_and_gradients_reach_the_encoder_alone(name):
+def test_steps_lower_the_loss_and_gradients_reach_the_encoder_and_no_target(name):
     method, batch = started(name, queue=BATCH)
+    assert method.recipe in augment.RECIPES
     optimiser = torch.optim.Adam(method.trained(), 0.003)
     queue = None
     if "moco" in name:  # keys of other images; those of this batch would push it from itself
@@ -86,21 +99,13 @@ def test_steps_lower_the_loss_and_gradients_reach_the_encoder_alone(name):
         loss.backward()
         if step == 0:
             assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.encoder.parameters())
+            for p in method.target.parameters() if hasattr(method, "target") else ():
+                assert p.grad is None and not p.requires_grad
+                assert id(p) not in {id(trained) for trained in method.trained()}
         optimiser.step()
         method.after_step(step, 8)
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.02
-
-
-@pytest.mark.parametrize("name", FOLLOWED)
-def test_the_target_gets_no_gradient_and_is_not_trained(name):
-    method, batch = started(name)
-    method.loss(batch)[0].backward()
-    targets = list(method.target.parameters())
-    assert all(p.grad is None and not p.requires_grad for p in targets)
-    trained = {id(p) for p in method.trained()}
-    assert not trained & {id(p) for p in targets}
-    assert {id(p) for p in method.encoder.parameters()} < trained
 
 
 @pytest.mark.parametrize("name", methods.NAMES)
@@ -117,13 +122,13 @@ def test_a_resumed_method_goes_on_identically(name):
     first.loss(batch)
     other = build(name, **changes, seed=5)
     other.load_state_dict(first.state_dict())
-    other.begin_epoch(0, lambda: pytest.fail("clustered twice"))
+    assert not other.clusters_before(0)
+    losses = []
     for method in (first, other):
         torch.manual_seed(3)  # dropout is torch's own
         method.loss(batch)
-        torch.manual_seed(3)
-        method.last = method.loss(batch_of(method, seed=7))[0]
-    assert torch.equal(first.last, other.last)
+        losses.append(method.loss(batch_of(method, seed=7))[0])
+    assert torch.equal(*losses)
 
 
 def test_a_copy_draws_for_itself():
@@ -149,66 +154,58 @@ def test_losses_stay_in_float32_under_autocast(name):
     assert all(p.grad.isfinite().all() for p in method.encoder.parameters())
 
 
-def test_recipes_exist_and_views_are_counted():
-    for name in methods.NAMES:
-        assert build(name).recipe in augment.RECIPES
-    method = build("byol")
-    with pytest.raises(PapersError, match="given 1 views; give 2 of recipe 'byol'"):
-        method.loss(batch_of(build("npid")))
-    with pytest.raises(PapersError, match="batch of one image"):
-        method.loss(batch_of(method, n=1))
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("dino", {}, "unknown method 'dino': known are random, "),
+        ("triplet", {"classes": None, "head": "prior"}, "head=prior needs the number of classes"),
+        ("triplet", {"head": "rank", "k": 0}, "head=rank, k="),
+        ("triplet", {"head": "rank", "k": 5.5}, "head=rank, k="),
+        ("triplet", {"head": "mean"}, "head is 'mean'; it must be one of"),
+        ("deepcluster", {"classes": None}, "give the number of classes"),
+        ("supervised", {"classes": None}, "give a data set that has labels"),
+        ("odc", {"images": 3}, "at least 4"),
+    ],
+)
+def test_bad_settings_are_named(name, changes, message):
+    with pytest.raises(PapersError, match=message):
+        build(name, **changes)
 
 
-def test_bad_settings_are_named():
-    with pytest.raises(PapersError, match="unknown method 'dino': known are random, "):
-        build("dino")
-    with pytest.raises(PapersError, match="head=prior needs the number of classes"):
-        build("triplet", classes=None, head="prior")
-    for k in (0, 5.5):
-        with pytest.raises(PapersError, match="head=rank, k="):
-            build("triplet", head="rank", k=k)
-    with pytest.raises(PapersError, match="head is 'mean'; it must be one of"):
-        build("triplet", head="mean")
-    with pytest.raises(PapersError, match="give the number of classes"):
-        build("deepcluster", classes=None)
-    with pytest.raises(PapersError, match="give a data set that has labels"):
-        build("supervised", classes=None)
-    with pytest.raises(PapersError, match="three images or more"):
-        method = build("triplet")
-        method.loss(batch_of(method, n=2))
-
-
-def test_random_trains_nothing():
+def test_bad_batches_are_named():
+    method = build("triplet")
+    for batch, message in (
+        (batch_of(build("npid")), "given 1 views; give 2 of recipe 'byol'"),
+        (batch_of(method, n=1), "batch of one image"),
+        (batch_of(method, n=2), "three images or more"),
+    ):
+        with pytest.raises(PapersError, match=message):
+            method.loss(batch)
     assert build("random").trained() == []
 
 
-# -- the frame --
+# -- the frame of BYOL --
 
 
-def test_the_target_follows_as_a_plain_loop_and_keeps_its_statistics():
-    method, batch = started("triplet")
-    optimiser = torch.optim.SGD(method.trained(), 0.1)
-    method.loss(batch)[0].backward()
-    optimiser.step()
-    online = [*method.encoder.named_parameters(), *method.projector.named_parameters()]
+@pytest.mark.parametrize("buffers", [False, True])
+def test_the_target_follows_as_a_plain_loop(buffers):
+    method, batch = started("triplet", ema_buffers=buffers)
+    method.loss(batch)
+    with torch.no_grad():
+        for p in method.encoder.parameters():
+            p.add_(0.5)
+        method.encoder.stem[1].running_mean.add_(1.0)
+    online = [*method.encoder.parameters(), *method.projector.parameters()]
     before = [p.clone() for p in method.target.parameters()]
-    statistics = [b.clone() for b in method.target.buffers()]
+    statistics = [(b.clone(), b) for b in method.target.buffers() if b.is_floating_point()]
+    theirs = [b for part in (method.encoder, method.projector) for b in part.buffers()]
     method.after_step(3, 10)
     m = 1 - (1 - 0.9) * (math.cos(math.pi * 3 / 10) + 1) / 2
-    for (name, theta), xi, now in zip(online, before, method.target.parameters(), strict=True):
-        torch.testing.assert_close(now, m * xi + (1 - m) * theta, msg=name)
-    assert all(map(torch.equal, statistics, method.target.buffers()))
-
-
-def test_statistics_follow_where_asked():
-    method, batch = started("byol", ema_buffers=True)
-    method.loss(batch)
-    mean = method.encoder.stem[1].running_mean
-    mean.add_(1.0)
-    before = method.target[0].stem[1].running_mean.clone()
-    method.after_step(0, 10)
-    torch.testing.assert_close(method.target[0].stem[1].running_mean, 0.9 * before + 0.1 * mean)
-    assert method.target[0].stem[1].num_batches_tracked == 2
+    for theta, xi, now in zip(online, before, method.target.parameters(), strict=True):
+        torch.testing.assert_close(now, m * xi + (1 - m) * theta)
+    followed = [b for b in theirs if b.is_floating_point()]
+    for (xi, now), theta in zip(statistics, followed, strict=True):
+        torch.testing.assert_close(now, m * xi + (1 - m) * theta if buffers else xi)
 
 
 def test_byol_is_a_loop_over_cosines_and_twice_it_is_the_positive_part_of_the_triplet():
@@ -216,56 +213,53 @@ def test_byol_is_a_loop_over_cosines_and_twice_it_is_the_positive_part_of_the_tr
     triplet, _ = started("triplet")
     triplet.load_state_dict(byol.state_dict())
     loss, logs = byol.loss(batch)
-    pairs = byol.latest
     plain = [
-        -2 * sum(q @ z / q.norm() / z.norm() for q, z in zip(*pair, strict=True)) / BATCH for pair in pairs
+        -2 * sum(q @ z / q.norm() / z.norm() for q, z in zip(*pair, strict=True)) / BATCH
+        for pair in byol.latest
     ]
     torch.testing.assert_close(loss.detach(), sum(plain))
     torch.testing.assert_close(logs["cos_positive"], -loss.detach() / 4)
     repelled, logs = triplet.loss(batch)
     torch.testing.assert_close(repelled - 2 * 2 * logs["cos_negative"], 2 * loss)
-
-
-def test_scale_and_reduction_multiply():
-    wanted = {(): 1.0, (("loss_scale", 2.0),): 2.0, (("view_reduction", "mean"),): 0.5}
-    losses = {}
-    for changes in wanted:
-        method, batch = started("byol", **dict(changes))
-        losses[changes] = method.loss(batch)[0]
-    for changes, factor in wanted.items():
-        torch.testing.assert_close(losses[changes], factor * losses[()])
+    for changes, factor in (({"loss_scale": 2.0}, 2), ({"view_reduction": "mean"}, 0.5)):
+        torch.testing.assert_close(started("byol", **changes)[0].loss(batch)[0], factor * loss)
 
 
 @pytest.mark.parametrize(
     ("changes", "ranks"),
     [
-        ({}, [6]), ({"head": "hardest"}, [1]), ({"head": "rank", "k": 3.0}, [3]),
-        ({"head": "rank", "k": 0.25}, [3]), ({"head": "smoothed"}, range(2, 11)),
-        ({"margin": 0.3, "distance_scale": 1.0}, [6]), ({"head": "prior"}, None),
+        ({}, [6]),
+        ({"head": "hardest"}, [1]),
+        ({"head": "rank", "k": 3.0}, [3]),
+        ({"head": "rank", "k": 0.25}, [3]),
+        ({"head": "smoothed"}, range(2, 11)),
+        ({"margin": 0.3, "distance_scale": 1.0}, [6]),
+        ({"margin": 0.3, "hinge": "printed"}, [6]),
+        ({"head": "prior"}, [5]),
         ({"head": "smoothed", "margin": 1.2}, range(2, 11)),
     ],
-)  # fmt: skip
-def test_the_logged_cosines_are_those_of_the_chosen_negatives(changes, ranks):
+)
+def test_loss_and_logged_cosines_are_those_of_the_chosen_negatives(changes, ranks):
     method = build("triplet", classes=10, **changes)
-    batch = batch_of(method)
-    loss, logs = method.loss(batch)
-    positive, negative, expected = [], [], []
+    loss, logs = method.loss(batch_of(method))
+    s, margin = changes.get("distance_scale", 2.0), changes.get("margin")
+    positive, negative, losses = [], [], []
     for query, target in method.latest:
         cosines = F.normalize(query) @ F.normalize(target).T
         for i, row in enumerate(cosines.tolist()):
             others = sorted((c for j, c in enumerate(row) if j != i), reverse=True)
-            chosen = ranks or [method.k(BATCH)]
-            mean = sum(others[k - 1] for k in chosen) / len(chosen)
+            chosen = sum(others[k - 1] for k in ranks) / len(ranks)
             positive.append(row[i])
-            negative.append(mean)
-            s, margin = changes.get("distance_scale", 2.0), changes.get("margin")
-            value = s * (mean - 2 * row[i])
-            expected.append(value if margin is None else max(value + margin, 0))
+            negative.append(chosen)
+            value = s * (chosen - 2 * row[i])
+            if margin is not None:
+                printed = changes.get("hinge") == "printed"
+                value = max(value, margin) if printed else max(value + margin, 0)
+            losses.append(value)
     assert logs["cos_positive"].item() == pytest.approx(sum(positive) / len(positive), abs=1e-5)
     assert logs["cos_negative"].item() == pytest.approx(sum(negative) / len(negative), abs=1e-5)
-    assert loss.item() == pytest.approx(2 * sum(expected) / len(expected), abs=1e-4)
-    if method.k(BATCH) is not None and ranks:
-        heads.selected(*method.latest[0], method.k(BATCH))  # a rank that the monitor can be given
+    assert loss.item() == pytest.approx(2 * sum(losses) / len(losses), abs=1e-4)
+    heads.selected(*method.latest[0], method.k(BATCH))  # a rank that the monitor can be given
 
 
 def test_each_pass_draws_a_size_of_its_own():
@@ -285,69 +279,53 @@ def test_each_pass_draws_a_size_of_its_own():
 # -- each of the others --
 
 
-def test_simsiam_is_a_loop_over_cosines():
+def test_simsiam_is_a_loop_over_cosines_without_gradient_through_the_other_view():
     method, batch = started("simsiam")
     loss, logs = method.loss(batch)
     with torch.no_grad():
         z = [method.projector(method.encoder(view)) for view in batch.views]
-        p = [method.predictor(each) for each in z]
+        p = [method.predictor(projection) for projection in z]
     total = 0.0
     for i in range(BATCH):
         for a, b in ((p[0][i], z[1][i]), (p[1][i], z[0][i])):
             total -= float(a @ b / a.norm() / b.norm()) / 2 / BATCH
     assert loss.item() == pytest.approx(total, abs=1e-5)
     assert logs["cos_positive"].item() == pytest.approx(-total, abs=1e-5)
-
-
-def test_no_gradient_goes_through_the_other_view_of_simsiam():
-    method, batch = started("simsiam")
-    for p in method.predictor.parameters():
-        p.data.zero_()
+    for parameter in method.predictor.parameters():
+        parameter.data.zero_()
     method.predictor[-1].bias.data.fill_(1.0)  # p no longer depends on the images
     method.loss(batch)[0].backward()
     assert all(p.grad is None or not p.grad.any() for p in method.encoder.parameters())
 
 
-def test_nt_xent_is_the_double_loop():
+def test_nt_xent_and_info_nce_are_loops():
     generator = torch.Generator().manual_seed(0)
-    one, two = torch.randn(2, 5, 7, generator=generator).double()
+    one, two = F.normalize(torch.randn(2, 5, 7, generator=generator).double(), dim=-1)
     z = torch.cat((one, two))
     total = 0.0
     for i in range(10):
         exponents = {k: math.exp(F.cosine_similarity(z[i], z[k], 0) / 0.3) for k in range(10) if k != i}
         total -= math.log(exponents[(i + 5) % 10] / sum(exponents.values())) / 10
-    assert simclr.nt_xent(one, two, 0.3).item() == pytest.approx(total)
-
-
-def test_info_nce_is_the_loop():
-    generator = torch.Generator().manual_seed(0)
-    query, key = F.normalize(torch.randn(2, 5, 7, generator=generator).double(), dim=-1)
+    assert instances.nt_xent(one, two, 0.3).item() == pytest.approx(total)
     negatives = F.normalize(torch.randn(9, 7, generator=generator).double())
     total = 0.0
-    for q, k in zip(query, key, strict=True):
-        own = math.exp(q @ k / 0.2)
-        total -= math.log(own / (own + sum(math.exp(q @ n / 0.2) for n in negatives))) / 5
-    assert moco.info_nce(query, key, negatives, 0.2).item() == pytest.approx(total)
+    for q, k in zip(one, two, strict=True):
+        positive = math.exp(q @ k / 0.2)
+        total -= math.log(positive / (positive + sum(math.exp(q @ n / 0.2) for n in negatives))) / 5
+    assert instances.info_nce(one, two, negatives, 0.2).item() == pytest.approx(total)
 
 
 def test_the_queue_holds_the_latest_keys_in_order():
     method = build("moco", queue=8)
-    expected = list(method.queue.clone())
-    oldest = 0
-    for number in range(5):
-        keys = F.normalize(torch.randn(3, 128))
+    queue, oldest = list(method.queue.clone()), 0
+    for count in (3, 3, 3, 3, 3, 10):  # the last are more than fit
+        keys = F.normalize(torch.randn(count, 128))
         method._enqueue(keys)
         for key in keys:
-            expected[oldest] = key
+            queue[oldest] = key
             oldest = (oldest + 1) % 8
-        assert torch.equal(method.queue, torch.stack(expected)), number
+        assert torch.equal(method.queue, torch.stack(queue))
         assert method.oldest == oldest
-    keys = F.normalize(torch.randn(10, 128))
-    method._enqueue(keys)  # more than fit
-    for key in keys:
-        expected[oldest] = key
-        oldest = (oldest + 1) % 8
-    assert torch.equal(method.queue, torch.stack(expected))
 
 
 def test_a_loss_of_moco_uses_the_queue_before_its_keys_enter_it():
@@ -357,7 +335,7 @@ def test_a_loss_of_moco_uses_the_queue_before_its_keys_enter_it():
     with torch.no_grad():
         query = F.normalize(method.head(method.encoder(batch.views[0])))
         key = F.normalize(method.target(batch.views[1]))
-    torch.testing.assert_close(loss.detach(), moco.info_nce(query, key, queue, 0.2))
+    torch.testing.assert_close(loss.detach(), instances.info_nce(query, key, queue, 0.2))
     torch.testing.assert_close(method.queue[:BATCH], key)
     assert torch.equal(method.queue[BATCH:], queue[BATCH:])
 
@@ -365,8 +343,7 @@ def test_a_loss_of_moco_uses_the_queue_before_its_keys_enter_it():
 @pytest.mark.parametrize("queue", [IMAGES, 10])
 def test_npid_is_a_softmax_over_its_memory_which_follows(queue):
     method, batch = started("npid", queue=queue)
-    memory = method.memory.clone()
-    state = method.generator.get_state()
+    memory, state = method.memory.clone(), method.generator.get_state()
     loss, _ = method.loss(batch)
     with torch.no_grad():
         features = F.normalize(method.projector(method.encoder(batch.views[0])))
@@ -374,39 +351,36 @@ def test_npid_is_a_softmax_over_its_memory_which_follows(queue):
     if queue == 10:
         others = torch.randint(IMAGES, (10,), generator=torch.Generator().set_state(state)).tolist()
     total = 0.0
-    for f, own in zip(features, batch.indices.tolist(), strict=True):
-        right = math.exp(f @ memory[own] / 0.07)
-        wrong = sum(math.exp(f @ memory[j] / 0.07) for j in others if j != own)
+    for f, i in zip(features, batch.indices.tolist(), strict=True):
+        right = math.exp(f @ memory[i] / 0.07)
+        wrong = sum(math.exp(f @ memory[j] / 0.07) for j in others if j != i)
         total -= math.log(right / (right + wrong)) / BATCH
     assert loss.item() == pytest.approx(total, rel=1e-4)
-    for f, own in zip(features, batch.indices.tolist(), strict=True):
-        memory[own] = F.normalize(memory[own] + f, dim=0)
+    for f, i in zip(features, batch.indices.tolist(), strict=True):
+        memory[i] = F.normalize(memory[i] + f, dim=0)
     torch.testing.assert_close(method.memory, memory)
 
 
 def test_deepcluster_weighs_by_cluster_and_starts_its_classifier_anew():
-    method = build("deepcluster")
-    method.begin_epoch(0, lambda: embed(method))
+    method, batch = started("deepcluster")
     labels, weight = method.pseudo_labels.clone(), method.head.weight.detach().clone()
-    assert sorted(labels.unique().tolist()) == list(range(20))  # ten clusters a class
-    batch = batch_of(method)
+    assert sorted(labels.unique().tolist()) == list(range(20))  # ten clusters per class
     loss, _ = method.loss(batch)
     with torch.no_grad():
         scores = method.head(method.encoder(batch.views[0])).log_softmax(1)
     shares = [1 / int((labels == labels[i]).sum()) for i in batch.indices]
     terms = [-w * float(row[labels[i]]) for w, row, i in zip(shares, scores, batch.indices, strict=True)]
     assert loss.item() == pytest.approx(sum(terms) / sum(shares), rel=1e-5)
-    method.begin_epoch(1, lambda: -embed(method).flip(0))
+    assert method.clusters_before(1) and not method.clusters_before(0)
+    method.cluster(-features_of(method).flip(0), 1)
     assert not torch.equal(method.pseudo_labels, labels)
     assert not torch.equal(method.head.weight, weight)
 
 
-def test_odc_moves_memory_and_labels_as_a_loop():
+def test_odc_learns_its_labels_then_moves_memory_and_labels_as_a_loop():
     method, batch = started("odc")
     method.smallest = 0  # clusters may empty here
-    memory, labels, centroids = (
-        t.clone() for t in (method.memory, method.pseudo_labels, method.centroids)
-    )  # fmt: skip
+    memory, labels, centroids = (t.clone() for t in (method.memory, method.pseudo_labels, method.centroids))
     for c in range(method.k):
         torch.testing.assert_close(centroids[c], memory[labels == c].mean(0))
     features = torch.rand(BATCH, 256, generator=torch.Generator().manual_seed(4))
@@ -425,13 +399,10 @@ def test_odc_moves_memory_and_labels_as_a_loop():
 
 def test_odc_dissolves_small_clusters_and_keeps_none_empty():
     method, batch = started("odc")
-    method.smallest = 2
     method.pseudo_labels[method.pseudo_labels == 7] = 3
-    alone = int(batch.indices[0])
     method.pseudo_labels[method.pseudo_labels == 5] = 4
-    method.pseudo_labels[alone] = 5
-    small = method.pseudo_labels.bincount(minlength=method.k) < 2
-    method._dissolve(small)
+    method.pseudo_labels[int(batch.indices[0])] = 5
+    method._dissolve(method.pseudo_labels.bincount(minlength=method.k) < 2)
     sizes = method.pseudo_labels.bincount(minlength=method.k)
     assert sizes.min() > 0 and sizes.sum() == IMAGES
     for c in (5, 7):
@@ -441,7 +412,7 @@ def test_odc_dissolves_small_clusters_and_keeps_none_empty():
 
 def test_rotations_turn_counter_clockwise():
     images = torch.arange(2 * 3 * 4 * 4.0).view(2, 3, 4, 4)
-    turned, turns = rotation.rotated(images)
+    turned, turns = pretext.rotated(images)
     assert turns.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     for row, turn in enumerate(turns.tolist()):
         expected = images[row % 2]
@@ -453,11 +424,9 @@ def test_rotations_turn_counter_clockwise():
 def test_patches_lie_in_their_cells_and_move_within():
     size, count = 34, 200
     rows, columns = torch.meshgrid(torch.arange(34.0), torch.arange(34.0), indexing="ij")
-    image = torch.stack((rows, columns, torch.zeros_like(rows)))
-    images = image.expand(count, 3, size, size) + torch.tensor([0, 0, 1.0])[:, None, None] * torch.arange(
-        count
-    ).view(-1, 1, 1, 1)
-    cut = relative_location.patches(images, torch.Generator().manual_seed(0))
+    number = torch.arange(count).view(-1, 1, 1).expand(count, size, size)
+    images = torch.stack((rows.expand_as(number), columns.expand_as(number), number), 1)
+    cut = pretext.patches(images, torch.Generator().manual_seed(0))
     assert cut.shape == (9, count, 3, 8, 8)  # cells of 11, patches of 11 − 3
     assert torch.equal(cut[:, :, 2], torch.arange(count).view(-1, 1, 1).expand(9, count, 8, 8).float())
     for place in range(9):
@@ -472,6 +441,6 @@ def test_patches_lie_in_their_cells_and_move_within():
 
 def test_pairs_hold_neighbour_and_centre():
     features = torch.arange(9.0)[:, None, None] * 10 + torch.arange(2.0)[:, None]  # place, image
-    paired = relative_location.pairs(features)
+    paired = pretext.pairs(features)
     places = [0, 1, 2, 3, 5, 6, 7, 8]
     assert paired.tolist() == [[10.0 * p + image, 40.0 + image] for p in places for image in range(2)]
