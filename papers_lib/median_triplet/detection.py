@@ -70,6 +70,7 @@ class OneMapAlign(MultiScaleRoIAlign):  # type: ignore[misc]
     ) -> Tensor:
         """RoIs [R, c, size, size] of all images."""
         size, samples = self.output_size, self.sampling_ratio
+        # aligned=True: the centre of a pixel lies at ½
         rois: Tensor = roi_align(x["0"], boxes, size, self.scale, samples, aligned=True)
         return rois
 
@@ -83,7 +84,7 @@ class Pooled(nn.Module):
 
     def forward(self, rois: Tensor) -> Tensor:
         """Features of the RoIs."""
-        features: Tensor = self.stage(rois)
+        features: Tensor = self.stage(rois)  # [R, d, s / 2, s / 2]
         return features.mean((2, 3))
 
 
@@ -106,11 +107,11 @@ def detector(settings: TransferSettings, classes: int, weights: Weights = None) 
     body, layer4 = _stages(backbone, settings.backbone)
     stage = nn.Sequential(OrderedDict(stage=layer4, norm=nn.BatchNorm2d(dimension)))
     if settings.frozen:
-        backbone.requires_grad_(False)
+        backbone.requires_grad_(False)  # the norm after the stage still learns
     body.eval()
     with torch.no_grad():
         _, body.out_channels, side, _ = body(torch.zeros(1, 3, 64, 64)).shape
-    body.stride = 64 // side
+    body.stride = 64 // side  # 16 of a ResNet with the ImageNet stem
 
     # -- proposals, RoIs and heads --
     scale, count = settings.image_size / 800, settings.proposals
@@ -216,6 +217,7 @@ class Loop(checkpoint.Resumable):
         self.kind, self.settings, self.model, self.where = settings.task, settings, model, where
         self.protocol = PROTOCOLS[settings.task, settings.det_schedule]
         self.steps = settings.steps or self.protocol.steps
+        # a picture of crowds alone has nothing to learn from
         self.scenes = [scene for scene in scenes.train if (~scene.ignored).any()]
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.SGD(trained, 0.0, settings.momentum, weight_decay=settings.weight_decay)
@@ -241,7 +243,7 @@ class Loop(checkpoint.Resumable):
             images = [image.to(self.where) for image, _ in batch]  # [3, H, W] each, of any size
             targets = [{name: value.to(self.where) for name, value in target.items()} for _, target in batch]
             losses: dict[str, Tensor] = self.model(images, targets)
-            loss = torch.stack(list(losses.values())).sum()
+            loss = torch.stack(list(losses.values())).sum()  # each with weight one, as in the papers
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
@@ -289,11 +291,12 @@ class Loop(checkpoint.Resumable):
 
 def rate(protocol: Protocol, step: int, steps: int) -> float:
     """The factor of the learning rate: linear warm-up from 0.001, then drops to a tenth, or a cosine."""
+    # detectron2: 0.001 + 0.999 t / T_warm, then 0.1 to the number of drops passed
     warm = protocol.warm * steps
     rising = 1.0 if step >= warm else 0.001 + 0.999 * step / warm
     if protocol.drops:
         return float(rising * 0.1 ** sum(step >= round(drop * steps) for drop in protocol.drops))
-    return float(rising * (1 + math.cos(math.pi * step / steps)) / 2)
+    return float(rising * (1 + math.cos(math.pi * step / steps)) / 2)  # ½ (1 + cos(π t / T))
 
 
 def sides(protocol: Protocol, size: int) -> tuple[int, ...]:
@@ -309,6 +312,7 @@ def example(scene: Scene, mirrored: bool, with_masks: bool) -> Example:
     outlines = masks(scene)[kept] if with_masks else None  # [N, H, W]
     if mirrored:
         pixels = pixels[:, ::-1]
+        # x ← width − x, and the right edge becomes the left
         boxes = np.stack([scene.width - boxes[:, 2], boxes[:, 1], scene.width - boxes[:, 0], boxes[:, 3]], 1)
         outlines = None if outlines is None else outlines[:, :, ::-1]
     image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
@@ -326,9 +330,10 @@ def detect(model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int) -> lis
     where = next(model.parameters()).device
     detections = []
     for scene in scenes:
-        pixels = torch.from_numpy(picture(scene)).permute(2, 0, 1).to(where)
+        pixels = torch.from_numpy(picture(scene)).permute(2, 0, 1).to(where)  # uint8 [3, H, W]
         out: dict[str, Tensor] = model([pixels.float() / 255])[0]
         boxes, scores, labels = (out[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
+        # masks [N, 1, H, W] of probabilities
         codes = encode((out["masks"][:, 0] > 0.5).cpu().numpy()) if "masks" in out else None
         detections.append(Found(boxes, scores, labels, codes))
     return detections

@@ -64,8 +64,9 @@ def rank_k_triplet(
             hinge, or the printed one without margin.
     """
     query, target = _images(query, target, margin, hinge)
-    k, z = rank(k, len(query)), _unit(target)
-    return _loss(query, z, z[_select(query, z, k)], gamma, margin, hinge, distance_scale)
+    k, z = rank(k, len(query)), _unit(target)  # z: [n, d], rows of length 1
+    negative = z[_select(query, z, k)]  # one per query, [n, d]
+    return _loss(query, z, negative, gamma, margin, hinge, distance_scale)
 
 
 def smoothed_triplet(
@@ -93,8 +94,8 @@ def smoothed_triplet(
             f"ranks {first} to {last} are not among the {n - 1} negatives that a batch of {n} images has; "
             f"give ranks of 1 to {n - 1}, or {last + 1} images or more"
         )
-    z = _unit(target)
-    with torch.no_grad():
+    z = _unit(target)  # [n, d]
+    with torch.no_grad():  # which is nearest is no function that has a slope
         nearest = _similarities(query, z).topk(last, dim=1).indices  # [n, last]
     negative = F.embedding_bag(nearest[:, first - 1 :], z, mode="mean")  # [n, d]
     return _loss(query, z, negative, gamma, margin, hinge, distance_scale)
@@ -113,7 +114,7 @@ def rank(k: Rank, n: int) -> int:
     if n < 3:
         raise PapersError(f"a batch of {n} has no negatives to rank; give three images or more")
     if k is None:
-        return n // 2
+        return n // 2  # the lower median of n − 1, as torch.median has it
     if isinstance(k, bool) or not isinstance(k, int | float) or (isinstance(k, float) and not 0 < k < 1):
         raise PapersError(
             f"k is {k!r}; it must be an int, a fraction between 0 and 1, or None for the median"
@@ -167,7 +168,7 @@ def _full(features: Tensor) -> Tensor:
 def _unit(features: Tensor) -> Tensor:
     """Rows of length 1 in float32 or float64; a row of zeros becomes NaN, not a gradient of 1e12."""
     features = _full(features)
-    lengths: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # [n, 1]
     return features / lengths
 
 
@@ -179,15 +180,16 @@ def _similarities(query: Tensor, z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _select(query: Tensor, z: Tensor, k: int) -> Tensor:
-    """The index of the k-th nearest, [n]: of those as near as it, the one that makes k complete."""
+    """The index of the k-th nearest target, [n]."""
     s = _similarities(query, z)
     kth, place = s.kthvalue(len(s) - k + 1, dim=1, keepdim=True)  # [n, 1]
     equal = s == kth
     # Without ties kthvalue's own place is the answer; on other devices looking is a wait.
     if s.device.type == "cpu" and int(equal.count_nonzero()) == len(s):
         return place.squeeze(1)
-    missing = k - (s > kth).sum(1, keepdim=True, dtype=torch.int32)
-    reached = equal.cumsum(1, dtype=torch.int32) == missing
+    # Of those as near as the k-th, the one that makes k complete, counted from the lowest index.
+    missing = k - (s > kth).sum(1, keepdim=True, dtype=torch.int32)  # [n, 1]
+    reached = equal.cumsum(1, dtype=torch.int32) == missing  # [n, n]
     return reached.to(torch.uint8).argmax(1)
 
 
@@ -202,9 +204,9 @@ def _loss(
 ) -> Tensor:
     """The mean over the queries of what Equation 2 makes of unit targets and negatives, [n, d] each."""
     # γ d⁺ − d⁻ = s q·(z⁻ − γ z⁺) / ‖q‖
-    q = _full(query)
-    dots = (q * torch.sub(negative, z, alpha=gamma)).sum(1)  # which autocast leaves in full precision
-    x = dots * (distance_scale * (q * q).sum(1).rsqrt())
+    q = _full(query)  # [n, d]
+    dots = (q * torch.sub(negative, z, alpha=gamma)).sum(1)  # [n], which autocast leaves in full precision
+    x = dots * (distance_scale * (q * q).sum(1).rsqrt())  # [n]
     if margin is not None:
         # the public code: max(x + C, 0); as printed: max(x, C)
         x = F.relu(x + margin) if hinge == "relu" else x.clamp(min=margin)

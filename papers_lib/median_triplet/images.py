@@ -41,9 +41,10 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
             f"{len(chosen)} training images do not fill one batch of {settings.batch_size}; "
             "lower batch_size or take more images"
         )
+    # images no larger than a view are kept as they are
     size = None if settings.image_size <= 32 else KEPT_SIZE
-    train = classification.load_images(survey.train, size)[chosen]
-    test = classification.load_images(survey.test, size)
+    train = classification.load_images(survey.train, size)[chosen]  # uint8 [N, H, W, 3]
+    test = classification.load_images(survey.test, size)  # uint8 [M, H, W, 3]
     return Loaded(
         torch.as_tensor(train, device=where),
         torch.as_tensor(survey.train.labels[chosen], device=where),
@@ -62,7 +63,7 @@ def subset(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64
     if not total or total >= len(labels):
         return np.arange(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
-    share = total // len(classes)
+    share = total // len(classes)  # of each class
     random = np.random.default_rng(seed)
     parts = []
     for label, count in zip(classes, counts, strict=True):
@@ -72,4 +73,4 @@ def subset(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64
                 f"choose images between {len(classes)} and {len(classes) * counts.min()}"
             )
         parts.append(random.choice(np.flatnonzero(labels == label), share, replace=False))
-    return np.sort(np.concatenate(parts))
+    return np.sort(np.concatenate(parts))  # in the order of the data set

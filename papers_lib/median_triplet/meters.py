@@ -33,7 +33,7 @@ def of_batch(method: Method, labels: Tensor) -> dict[str, float]:
         return {}
     n = len(labels)
     ranks: dict[str, int | float | None] = {"1": 1, "median": None}
-    if n > 5:
+    if n > 5:  # a batch of five has four negatives
         ranks["5"] = 5
     if isinstance(method, Triplet):
         ranks["own"] = method.k(n)
@@ -52,7 +52,7 @@ def of_features(features: Tensor) -> dict[str, float]:
 
     A network that is dead, all features zero, has rank 0 and spread 0.
     """
-    kept = features[:: max(1, len(features) // KEPT)]
+    kept = features[:: max(1, len(features) // KEPT)]  # [up to 2 · KEPT, d]
     if not kept.abs().max() > 0:
         return {"rank_features": 0.0, "std_features": 0.0}
     return {
@@ -66,7 +66,7 @@ def before_training(method: Method, batches: Iterable[Batch]) -> dict[str, float
     """`of_batch` of an untrained network, on a copy: statistics and random numbers of the run stay."""
     if not isinstance(method, OnlineTarget):
         return {}
-    twin = copy.deepcopy(method).train()
+    twin = copy.deepcopy(method).train()  # as in the first step
     readings = []
     for batch in batches:
         twin.loss(batch)

@@ -73,6 +73,7 @@ class Lars(torch.optim.Optimizer):
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         buffers = [[self.state[p]["momentum_buffer"] for p in part] for part in (weights, others)]
+        # where α stands: in the buffer, or outside of it
         inside, outside = (group["lr"], 1.0) if group["lr_inside"] else (1.0, group["lr"])
 
         # v ← m v
@@ -80,12 +81,13 @@ class Lars(torch.optim.Optimizer):
         if weights:
             # λ = η ‖w‖ / (‖g‖ + β ‖w‖), [number of weights]
             decay, gradients = group["weight_decay"], [p.grad for p in weights]
-            w, g = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))
+            w, g = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, gradients))  # ‖w‖, ‖g‖
             rates = torch.where((w > 0) & (g > 0), group["eta"] * w / (g + decay * w), 1.0)
             # v ← v + α λ g + α λ β w
             torch._foreach_addcmul_(buffers[0], gradients, list(rates.unbind()), inside)
             torch._foreach_addcmul_(buffers[0], weights, list((rates * decay).unbind()), inside)
         if others:
+            # v ← v + α g
             torch._foreach_add_(buffers[1], [p.grad for p in others], alpha=inside)
         # w ← w − v
         torch._foreach_sub_(weights + others, buffers[0] + buffers[1], alpha=outside)
@@ -104,6 +106,7 @@ def warm_cosine(step: int, steps: int, warm_steps: int = 0, warm_ratio: float = 
         raise PapersError(
             f"step {step} of {steps} with {warm_steps} to warm up; both must lie within the steps"
         )
+    # ½ (1 + cos(π t / T)), times r + (1 − r) t / T_warm
     factor = (1 + math.cos(math.pi * step / steps)) / 2
     return factor * (1 - (1 - step / warm_steps) * (1 - warm_ratio)) if step < warm_steps else factor
 
@@ -113,7 +116,7 @@ def ema_momentum(base: float, step: int, steps: int) -> float:
 
     From `base` at the first step to 1 at the last.
     """
-    return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
+    return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2  # base at 0, 1 at the end
 
 
 @torch.no_grad()
@@ -127,4 +130,5 @@ def ema_(target: Iterable[Tensor], online: Iterable[Tensor], momentum: float) ->
     if len(targets) != len(onlines):
         raise PapersError(f"{len(targets)} tensors follow {len(onlines)}; the two networks must be alike")
     if targets:
+        # ξ + (1 − m) (θ − ξ)
         torch._foreach_lerp_(targets, onlines, 1 - momentum)

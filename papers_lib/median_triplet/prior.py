@@ -28,7 +28,7 @@ def tail(m: int, p: float, k: int) -> float:
         raise PapersError(f"tail: m={m}, p={p}, k={k}; give counts of zero or more and p of 0 to 1")
     if k == 0 or k > m:
         return float(k == 0)
-    return float(betainc(k, m - k + 1, p))
+    return float(betainc(k, m - k + 1, p))  # I_p(k, m − k + 1)
 
 
 def smallest_k(n: int, classes: int, bound: float = 0.01) -> int:
@@ -40,7 +40,7 @@ def smallest_k(n: int, classes: int, bound: float = 0.01) -> int:
         PapersError: fewer than three images, no classes, or too few classes for any rank to be safe.
     """
     _check(n, classes, least=3)
-    for k in range(1, n):
+    for k in range(1, n):  # the tail falls as k grows
         if tail(n - 1, 1 / classes, k) < bound:
             return k
     raise PapersError(
@@ -58,6 +58,7 @@ def chance(n: int, classes: int) -> float:
         PapersError: no images or no classes.
     """
     _check(n, classes)
+    # 1 − (1 − 1/classes)ⁿ, without the loss of digits of a power near one
     return 1.0 if classes == 1 else -math.expm1(n * math.log1p(-1 / classes))
 
 
@@ -79,11 +80,11 @@ def ideal_batch(n: int, classes: int, k: int) -> float:
     if k < 1:
         raise PapersError(f"k is {k}; ranks begin at 1")
     # j a_j = Σ_{i=1..k} ((classes + 1) i − j) C(j, i) a_{j−i}, in integers
-    ways = [1]
+    ways = [1]  # a_0
     for j in range(1, n + 1):
         terms = (((classes + 1) * i - j) * math.comb(j, i) * ways[j - i] for i in range(1, min(k, j) + 1))
         ways.append(sum(terms) // j)
-    return float(1 - Fraction(ways[n], classes**n))
+    return float(1 - Fraction(ways[n], classes**n))  # exact down to 1e−126, where floats are not
 
 
 def _check(n: int, classes: int, least: int = 1) -> None:

@@ -50,8 +50,8 @@ def search(
     compute.prepare(settings.seed)
     people = sysu30k.load(Path(data[0]))
     encoder = compute.place(cifar.build(settings.backbone, weights)[0], where).eval()
-    query = embed(encoder, people.query.files, settings, where).to(where)
-    gallery = embed(encoder, people.gallery.files, settings, where)
+    query = embed(encoder, people.query.files, settings, where).to(where)  # [1,000, d]
+    gallery = embed(encoder, people.gallery.files, settings, where)  # [479,730, d], on the CPU
     shares = rank_one(query, gallery, people.query.ids, people.gallery.ids)
     counts = {"query": len(people.query.files), "gallery": len(people.gallery.files)}
     return {name: round(value, 6) for name, value in shares.items()} | {"parts": counts}
@@ -65,9 +65,10 @@ def embed(
     mean, sd = (torch.tensor(colour, device=where) for colour in (MEAN, SD))
     blocks = []
     for first in range(0, len(files), CHUNK):
+        # uint8 [B, H, W, 3], squashed to the rectangle
         pixels = crops.load_images(files[first : first + CHUNK], settings.height, settings.width)
         images = ((pixels.to(where).float() / 255 - mean) / sd).permute(0, 3, 1, 2)  # [B, 3, H, W]
-        features = encoder(images).float()
+        features = encoder(images).float()  # [B, d]
         if settings.flip_fusion != "none":
             features = fused(features, encoder(images.flip(3)).float(), settings.flip_fusion)
         blocks.append(features.cpu())
@@ -81,5 +82,5 @@ def fused(features: Tensor, mirrored: Tensor, fusion: str) -> Tensor:
     added to one as it is, of length 10 or more: the mirror image nearly alone decides.
     """
     if fusion == "released":
-        return normalize(normalize(features) + mirrored)
-    return fuse_flips(features, mirrored)
+        return normalize(normalize(features) + mirrored)  # L2(L2(f) + f′)
+    return fuse_flips(features, mirrored)  # L2(L2(f) + L2(f′))

@@ -54,15 +54,16 @@ def free_vectors(n: int = 104, d: int = 256, head: Head = None, steps: int = 100
     """
     first, last = (2, 10) if head == "smoothed" else (rank(head, n),) * 2
     generator = torch.Generator().manual_seed(seed)
-    x = F.normalize(torch.randn(n, d, generator=generator)).requires_grad_()
+    x = F.normalize(torch.randn(n, d, generator=generator)).requires_grad_()  # [n, d]
     for step in range(steps):
         target = x.detach().clone()
         loss = smoothed_triplet(x, target) if head == "smoothed" else rank_k_triplet(x, target, head)
         (gradient,) = torch.autograd.grad(loss, x)
-        with torch.no_grad():
+        with torch.no_grad():  # a step, and back onto the sphere
             x.copy_(F.normalize(x - RATE * (1 - step / steps) * gradient))
     vectors = x.detach()
-    cosines = (vectors @ vectors.T).fill_diagonal_(-torch.inf).topk(last).values[:, first - 1 :]
+    cosines = (vectors @ vectors.T).fill_diagonal_(-torch.inf)  # [n, n]
+    cosines = cosines.topk(last).values[:, first - 1 :]  # of the ranks that the head takes
     return {
         "vectors": vectors,
         "effective_rank": effective_rank(vectors),
@@ -76,6 +77,7 @@ def table() -> pd.DataFrame:
     rows = []
     for name, head in HEADS.items():
         end = free_vectors(head=head)
+        # the two directions that most of the batch lies along, of either sign
         _, _, directions = torch.linalg.svd(end["vectors"], full_matrices=False)
         for i, (x, y) in enumerate((end["vectors"] @ directions[:2].T).tolist()):
             rows.append((name, i, x, y, end["effective_rank"], end["clusters"]))

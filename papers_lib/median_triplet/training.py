@@ -71,7 +71,7 @@ def train(
     compute.prepare(settings.seed)
     images = load(data, settings, where)
     method = methods.build(settings.method, settings, len(images.train), images.classes)
-    compute.place(method, where)
+    compute.place(method, where)  # before the optimiser is made of its parameters
     if world > 1 and where.type == "cuda":
         method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
 
@@ -177,14 +177,14 @@ class Loop(checkpoint.Resumable):
 
         All processes draw alike, and take every N-th batch.
         """
-        order = torch.randperm(len(self.images.train), generator=self.generator)
+        order = torch.randperm(len(self.images.train), generator=self.generator)  # [N]
         size = self.settings.batch_size
-        whole = order[: self.batches * self.world * size].view(-1, size)
+        whole = order[: self.batches * self.world * size].view(-1, size)  # [batches of all, B]
         return list(whole[self.rank :: self.world])
 
     def batch(self, indices: Tensor) -> Batch:
         """The views of these images, made on the device where the images lie."""
-        chosen = indices.to(self.images.train.device)
+        chosen = indices.to(self.images.train.device)  # [B]
         images = self.images.train[chosen]  # uint8 [B, H, W, 3]
         size = self.settings.image_size
         views = tuple(augment.view(images, recipe, self.generator, size) for recipe in self.recipes)
@@ -199,7 +199,7 @@ class Loop(checkpoint.Resumable):
     def average_gradients(self) -> None:
         """The mean of the gradients over the processes, in place."""
         gradients = [p.grad for p in self.method.trained() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message for all
         dist.all_reduce(flat)
         flat /= self.world
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
@@ -211,14 +211,14 @@ class Loop(checkpoint.Resumable):
     def embed(self, images: Tensor, batch_size: int = 512) -> Tensor:
         """Features [N, dimension] of the encoder in evaluation mode, float32, on the images' device."""
         training = self.method.training
-        self.method.eval()
+        self.method.eval()  # normalised by running statistics
         with compute.autocast(images.device, self.settings.precision):
             features = [
                 self.method.encoder(augment.plain(batch, self.settings.image_size)).float()
                 for batch in images.split(batch_size)
             ]
         self.method.train(training)
-        return torch.cat(features)
+        return torch.cat(features)  # [N, dimension]
 
     def read_start(self) -> None:
         """The meters before training, on views that the training itself does not draw."""
@@ -236,7 +236,7 @@ class Loop(checkpoint.Resumable):
     def knn(self) -> float:
         """kNN accuracy on the test images, the training images as the bank (Wu et al., CVPR 2018)."""
         images, s = self.images, self.settings
-        bank, queries = self.embed(images.train), self.embed(images.test)
+        bank, queries = self.embed(images.train), self.embed(images.test)  # [N, d], [M, d]
         k = min(s.knn_k, len(bank))
         accuracy = probes.knn_accuracy(bank, images.train_labels, queries, images.test_labels, k, s.knn_tau)
         return round(accuracy, 6)
@@ -255,7 +255,7 @@ class Loop(checkpoint.Resumable):
     def probe(self) -> dict[str, Any]:
         """kNN and linear accuracy of the encoder as it is; the linear rate is chosen on training images."""
         images, s = self.images, self.settings
-        test = self.embed(images.test)
+        test = self.embed(images.test)  # [M, d]
         sides = (self.embed(images.train), images.train_labels, test, images.test_labels)
         full, short = (
             probes.linear_probe(*sides, lrs=s.probe_lrs, epochs=epochs, seed=s.seed)

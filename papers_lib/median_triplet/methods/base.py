@@ -44,8 +44,9 @@ class Method(nn.Module):
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__()
         self.settings, self.images_total, self.classes = settings, images_total, classes
+        # drawn first: one seed of torch gives all methods the same encoder
         self.encoder, self.dimension = cifar.build(settings.backbone)
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator().manual_seed(settings.seed)  # on the CPU: alike on any device
 
     def loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """The loss, a float32 scalar, and detached scalars to log.
@@ -63,7 +64,7 @@ class Method(nn.Module):
             raise PapersError("a batch of one image has no statistics to normalise by; give 2 or more")
         return self._loss(batch)
 
-    forward = loss
+    forward = loss  # a method is called as any module
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         raise NotImplementedError
@@ -170,4 +171,4 @@ def gathered(rows: Tensor) -> Tensor:
         return rows
     from torch.distributed.nn.functional import all_gather  # absent from some builds of torch
 
-    return torch.cat(all_gather(rows.contiguous()))
+    return torch.cat(all_gather(rows.contiguous()))  # [processes · B, …]

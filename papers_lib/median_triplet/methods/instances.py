@@ -46,7 +46,7 @@ class SimClr(Method):
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         views = torch.cat(batch.views)  # [2B, 3, s, s]
         one, two = self.projector(self.encoder(views)).float().chunk(2)  # [B, 128] each
-        with full_precision(one):
+        with full_precision(one):  # negatives of all devices
             return nt_xent(gathered(one), gathered(two), self.tau), {}
 
 
@@ -60,8 +60,8 @@ def nt_xent(one: Tensor, two: Tensor, tau: float = 0.1) -> Tensor:
         tau: temperature.
     """
     z = F.normalize(torch.cat((one, two)))  # [2n, d]
-    logits = (z @ z.T / tau).fill_diagonal_(-torch.inf)
-    other = torch.arange(len(z), device=z.device).roll(len(one))
+    logits = (z @ z.T / tau).fill_diagonal_(-torch.inf)  # cos / τ, [2n, 2n], no view with itself
+    other = torch.arange(len(z), device=z.device).roll(len(one))  # j of i: i + n modulo 2n
     return F.cross_entropy(logits, other)
 
 
@@ -98,7 +98,7 @@ class MoCo(Method):
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         query = self.head(self.encoder(batch.views[0]))  # [B, 128]
         with torch.no_grad():
-            key = self.target(batch.views[1])
+            key = self.target(batch.views[1])  # [B, 128]
         with full_precision(query):
             query, key = F.normalize(query.float()), F.normalize(key.float())
             loss = info_nce(query, key, self.queue.clone(), self.tau)  # a copy: the queue moves on
@@ -108,6 +108,7 @@ class MoCo(Method):
     def _enqueue(self, keys: Tensor) -> None:
         """Overwrite the oldest keys, in the order of the batch; of more than fit, the last stay."""
         length = len(self.queue)
+        # places in the ring, [B]
         rows = (self.oldest + torch.arange(len(keys), device=keys.device)) % length
         self.queue[rows[-length:]] = keys[-length:]
         self.oldest.copy_((self.oldest + len(keys)) % length)

@@ -36,6 +36,7 @@ def kmeans(features: Tensor, k: int, generator: torch.Generator, rounds: int = 2
         k: clusters, at most N.
         generator: on the CPU; draws the first centroids.
     """
+    # k of the images, [k, d]
     centroids = features[torch.randperm(len(features), generator=generator)[:k].to(features.device)]
     labels = refilled(features, nearest(features, centroids), k)
     for _ in range(rounds):
@@ -49,7 +50,7 @@ def kmeans(features: Tensor, k: int, generator: torch.Generator, rounds: int = 2
 @exact()
 def nearest(features: Tensor, centroids: Tensor) -> Tensor:
     """The centroid with the least distance, [N]: ‖x − c‖² = ‖x‖² − 2 (x·c − ½‖c‖²)."""
-    half = centroids.square().sum(1) / 2
+    half = centroids.square().sum(1) / 2  # ½‖c‖², [k]
     return torch.cat(
         [(features[rows] @ centroids.T - half).argmax(1) for rows in _blocks(features, centroids)]
     )
@@ -60,6 +61,7 @@ def means(features: Tensor, labels: Tensor, k: int) -> Tensor:
     """The mean of each cluster, [k, d]; 0 for an empty one. By products, whose sums are repeatable."""
     sums = features.new_zeros(k, features.shape[1])
     for rows in _blocks(features, sums):
+        # [k, block] · [block, d]
         sums += F.one_hot(labels[rows], k).T.to(features.dtype) @ features[rows]
     return sums / labels.bincount(minlength=k).clamp(min=1)[:, None]
 
@@ -69,7 +71,7 @@ def refilled(features: Tensor, labels: Tensor, k: int) -> Tensor:
     """`labels` with each empty cluster given half of the cluster that is largest then; N ≥ k."""
     labels = labels.clone()
     for empty in (labels.bincount(minlength=k) == 0).nonzero().flatten().tolist():
-        members = (labels == labels.bincount().argmax()).nonzero().flatten()
+        members = (labels == labels.bincount().argmax()).nonzero().flatten()  # of the largest
         labels[members[halves(features[members])]] = empty
     return labels
 
@@ -79,6 +81,7 @@ def halves(features: Tensor, rounds: int = 10) -> Tensor:
 
     Neither part is empty: rows that are all the same are dealt out in turn.
     """
+    # two rows far apart: the farthest from the mean, and the farthest from that
     first = features[(features - features.mean(0)).square().sum(1).argmax()]
     second = features[(features - first).square().sum(1).argmax()]
     labels = nearest(features, torch.stack((first, second)))
@@ -87,7 +90,7 @@ def halves(features: Tensor, rounds: int = 10) -> Tensor:
         labels = nearest(features, means(features, labels, 2))
         if torch.equal(labels, before):
             break
-    if labels.min() == labels.max():
+    if labels.min() == labels.max():  # all rows the same
         labels = torch.arange(len(features), device=features.device) % 2
     return labels.bool()
 
@@ -98,6 +101,7 @@ def whitened(features: Tensor, dimension: int = 256) -> Tensor:
     centred = features - features.mean(0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(features))  # ascending
     kept = values[-dimension:] > 1e-6 * values[-1]  # the others are rounding
+    # 1/σ along each direction, 0 along the others
     scales = torch.where(kept, values[-dimension:].clamp(min=1e-30).rsqrt(), 0)
     return F.normalize(centred @ (vectors[:, -dimension:] * scales))
 

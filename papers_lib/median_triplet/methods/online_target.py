@@ -52,8 +52,8 @@ class OnlineTarget(Method):
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__(settings, images_total, classes)
         hidden, out = settings.projector_hidden, settings.projector_out
-        self.projector = projector(self.dimension, hidden, out)
-        self.predictor = projector(out, hidden, out, std=0.01)
+        self.projector = projector(self.dimension, hidden, out)  # [B, dimension] → [B, out]
+        self.predictor = projector(out, hidden, out, std=0.01)  # [B, out] → [B, out]
         self.target = target_of(self.encoder, self.projector)
         self.latest: tuple[tuple[Tensor, Tensor], ...] = ()
 
@@ -71,6 +71,7 @@ class OnlineTarget(Method):
         self.latest = tuple((query.detach(), target) for query, target in pairs)
         with full_precision(one):
             (first, logs), (second, more) = (self.pair_loss(*pair) for pair in pairs)
+        # L = s (ℓ(q₁, z₂) + ℓ(q₂, z₁)): the sum, as in the public code, or the mean
         weight = self.settings.loss_scale / (2 if self.settings.view_reduction == "mean" else 1)
         return weight * (first + second), {name: (logs[name] + more[name]) / 2 for name in logs}
 
@@ -82,11 +83,12 @@ class OnlineTarget(Method):
         """Random resolution, of the public code alone: one size of the network's range for the batch."""
         if not self.settings.random_resolution:
             return view
-        low, high = (round(share * view.shape[-1]) for share in shares)
+        low, high = (round(share * view.shape[-1]) for share in shares)  # 96 … 224 online, 128 … 224 target
         return resized(view, draw_size(self.generator, low, high))
 
     def after_step(self, step: int, steps: int) -> None:
         """The target follows the online network, ever more slowly."""
+        # m = 1 − (1 − m₀)(cos(πt/T) + 1)/2,   ξ ← m ξ + (1 − m) θ
         momentum = ema_momentum(self.settings.ema_base, step, steps)
         follow(self.target, (self.encoder, self.projector), momentum, self.settings.ema_buffers)
 
@@ -96,7 +98,7 @@ class Byol(OnlineTarget):
 
     def pair_loss(self, query: Tensor, target: Tensor) -> tuple[Tensor, Logs]:
         """The mean of −2 cos(q, z) over the batch."""
-        cosine = F.cosine_similarity(query, target).mean()
+        cosine = F.cosine_similarity(query, target).mean()  # over [B]
         return -2 * cosine, {"cos_positive": cosine.detach()}
 
 
@@ -136,7 +138,7 @@ class Triplet(OnlineTarget):
     def pair_loss(self, query: Tensor, target: Tensor) -> tuple[Tensor, Logs]:
         """The head over the batch, and the mean cosines to the positive and to the negative."""
         s = self.settings
-        if s.negative_pool == "all_devices":
+        if s.negative_pool == "all_devices":  # n = B · processes, else B
             query, target = gathered(query), gathered(target)
         loss = self._head(query, target, s.margin, s.hinge)
         with torch.no_grad():
@@ -187,10 +189,10 @@ class SimSiam(Method):
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         z1, z2 = (self.projector(self.encoder(view)) for view in batch.views)  # [B, width]
-        p1, p2 = self.predictor(z1), self.predictor(z2)
+        p1, p2 = self.predictor(z1), self.predictor(z2)  # [B, width]
         with full_precision(p1):
             cosines = [
                 F.cosine_similarity(p.float(), z.detach().float()).mean() for p, z in ((p1, z2), (p2, z1))
             ]
-        loss = -(cosines[0] + cosines[1]) / 2
+        loss = -(cosines[0] + cosines[1]) / 2  # −½ cos(p₁, z₂) − ½ cos(p₂, z₁)
         return loss, {"cos_positive": -loss.detach()}

@@ -28,7 +28,7 @@ class Rotation(Method):
 
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__(settings, images_total, classes)
-        self.head = classifier(self.dimension, 4)
+        self.head = classifier(self.dimension, 4)  # quarter turns
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         images, turns = rotated(batch.views[0])  # [4B, 3, s, s], [4B]
@@ -75,9 +75,10 @@ class RelativeLocation(Method):
 def patches(images: Tensor, generator: torch.Generator) -> Tensor:
     """Nine patches [9, B, 3, p, p] of images [B, 3, s, s], along the rows of the grid, each jittered anew."""
     cell = images.shape[-1] // 3
-    size = cell - max(1, round(JITTER * cell))
-    corners = torch.randint(cell - size + 1, (2, 9, len(images)), generator=generator)
+    size = cell - max(1, round(JITTER * cell))  # p
+    corners = torch.randint(cell - size + 1, (2, 9, len(images)), generator=generator)  # within the cell
     grid = torch.stack((torch.arange(9) // 3, torch.arange(9) % 3)) * cell  # [2, 9]
+    # [9, B, p] each
     rows, columns = ((corners + grid[:, :, None])[..., None] + torch.arange(size)).to(images.device)
     image = torch.arange(len(images), device=images.device)[:, None, None]
     cut = images.permute(0, 2, 3, 1)[image, rows[..., None], columns[..., None, :]]  # [9, B, p, p, 3]
@@ -86,7 +87,7 @@ def patches(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def pairs(features: Tensor) -> Tensor:
     """Features [9, B, d] of the patches to [8B, 2d]: neighbour and centre, neighbour by neighbour."""
-    around = torch.cat((features[:CENTRE], features[CENTRE + 1 :]))
+    around = torch.cat((features[:CENTRE], features[CENTRE + 1 :]))  # [8, B, d]
     return torch.cat((around, features[CENTRE].expand_as(around)), 2).flatten(0, 1)
 
 

@@ -53,8 +53,10 @@ class DeepCluster(Method):
     @torch.no_grad()
     def cluster(self, features: Tensor, epoch: int) -> None:
         """Cluster, and forget the classifier."""
-        self.pseudo_labels.copy_(kmeans.kmeans(kmeans.whitened(features), self.k, self.generator))
+        labels = kmeans.kmeans(kmeans.whitened(features), self.k, self.generator)  # [N]
+        self.pseudo_labels.copy_(labels)
         self.weights.copy_(1 / self.pseudo_labels.bincount(minlength=self.k))
+        # N(0, 0.01²), as at the start
         weight = torch.empty(self.head.weight.shape).normal_(std=0.01, generator=self.generator)
         self.head.weight.copy_(weight)
         nn.init.zeros_(self.head.bias)
@@ -62,7 +64,7 @@ class DeepCluster(Method):
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         scores = self.head(self.encoder(batch.views[0]))  # [B, k]
-        labels = self.pseudo_labels[batch.indices.to(scores.device)]
+        labels = self.pseudo_labels[batch.indices.to(scores.device)]  # [B]
         return cross_entropy(scores, labels, self.weights), {}
 
 
@@ -122,6 +124,7 @@ class Odc(Method):
         features = self.neck(self.encoder(batch.views[0]))  # [B, 256]
         scores = self.head(features)  # [B, k]
         indices = batch.indices.to(scores.device)
+        # 1/√(size of the cluster), [k]
         weight = self.pseudo_labels.bincount(minlength=self.k).clamp(min=1).rsqrt()
         loss = cross_entropy(scores, self.pseudo_labels[indices], weight)
         with full_precision(scores):
@@ -131,6 +134,7 @@ class Odc(Method):
     @torch.no_grad()
     def _move_on(self, indices: Tensor, features: Tensor) -> None:
         """Write the batch into the memory, relabel it, and keep the clusters large enough."""
+        # F_n ← L2(½ F_n + ½ L2(f)),   label ← argmax_c C_c·F_n
         moved = F.normalize((self.memory[indices] + F.normalize(features)) / 2)
         self.memory[indices] = moved
         self.pseudo_labels[indices] = (moved @ self.centroids.T).argmax(1)
@@ -144,10 +148,11 @@ class Odc(Method):
     def _dissolve(self, small: Tensor) -> None:
         """Empty the clusters of the mask [k]; split the largest, again and again, into their places."""
         labels = self.pseudo_labels
-        homeless = small[labels].nonzero().flatten()
+        homeless = small[labels].nonzero().flatten()  # images of small clusters
         scores = (self.memory[homeless] @ self.centroids.T).masked_fill(small, -torch.inf)
         labels[homeless] = scores.argmax(1)
         split = kmeans.refilled(self.memory, labels, self.k)
+        # both halves of each cluster that was split get new centroids
         changed = torch.cat((labels[split != labels], split[split != labels])).unique()
         labels.copy_(split)
         for c in changed:

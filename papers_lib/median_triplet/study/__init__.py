@@ -77,6 +77,7 @@ class Median(Study):
         if "transfer" not in size.more or settings.arms or "transfer" not in (settings.sweeps or self.sweeps):
             return specs
         rows = dict.fromkeys(("mask_rcnn", "faster_rcnn"), self.arm_of["transfer"])
+        # Table 4 has four rows that were trained without labels
         rows["search"] = {row: self.arm_of["transfer"][row] for row in SEARCHED}
         return specs + [
             self._transfer(settings, task, row, self.arms[arm], seed)
@@ -94,6 +95,7 @@ class Median(Study):
     def _encoder(self, settings: Settings, arm: Arm, seed: int) -> RunSpec:
         size = self.sizes[settings.profile]
         preset = settings.preset or size.more["preset"]
+        # weakest first: the paper's defaults, the preset, its method, the profile, the arm
         values = {name: field.default for name, field in TrainSettings.model_fields.items()}
         values |= PRESETS[preset] | OF_METHOD[preset].get(arm.changes["method"], {})
         values |= size.settings | arm.changes | {"seed": seed}
@@ -105,7 +107,9 @@ class Median(Study):
             values["lr"] *= times  # linear, so that equal images mean equal movement
         if values["method"] == "random":
             values["epochs"] = 0
+        # only encoders that another run starts from leave their weights
         values["keep_weights"] = "transfer" in size.more and bool(arm.more["transfer"])
+        # queues, memories and clusters train in one process
         values["processes"] = settings.processes if values["method"] in SHARED else 1
         if settings.precision:
             values["precision"] = settings.precision
@@ -165,7 +169,7 @@ class Median(Study):
         elif exhibit == "Table 1":  # supervised, by its own classifier
             answer = Answer(self.arm_of["transfer"][row], "own %")
         elif exhibit in ("Table 2", "Table 3"):
-            precision, of = column.split()
+            precision, of = column.split()  # "AP50 Box"
             answer = Answer(f"{TASKS[exhibit]}/{name}", f"{precision}_{of.lower()} %")
         elif exhibit == "Table 4" and name in SEARCHED:
             answer = Answer(f"search/{name}", "rank1 %")
@@ -191,7 +195,7 @@ def run(spec: RunSpec) -> dict[str, Any]:
 
     folder = Path(spec.folder)
     data, report = (spec.data.root, spec.data.name), progress.reporter(folder)
-    if "task" not in spec.settings:
+    if "task" not in spec.settings:  # the training of an encoder
         settings = TrainSettings.model_validate(spec.settings)
         return training.train(settings, data, folder, spec.device, report)
     transfer = TransferSettings.model_validate(spec.settings)

@@ -21,8 +21,9 @@ def equal_seconds(results: Results, line: Statement) -> Finding:
     a, b = ({seed: _by_seconds(row) for seed, row in results.rows(arm).items()} for arm in (line.a, line.b))
     at_end: tuple[Values, Values] = {}, {}
     for seed in a.keys() & b.keys():
-        end = min(a[seed][0][-1], b[seed][0][-1])
+        end = min(a[seed][0][-1], b[seed][0][-1])  # seconds
         for values, curves in zip(at_end, (a, b), strict=True):
+            # linear between two readings
             values[seed] = float(np.interp(end, *curves[seed]))
     return greater(*at_end)
 
@@ -71,7 +72,7 @@ def falls_with_k(results: Results, line: Statement) -> Finding:
             settings = results.rows(arm)[seed].settings
             points.setdefault(seed, []).append((tables.rank(settings, settings["batch_size"]), value))
     correlations = _spearman(points, 4)
-    return greater(dict.fromkeys(correlations, 0.0), correlations)
+    return greater(dict.fromkeys(correlations, 0.0), correlations)  # zero is ahead of ρ
 
 
 def short_probe(results: Results, _line: Statement) -> Finding:
@@ -120,10 +121,10 @@ def hardest_first(_results: Results, _line: Statement) -> Finding:
     generator = torch.Generator().manual_seed(0)
     query, target = (torch.randn(64, 16, generator=generator) for _ in range(2))
     cosines = torch.nn.functional.normalize(query) @ torch.nn.functional.normalize(target).T  # [64, 64]
-    positive = cosines.diagonal().clone()
-    others = cosines.fill_diagonal_(-2)
+    positive = cosines.diagonal().clone()  # [64]
+    others = cosines.fill_diagonal_(-2)  # below any cosine
     nearest = others.max(1)
-    satisfied = positive > nearest.values
+    satisfied = positive > nearest.values  # of the hardest triplet: then of all
     first = bool((selected(query, target, 1) == nearest.indices).all())
     implied = bool((others[satisfied] < positive[satisfied, None]).all())
     verdict: Verdict = "holds" if first and implied else "fails"

@@ -40,7 +40,7 @@ def figure_1(study: Median, results: Results) -> Figure:
         {"of": "paper", "method": str(row), "epochs": entry["train epochs"], "accuracy": entry["top-1 acc."]}
         for row, entry in table.iterrows()
     ]
-    for arm in study.arms:
+    for arm in study.arms:  # a point per run
         for row in results.rows(arm).values():
             epochs, accuracy = float(row.settings["epochs"]), 100 * float(row.metrics["linear"])
             points.append({"of": "ours", "method": arm, "epochs": epochs, "accuracy": accuracy})
@@ -64,6 +64,7 @@ def _draw_figure_1(canvas: Any, data: pd.DataFrame) -> None:
         panel = data[data["of"] == of]
         kinds = panel["method"].str.lower()
         groups = (
+            # the triplet last, on top of the others
             ("other", ~kinds.str.contains("median|byol|supervised"), COLOURS[7]),
             ("BYOL", kinds.str.contains("byol"), COLOURS[0]),
             ("supervised", kinds.str.contains("supervised"), COLOURS[2]),
@@ -108,6 +109,7 @@ def toy_batch(n: int = 24, classes: int = 4, seed: int = 3) -> pd.DataFrame:
 
     generator = torch.Generator().manual_seed(seed)
     label = torch.arange(n) % classes
+    # one clump per class, of deviation 0.28 rad
     angle = label * (2 * torch.pi / classes) + 0.28 * torch.randn(n, generator=generator)
     points = torch.stack((angle.cos(), angle.sin()), 1)
     roles = [""] * n
@@ -137,7 +139,7 @@ def _draw_figure_3(canvas: Any, data: pd.DataFrame) -> None:
         axes.scatter(part["x"], part["y"], color=COLOURS[int(str(label))], s=36)
     line = {"arrowstyle": "-", "linewidth": 0.6}
     for row in data[data["role"] != ""].itertuples():
-        place = (1.25 * row.x, 1.25 * row.y)
+        place = (1.25 * row.x, 1.25 * row.y)  # outside of the circle
         axes.annotate(str(row.role), (row.x, row.y), place, ha="center", size=8, arrowprops=line)
     axes.set(xlim=(-1.6, 1.6), ylim=(-1.5, 1.5), xticks=[], yticks=[], aspect="equal")
 
@@ -181,7 +183,7 @@ def _curves(
     metric: str,
     arms: Iterable[str],
 ) -> Figure:
-    rows = results.by_epoch(tuple(arms), (metric,), 100)
+    rows = results.by_epoch(tuple(arms), (metric,), 100)  # in %
     data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", metric]).rename(columns={metric: "value"})
     labels = {arm.name: arm.label for arm in study.arms.values()}
 
@@ -228,6 +230,6 @@ def _draw_rank(canvas: Any, data: pd.DataFrame) -> None:
         axes.scatter(part["k"], part["rank"], color=COLOURS[0], s=14)
         mean = part.groupby("k")["rank"].mean()
         axes.plot(mean.index, mean, color=COLOURS[0])
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log", base=2)  # k from 1 to 96
         axes.set(title=title, xlabel="k", ylabel="effective rank")
         axes.set_ylim(bottom=0)

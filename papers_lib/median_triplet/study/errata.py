@@ -44,6 +44,7 @@ LAST = {
 def hinge_without_gradient(value: pd.Series) -> Shown:
     """E1: Equation 2 as printed, at the margins of Table 6."""
     k, gamma = int(value["settings", "k", "value"]), value["settings", "gamma", "value"]
+    # γ d⁺ − d⁻ lies in [−(γ + 1), γ + 1]: max(·, C) is constant for any C above
     active = {margin: active_triplets(margin, k) for margin in MARGINS}
     total = BATCHES * IMAGES
     text = f"triplets with a gradient, of {total:,} random 256-d ones: " + ", ".join(
@@ -82,6 +83,7 @@ def margin_drops_nothing(value: pd.Series) -> Shown:
     k, gamma = int(value["settings", "k", "value"]), value["settings", "gamma", "value"]
     accuracy = _ablation(value, "Table 6")
     scale = value["wanggrun/triplet, code", "scale of the distance", "value"]
+    # γ d⁺ − d⁻ + C = 0 at cos⁻ = 0: cos⁺ = C / (γ s)
     dead = {margin: margin / (gamma * scale) for margin in MARGINS[:2]}
     same = same_gradients((6.0, 100.0, 1000.0, None), k)
     best = max(accuracy, key=accuracy.__getitem__)
@@ -115,6 +117,7 @@ def temperature_cancels(_value: pd.Series) -> Shown:
 
 def info_nce(positive: float, negatives: Sequence[float], tau: float, inside: bool) -> float:
     """−log of the positive's share of exp(s/τ), or of exp(s)/τ as footnote 3 has it."""
+    # −log( e⁺ / (e⁺ + Σ_j e_j) ), with e = exp(s/τ) or exp(s)/τ
     terms = [math.exp(s / tau) if inside else math.exp(s) / tau for s in (positive, *negatives)]
     return -math.log(terms[0] / sum(terms))
 
@@ -135,6 +138,7 @@ def tails(value: pd.Series) -> Shown:
     """E4: the two printed probabilities against sums of fractions."""
     shown = {k: value["text", f"Pr, m = 104, k = {k}", "value"] for k in (52, 5)}
     exact = {k: float(exact_tail(104, CLASSES, k)) for k in shown}
+    # the factor, whichever is larger
     off = {k: max(x / exact[k], exact[k] / x) for k, x in shown.items()}
     text = (
         f"sums of fractions; off by factors of {' and '.join(f'{x:.1e}' for x in off.values())}; five "
@@ -146,6 +150,7 @@ def tails(value: pd.Series) -> Shown:
 def argues_for_small_k(value: pd.Series) -> Shown:
     """E5: what the model guarantees, with m = 103."""
     m, images = (int(value["settings", name, "value"]) for name in ("m", "images per GPU"))
+    # the query is one of the images, so that m is one less
     at_5, smallest = prior.tail(images - 1, 1 / CLASSES, 5), prior.smallest_k(images, CLASSES)
     text = f"k = 5: {at_5:.1e}; the smallest k below 1 %: {smallest}"
     return text, m == images and at_5 < 1e-4 and smallest <= 5 < int(value["settings", "k", "value"])
@@ -153,7 +158,7 @@ def argues_for_small_k(value: pd.Series) -> Shown:
 
 def inconsistent_events(value: pd.Series) -> Shown:
     """E6: Pr(Ω|A) / Pr(Ω|B) is Pr(B) in every cell."""
-    right = prior.batch_has_pair(IMAGES, CLASSES)
+    right = prior.batch_has_pair(IMAGES, CLASSES)  # 0.9961
     ratios = [printed.implied(value, k, epoch) for k in RANKS for epoch in printed.EPOCHS]
     text = (
         f"ratios: {', '.join(f'{x.value:.3f}' for x in ratios)} (k = 1, 5, 52 at epochs 0, 180); the last "
@@ -178,6 +183,7 @@ def observations(value: pd.Series) -> Shown:
 
 def whole_batch(value: pd.Series) -> Shown:
     """E9: that one pair counts for the whole batch, under ideal ranking."""
+    # rank k is of the query's class in some query where a class has k + 1 images
     ideal = {k: prior.ideal_batch(IMAGES, CLASSES, k) for k in (1, 2, 5)}
     at_the_end = value["text", "rank-5, epoch 180", "probability"]
     text = (
@@ -195,6 +201,7 @@ def epochs_of_others(value: pd.Series) -> Shown:
     """E14: rows of the zoo, and the paper's own."""
     shown = {name: int(value["Table 1", row, "train epochs"]) for row, name in LAST.items()}
     trained = {name: int(value.get((ZOO, name, "train epochs"), 0)) for name in shown}
+    # rows whose epochs are not those of the zoo that they come from
     other = [name for name, n in trained.items() if n and n != shown[name]]
     named = {n: int(value["Table 1", f"{OURS}-{n}", "train epochs"]) for n in (200, 600)}
     text = f"ours: {', '.join(f'{OURS}-{n} prints {epochs} epochs' for n, epochs in named.items())}"
@@ -212,6 +219,7 @@ def last_layer(value: pd.Series) -> Shown:
         + ", ".join(f"{name} {last[name]} → {best[name]}" for name in shown)
         + f"; BYOL-200 {byol}, zoo {best['BYOL-200']}"
     )
+    # printed to one digit, the zoo to two
     same = all(abs(shown[name] - last[name]) < 0.051 and best[name] > last[name] for name in shown)
     return text, same and abs(byol - best["BYOL-200"]) < 0.2
 
@@ -243,6 +251,7 @@ def two_numbers(value: pd.Series) -> Shown:
 def protocols(value: pd.Series) -> Shown:
     """E19: the released code against OpenSelfSup's."""
     code, zoo = (value[name].xs("value", level=1) for name in ("wanggrun/triplet, code", "OpenSelfSup, code"))
+    # settings where the two differ
     other = {str(row): (code[row], x) for row, x in zoo.items() if code[row] != x}
     text = "code against [49]: " + "; ".join(f"{row} {a:,g} and {b:,g}" for row, (a, b) in other.items())
     return text, {"linear", "COCO", "VOC"} <= {row.replace(",", "").split()[0] for row in other}
@@ -267,6 +276,7 @@ def strongest_baselines(value: pd.Series) -> Shown:
     """E25: BYOL and SimSiam among the rows of 200 epochs."""
     table = value["Table 1"].unstack()
     others = [row for row in table.index if not str(row).startswith((OURS, "supervised"))]
+    # the best first
     at_200 = table.loc[others].query("`train epochs` == 200")["top-1 acc."].sort_values(ascending=False)
     text = "Table 1 at 200 epochs: " + ", ".join(f"{row} {x}" for row, x in at_200.iloc[:3].items())
     return text, {str(row)[:4] for row in at_200.index[:2]} == {"BYOL", "SimS"}
@@ -278,7 +288,7 @@ def strongest_baselines(value: pd.Series) -> Shown:
 def outperforms(value: pd.Series) -> Shown:
     """E21: Table 2 against the longer supervised row, and the gap of box and mask."""
     ours, best = ([value["Table 2", row, column] for column in ("AP Box", "AP Mask")] for row in (OURS, BEST))
-    gaps = box_mask_gaps(value)
+    gaps = box_mask_gaps(value)  # box AP − mask AP, about 5 in most rows
     read_me = value["wanggrun/triplet, read-me"]["Triplet"]
     again = round(read_me["COCO AP Box"] - read_me["COCO AP Mask"], 1)
     rest = [gap for row, gap in gaps.items() if row not in (OURS, BEST, "Random")]
@@ -319,6 +329,7 @@ def left_out(value: pd.Series) -> Shown:
     board = value["SYSU-30k leaderboard"].xs("rank-1", level=1)
     ours, highest = value["Table 4", OURS, "rank-1"], value["Table 4"].max()
     later = f"later news there: {board.iloc[-1]} by a self-supervised method"
+    # the leaderboard's plain ResNet-50 is not among them
     hidden = not any("ResNet" in row for row in rows)
     text = f"rows of Table 4: {', '.join(rows)}; {later}"
     return text, float(board["ResNet-50"]) > ours and highest > ours and hidden
@@ -327,6 +338,7 @@ def left_out(value: pd.Series) -> Shown:
 def no_spread(value: pd.Series) -> Shown:
     """E26: steps of Tables 6 and 7 against the range of five seeds elsewhere."""
     ablations = {name: list(_ablation(value, name).values()) for name in ("Table 6", "Table 7")}
+    # the smallest difference between neighbours of a table
     steps = {name: min(abs(a - b) for a, b in pairwise(row)) for name, row in ablations.items()}
     trials = {name: _range(value["MoCo read-me"][name]) for name in ("MoCo v1", "MoCo v2")}
     text = (

@@ -57,6 +57,7 @@ def numbers() -> pd.Series:
 
 def exact_tail(m: int, classes: int, k: int) -> Fraction:
     """P(Bin(m, 1/classes) ≥ k), the sum of Section 3.3 in fractions; `prior.tail` is its fast twin."""
+    # Σ_i C(m, i) (classes − 1)^(m − i) / classes^m
     ways = sum(comb(m, i) * (classes - 1) ** (m - i) for i in range(k, m + 1))
     return Fraction(ways, classes**m)
 
@@ -68,6 +69,7 @@ def frequency(value: pd.Series, k: int, event: str, epoch: int) -> float:
 
 def implied(value: pd.Series, k: int, epoch: int, half: float = 5e-5) -> Range:
     """Pr(B) = Pr(Ω|A) / Pr(Ω|B), as Ω ⊂ B ⊂ A, from Table 5's four decimals."""
+    # each printed to ± half a unit of its last digit
     a, b = (frequency(value, k, event, epoch) for event in "AB")
     return Range((a - half) / (b + half), a / b, (a + half) / (b - half))
 
@@ -89,13 +91,13 @@ def random_resolution(value: pd.Series) -> Share:
         pixel_share(*(int(sizes[f"size of {name} views", end]) for end in ("lowest", "highest")))
         for name in ("online", "target")
     )
-    return Share(online, target, (6 * online + 2 * target) / 8)
+    return Share(online, target, (6 * online + 2 * target) / 8)  # 2 · 3 + 2 passes
 
 
 def supervised_epochs(row: str, epochs: float) -> float:
     """`epochs` of a row of Table 1 in supervised epochs of equal work, all at full resolution."""
     trained, other = PASSES[row]
-    return epochs * (3 * trained + other) / 3
+    return epochs * (3 * trained + other) / 3  # a supervised image costs three forward passes
 
 
 # -- tables --
@@ -154,6 +156,7 @@ def smallest_k_table(bound: float = 0.01, batches: Sequence[int] = BATCHES) -> T
         [name, classes, *(prior.smallest_k(n, classes, bound) for n in batches)]
         for name, classes in DATA_SETS.items()
     ]
+    # for comparison: what the paper takes
     rows.append(["the median, n // 2", None, *(n // 2 for n in batches)])
     return Table(
         "smallest_k",
@@ -172,6 +175,7 @@ def compute_table() -> Table:
     for row in PASSES:
         epochs = float(value["Table 1", row, "train epochs"])
         work = supervised_epochs(row, epochs)
+        # the released code alone trains at random sizes
         resized = work * share.step if row.startswith("median") else None
         rows.append([row, float(value["Table 1", row, "top-1 acc."]), round(epochs), work, resized])
     return Table(

@@ -111,6 +111,7 @@ def table_5(study: Median, results: Results) -> Table:
         exhibit, row, column = place
         if exhibit != "Table 5":
             continue
+        # by seed, each the mean over the batches that were looked at
         values = list(study.answers(results, study.answer(results, place)).values())
         ours = t_interval(values) if values else None
         k = row.removeprefix("Top-1 accuracy, ")[: -len(": Pr(ω|A)")]
@@ -143,6 +144,7 @@ def rank(head: Mapping[str, Any], n: int) -> int:
 
 def rank_of(study: Median, results: Results, arm: str) -> tuple[int, int]:
     """The rank of an arm's negative, and n of its batches: 128 where none has been run."""
+    # all seeds of an arm have one batch size
     n = next((int(row.settings["batch_size"]) for row in results.rows(arm).values()), 128)
     return rank(study.arms[arm].changes, n), n
 
@@ -156,10 +158,11 @@ def false_negatives(study: Median, results: Results) -> Table:
     """Table 5 by query, which is what a loss feels, against chance and against an ideal ranking."""
     rows: list[list[Cell]] = []
     for arm in RANKED:
-        if not results.rows(arm):
+        if not results.rows(arm):  # n is only known of a run
             continue
         k, n = rank_of(study, results, arm)
         start, last = (results.mean(arm, f"{when}.same_query_own %") for when in ("start", "history.-1"))
+        # n / 10 of the images are of the class, the query one of them
         chance = 100 * (n / CLASSES - 1) / (n - 1)
         rows.append([study.arms[arm].label, k, n, start, last, chance, tail(k, n)])
     return study.table(
@@ -240,7 +243,7 @@ def anchors(study: Median, results: Results) -> Table:
     value = printed.numbers()["lightly, CIFAR-10"]
     rows: list[list[Cell]] = []
     for name, theirs in ANCHORS.items():
-        lightly: list[Cell] = [None, None]
+        lightly: list[Cell] = [None, None]  # kNN, %, and minutes
         if theirs:
             protocol = "batch 128, 200 epochs"
             knn, minutes = (float(value[theirs, f"{what}, {protocol}"]) for what in ("kNN", "runtime"))
