@@ -125,10 +125,10 @@ class Book:
         smoke = self.settings.profile == "smoke"
         missing = [spec for spec in self.specs if smoke or ledger.find(rows, spec) is None]
         require_data(self.paper, self.settings, missing)
-        made = compute(missing, self.settings)
+        computed = compute(missing, self.settings)
         if not smoke:
-            ledger.append(self.paper.name, made)
-        return made
+            ledger.append(self.paper.name, computed)
+        return computed
 
     @cached_property
     def _tables(self) -> dict[str, Table]:
@@ -156,9 +156,9 @@ class Book:
 
     def claims(self) -> Table:
         """Every claim of the paper with its verdict."""
-        made = self.paper.study.provenance(self.results)
+        origin = self.paper.study.provenance(self.results)
         with ledger.reading(self.paper.name):
-            return claims_table(self.paper.study.claims(self.results), made.badge, made.text)
+            return claims_table(self.paper.study.claims(self.results), origin.badge, origin.text)
 
     def errata(self) -> Table:
         """Every erratum of the paper, and how it is shown."""
@@ -166,12 +166,12 @@ class Book:
 
     def provenance(self) -> str:
         """What the numbers rest on, and how to make those that are missing."""
-        made = len(self.results.all_rows)
+        rows = len(self.results.all_rows)
         footer = self.paper.study.provenance(self.results).text
-        if made == len(self.specs):
-            return f"All {made} runs are there. {footer}"
+        if rows == len(self.specs):
+            return f"All {rows} runs are there. {footer}"
         command = f"python -m papers_lib sweep {self.paper.name} -p profile {self.settings.profile}"
-        return f"{made} of {len(self.specs)} runs are there; the rest: {command}. {footer}"
+        return f"{rows} of {len(self.specs)} runs are there; the rest: {command}. {footer}"
 
 
 def missing(paper: Paper, settings: NotebookSettings) -> int:
@@ -194,11 +194,11 @@ def shown(settings: NotebookSettings, rows: Sequence[ledger.Row]) -> NotebookSet
     What is read follows the evidence that is there; what is computed follows the profile. A precision that
     was asked for stays.
     """
-    found = Counter(row.settings.get("precision") for row in rows if row.profile == settings.profile)
-    found.pop(None, None)
-    if settings.precision or not found:
+    precisions = Counter(row.settings.get("precision") for row in rows if row.profile == settings.profile)
+    del precisions[None]  # of rows whose kind has none
+    if settings.precision or not precisions:
         return settings
-    return settings.model_copy(update={"precision": found.most_common(1)[0][0]})
+    return settings.model_copy(update={"precision": precisions.most_common(1)[0][0]})
 
 
 def coverage(paper: Paper) -> list[Exhibit]:

@@ -188,9 +188,9 @@ class Study:
         rows = results.all_rows
         if self.dataset:
             return origin.provenance(rows, results.profile, self.dataset)
-        made = origin.provenance(rows, results.profile)
+        of_rows = origin.provenance(rows, results.profile)
         same = bool(rows) and all(origin.comparable([row], row.data.name) for row in rows)
-        return Provenance(made.text, "" if same else made.badge, same)
+        return Provenance(of_rows.text, "" if same else of_rows.badge, same)
 
     def table(
         self,

@@ -1,0 +1,126 @@
+"""The floor on which every study stands: its tables, its readings, and where it looks for data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.ledger import Row
+from papers_lib.exhibits.table import NOT_RUN
+from papers_lib.papers import known
+from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.study import Results, difference, gap, mean, not_run
+from papers_lib.study.data import read_arms, read_sizes, read_statements
+
+
+def run(label: str, seed: int, metrics: dict[str, Any] | None) -> tuple[RunSpec, Row | None]:
+    spec = RunSpec(
+        paper="toy",
+        function="toy.study:run",
+        profile="small",
+        settings={"seed": seed},
+        data=Data(name="drawn"),
+        label=label,
+    )
+    if metrics is None:
+        return spec, None
+    row = Row(
+        identity=spec.identity,
+        key="k",
+        paper="toy",
+        profile="small",
+        function=spec.function,
+        seed=seed,
+        settings=spec.settings,
+        data=spec.data,
+        metrics=metrics,
+        commit="c" * 40,
+        dirty=False,
+        code="f" * 64,
+        torch="2",
+        device="cpu",
+        seconds=90,
+        finished="2026-01-01T00:00:00Z",
+    )
+    return spec, row
+
+
+RESULTS = Results(
+    [
+        run("a", 0, {"acc": 0.5, "start": {"knn": 0.1}, "history": [{"knn": 0.2}, {"loss": 1.0}]}),
+        run("a", 1, {"acc": 0.7, "start": {}, "history": [{"knn": 0.3, "loss": 2.0}]}),
+        run("a", 2, {"acc": 0.6, "history": []}),
+        run("net/b", 1, {"acc": 0.4, "history": []}),
+        run("net/b", 3, None),
+    ]
+)
+
+
+def test_a_metric_is_read_by_its_path_and_left_out_where_an_epoch_did_not_log_it():
+    assert RESULTS.values("a", "acc") == {0: 0.5, 1: 0.7, 2: 0.6}
+    assert RESULTS.values("a", "acc %") == {0: 50, 1: 70, 2: 60}
+    assert RESULTS.values("a", "history.-1.loss", factor=10) == {0: 10, 1: 20}
+    assert RESULTS.values("a", "history.0.knn %") == {0: 20, 1: 30}
+    assert RESULTS.values("nothing", "acc") == {}
+    with pytest.raises(KeyError, match="nonsense"):  # a row that is bent is not silently left out
+        RESULTS.values("a", "nonsense")
+    assert RESULTS.mean("a", "acc") == pytest.approx(0.6)
+    assert RESULTS.mean("nothing", "acc") is mean({}) is None
+    assert RESULTS.minutes("a") == dict.fromkeys((0, 1, 2), 1.5)
+    assert RESULTS.data_names("a") == "drawn"
+    assert len(RESULTS.all_rows) == 4
+
+
+def test_histories_begin_before_training():
+    assert list(RESULTS.by_epoch(["a", "net/b"], ["knn"], 100)) == [
+        {"arm": "a", "seed": 0, "epoch": 0, "knn": 10},
+        {"arm": "a", "seed": 0, "epoch": 1, "knn": 20},
+        {"arm": "a", "seed": 1, "epoch": 1, "knn": 30},
+    ]
+    starts = {1: {"knn": 0.9}}
+    assert next(iter(RESULTS.by_epoch(["net/b"], ["knn"], starts=starts))) == {
+        "arm": "b",
+        "seed": 1,
+        "epoch": 0,
+        "knn": 0.9,
+    }
+
+
+def test_arms_are_paired_by_seed():
+    a, b = {0: 2.0, 1: 3.5, 4: 9.0}, {0: 1.0, 1: 2.0, 5: 0.0}
+    assert difference(a, b) == {0: 1.0, 1: 1.5}
+    assert (gap(a, b).mean, gap(a, b).n) == (1.25, 2)
+    assert gap(a, {7: 1.0}) == (None, None, 3, "not tested")
+    assert not_run("Arm", 6, 0, "not tested") == ["Arm", NOT_RUN, None, None, 0, "not tested"]
+
+
+def test_arms_are_a_table_that_names_its_own_mistakes(tmp_path):
+    file = tmp_path / "arms.csv"
+    head = "name,label,sweep,against,row,changes\n"
+    file.write_text(
+        head + 'a,"A, first",main,,Row 1,"method=x; k=[1, 2]; flag=true; share=0.5"\nb,B,more,a,,\n'
+    )
+    arms = read_arms(file)
+    assert arms["a"].changes == {"method": "x", "k": [1, 2], "flag": True, "share": 0.5}
+    assert (arms["a"].label, arms["a"].more, arms["b"].against) == ("A, first", {"row": "Row 1"}, "a")
+    for text, message in (
+        ("a,A,main,,,\na,B,main,,,\n", "the arm 'a' stands twice"),
+        ("a,A,main,c,,\n", "no arm 'c' to be held against"),
+        ("a,A,main,,,method=x,\n", "not as many cells"),
+        ("a,A\n", "not as many cells"),
+    ):
+        file.write_text(head + text)
+        with pytest.raises(PapersError, match=message):
+            read_arms(file)
+
+
+@pytest.mark.parametrize("paper", known())
+def test_every_wing_has_four_profiles_with_seeds_and_claims_in_order(paper):
+    study = known()[paper].study
+    sizes = read_sizes(study.folder / "profiles.toml")
+    assert set(sizes) >= {"smoke", "small", "medium", "paper"}
+    assert all(size.seeds and len(set(size.seeds)) == len(size.seeds) for size in sizes.values())
+    names = [line.name for line in read_statements(study.folder / "claims.csv")]
+    assert len(names) == len(set(names)) >= 23
