@@ -50,7 +50,9 @@ def test_rank_k_equals_the_loop(k, detached):
     ranks = [{None: 6, 0.25: 3}.get(k, k)]
     z = target.detach() if detached else target
     reached = (query,) if detached else (query, target)
-    same(rank_k_triplet(query, z, k), by_rows(query, z, ranks), *reached)
+    loss = rank_k_triplet(query, z, k)
+    same(loss, by_rows(query, z, ranks), *reached)
+    assert loss.requires_grad and z.requires_grad is not detached
 
 
 @pytest.mark.parametrize(("first", "last"), [(2, 10), (1, 1), (3, 11)])
@@ -96,22 +98,13 @@ def test_margins_that_never_bind_leave_the_gradient_bit_for_bit(head, scale):
         assert all(torch.equal(a, b) for a, b in zip(bare, with_margin, strict=True))
 
 
-@pytest.mark.parametrize(("margin", "active"), [(100.0, 0), (3.0, 0), (1.2, 0)])
-def test_the_hinge_as_printed_has_no_gradient_erratum_e1(margin, active):
+@pytest.mark.parametrize("margin", [100.0, 3.0, 1.2])
+def test_the_hinge_as_printed_has_no_gradient_erratum_e1(margin):
     g = torch.Generator().manual_seed(0)
     query, target = (torch.randn(104, 256, generator=g).requires_grad_() for _ in range(2))
     loss = rank_k_triplet(query, target, margin=margin, hinge="printed", distance_scale=1.0)
     assert loss.item() == pytest.approx(margin)
-    for gradient in gradients(loss, query, target):
-        assert gradient.any(1).sum() == active
-
-
-def test_the_target_gets_a_gradient_only_where_the_caller_leaves_it():
-    query, target = views()
-    rank_k_triplet(query, target.detach()).backward()
-    assert target.grad is None and query.grad.any()
-    rank_k_triplet(query, target).backward()
-    assert target.grad.any()
+    assert not any(gradient.any() for gradient in gradients(loss, query, target))
 
 
 def test_length_of_the_features_does_not_matter():
@@ -177,15 +170,10 @@ def test_a_broken_row_is_never_ranked_in_silence(side, value, margin, head):
             selected(*pair, k)
 
 
-@pytest.mark.parametrize(
-    ("k", "n", "want"),
-    [
-        (None, 104, 52), (None, 3, 1), (None, 196, 98), (1, 3, 1), (2, 3, 2), (103, 104, 103), (0.5, 104, 52),
-        (0.18, 104, 19), (0.001, 104, 1), (0.9, 11, 10),
-    ],
-)  # fmt: skip
-def test_rank(k, n, want):
-    assert rank(k, n) == want
+def test_rank():
+    wanted = {(None, 104): 52, (None, 3): 1, (None, 196): 98, (1, 3): 1, (2, 3): 2, (103, 104): 103}
+    wanted |= {(0.5, 104): 52, (0.18, 104): 19, (0.001, 104): 1, (0.9, 11): 10}
+    assert {place: rank(*place) for place in wanted} == wanted
 
 
 @pytest.mark.parametrize(
@@ -193,13 +181,9 @@ def test_rank(k, n, want):
     [
         (104, 104, "k=104 is out of range: of 104 images 103 are negatives; give 1 to 103"),
         (0, 104, "k=0 is out of range"),
-        (-1, 104, "k=-1 is out of range"),
         (0.999, 104, "k=0.999 is out of range"),
         (None, 2, "a batch of 2 has no negatives to rank; give three images or more"),
-        (1, 1, "a batch of 1 has"),
-        (1, 0, "a batch of 0 has"),
         (1.0, 104, "k is 1.0; it must be an int, a fraction"),
-        (0.0, 104, "k is 0.0"),
         (math.nan, 104, "k is nan"),
         (True, 104, "k is True"),
         ("5", 104, "k is '5'"),
