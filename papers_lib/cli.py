@@ -238,7 +238,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     found = doctor.examine(list(papers.PAPERS))
     lines = [f"{f.verdict:4}  {f.name}: {f.found}\n      {f.advice}" for f in found]
-    _print(options, [finding.as_dict() for finding in found], lines)
+    _print(options, [finding._asdict() for finding in found], lines)
     return 1 if any(finding.verdict == "bad" for finding in found) else 0
 
 
