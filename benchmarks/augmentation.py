@@ -35,7 +35,7 @@ def data(count: int, pixels: int) -> Tensor:
 
 def per_image(recipe: Recipe, pixels: int) -> Transform:
     """torchvision's transforms, for an image of Pillow or a uint8 tensor [3, H, W]."""
-    reach = min(6, pixels - 1)
+    reach = min(6, pixels - 1)  # of the blur; the kernel has 2 · reach + 1 pixels
     return v2.Compose(
         [
             v2.RandomResizedCrop(pixels, recipe.scale, interpolation=v2.InterpolationMode.BICUBIC),
@@ -94,6 +94,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     for pixels in options.pixels:
+        # About the same number of pixels at every size.
         count = max(8, options.images * 32**2 // pixels**2)
         table = timing.compare(cases(data(count, pixels)), options)
         peers = [name for name in table.seconds if name != OURS]

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,36 +53,20 @@ class Pictures(TensorDataset):
         return self.transform(pixels), label
 
 
-def loaded(pixels: Tensor, labels: Tensor, size: int, workers: int, where: torch.device) -> Batches:
+def loaded(loader: DataLoader[Any], where: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of a DataLoader, moved to the device."""
-    loader = DataLoader(
-        Pictures(pixels, labels),
-        size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        pin_memory=where.type == "cuda",
-        persistent_workers=workers > 0,
-    )
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for x, y in loader:
-            yield x.to(where, non_blocking=True), y.to(where, non_blocking=True)
-
-    return batches
+    for x, y in loader:
+        yield x.to(where, non_blocking=True), y.to(where, non_blocking=True)
 
 
-def resident(pixels: Tensor, labels: Tensor, size: int, where: torch.device) -> Batches:
+def resident(
+    pixels: Tensor, labels: Tensor, size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches made where the images lie."""
-    pixels, labels = pixels.to(where), labels.to(where)
-    generator = torch.Generator().manual_seed(0)
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(labels), generator=generator).to(where)
-        for indices in order[: len(order) // size * size].view(-1, size):
-            yield normalised(augmented(pixels[indices], generator)), labels[indices]
-
-    return batches
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    for indices in order[: len(order) // size * size].view(-1, size):
+        # [B, 32, 32, 3] uint8 → [B, 3, 32, 32] float32
+        yield normalised(augmented(pixels[indices], generator)), labels[indices]
 
 
 class Epoch:
@@ -91,6 +77,7 @@ class Epoch:
     ) -> None:
         torch.manual_seed(0)
         net: nn.Module = resnet18((0,) * 8, width=width).to(where)
+        # Channels-last: convolutions read a pixel's channels side by side.
         self.net = net.to(memory_format=torch.channels_last) if fast else net
         fused = fast and where.type == "cuda"
         self.optimiser = torch.optim.SGD(
@@ -105,8 +92,10 @@ class Epoch:
         waited = 0.0
         for x, y in self.batches():  # [B, 3, 32, 32], [B]
             waited += self._now() - mark
+            # -- forward --
             with compute.autocast(self.where, self.precision):
-                logits = self.net(x)
+                logits = self.net(x)  # [B, 10]
+            # -- backward and step --
             self.optimiser.zero_grad(set_to_none=True)
             F.cross_entropy(logits.float(), y).backward()
             self.optimiser.step()
@@ -129,12 +118,24 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (options.images, 32, 32, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (options.images,), generator=generator)
-    loader = loaded(pixels, labels, options.batch, options.workers, where)
-    memory = resident(pixels, labels, options.batch, where)
+    # -- where batches come from --
+    loader = DataLoader(
+        Pictures(pixels, labels),
+        options.batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=options.workers,
+        pin_memory=where.type == "cuda",
+        persistent_workers=options.workers > 0,
+    )
+    moved = partial(loaded, loader, where)
+    order = torch.Generator().manual_seed(0)
+    memory = partial(resident, pixels.to(where), labels.to(where), options.batch, order)
+    # -- an epoch from each --
     ours = "and bfloat16 (profile medium)"
     epochs = {
         f"DataLoader, {options.workers} workers, float32": Epoch(
-            loader, options.width, where, False, "float32"
+            moved, options.width, where, False, "float32"
         ),
         "data in memory, float32": Epoch(memory, options.width, where, False, "float32"),
         "and channels-last, fused SGD": Epoch(memory, options.width, where, True, "float32"),

@@ -41,7 +41,7 @@ def every(decisions: int) -> list[Vector]:
 @torch.no_grad()
 def alone(net: SuperNet, images: Tensor, labels: Tensor, vectors: Sequence[Vector]) -> list[float]:
     """A forward pass per vector."""
-    with batch_statistics(net):
+    with batch_statistics(net):  # a vector's own normalisation, as there are no running averages for it
         return [float((net(images, v).argmax(1) == labels).double().mean()) for v in vectors]
 
 
@@ -112,8 +112,10 @@ def main() -> int:
         ]
         table = timing.compare(cases, options)
         few = vectors[:CODES]
+        # Memory does not grow with the vectors, so four stand for all.
         table.memory_mb[TREE] = timing.extra_memory(by_tree)
         table.memory_mb[ALONE] = timing.extra_memory(lambda few=few: alone(net, images, labels, few))
+        # -- agreement --
         ours = by_tree().tolist()
         same = ours == alone(net, images, labels, vectors)
         tree, steps = block_evaluations(vectors), BLOCKS * len(vectors)

@@ -30,6 +30,7 @@ def world(queries: int, count: int, d: int) -> tuple[Tensor, Tensor, Tensor, Ten
     places = torch.randperm(count, generator=generator)[:queries]
     # As far off as leaves some queries right and some wrong.
     query = gallery[places] + 14 * torch.randn(queries, d, generator=generator)
+    # Distractors have id 0, matches 1 … Q.
     ids = torch.zeros(count, dtype=torch.int64)
     ids[places] = torch.arange(1, queries + 1)
     return normalize(query), normalize(gallery), ids[places], ids
@@ -68,6 +69,7 @@ def main() -> int:
         Case("(bare product)", lambda: query @ gallery.T),
     ]
     table = timing.compare(cases, options, memory=cases)
+    # -- agreement --
     ranks = rank_one(*data)
     same = ranks == one_by_one(*data) == at_once(*data)
     checks = {

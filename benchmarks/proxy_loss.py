@@ -60,6 +60,7 @@ def make(proxies: int, clusters: int, cameras: int, batch: int, d: int, k: int) 
     camera, cluster = pairs // clusters, pairs % clusters
     centres = torch.randn(clusters, d, generator=generator)[cluster]
     views = torch.randn(cameras, d, generator=generator)[camera]
+    # memory [K, d], features [B, d]: unit vectors
     memory = F.normalize(centres + 0.5 * views + 0.7 * torch.randn(proxies, d, generator=generator))
     targets = torch.randperm(proxies, generator=generator)[: batch // k].repeat_interleave(k)
     noise = torch.randn(len(targets), d, generator=generator)
@@ -115,6 +116,7 @@ def inter_of(scores: Tensor, ranked: Tensor, row: int, clusters: Tensor, target:
     """The inter-camera part of the sample in `row`, by a full sort of all proxies."""
     positive = (clusters == clusters[target]).nonzero().flatten()
     ranked[row, positive] = -10000.0
+    # −1/|P| Σ_{p ∈ P} log( exp(s_p) / Σ_{P ∪ hardest} exp(s) )
     hardest = ranked[row].sort().indices[-HARD:]
     chosen = torch.cat((scores[row, positive], scores[row, hardest]))
     return -chosen.log_softmax(0)[: len(positive)].mean()

@@ -39,7 +39,7 @@ def features(n: int, d: int, seed: int = 0) -> Tensor:
     camera = torch.randint(cameras, (n,), generator=g)
     mean, offset = torch.randn(d, generator=g), torch.randn(cameras, d, generator=g)
     centre, shift = torch.randn(ids, d, generator=g), torch.randn(ids * cameras, d, generator=g)
-    x = torch.empty(n, d)
+    x = torch.empty(n, d)  # by parts: the noise of all would be a second copy
     for part in torch.arange(n).split(2048):
         i, c = identity[part], camera[part]
         at = 0.5 * mean + 0.4 * offset[c] + centre[i] + 0.3 * shift[i * cameras + c]
@@ -66,6 +66,7 @@ def dense(x: Tensor, k1: int = 20, k2: int = 6) -> NDArray[np.int64]:
             if len(np.intersect1d(half[c], near[i])) > 2 / 3 * len(half[c]):
                 members = np.append(members, half[c])
         members = np.unique(members)
+        # V_ij = exp(−|a_i − a_j|²), normalised over the neighbours
         weight = np.exp(2 * points[members] @ points[i] - 2)  # −|a − b|² of unit vectors
         v[i, members] = weight / weight.sum()
     # Query expansion: the mean over the k2 nearest.
@@ -123,6 +124,7 @@ def main() -> int:
     if not options.no_large:
         runs[f"cluster, N={options.large}"] = ("cluster", options.large, options.d, threads)
     runs[f"cluster, N={SMALL[0]}, d={SMALL[1]}, one thread"] = ("cluster", *SMALL, 1)
+    # -- the forms take turns --
     wall, cpu = Table({name: [] for name in runs}), Table({name: [] for name in runs})
     labels = {}
     for _ in range(options.rounds):
@@ -135,6 +137,7 @@ def main() -> int:
             wall.memory_mb[name] = max(wall.memory_mb.get(name, 0), measured["mb"])
             labels[name] = measured["labels"]
     wall.notes = {name: f"{cpu.median(name):.2f} CPU s" for name in runs}
+    # -- agreement --
     same = adjusted_rand_score(labels[theirs], labels[ours])
     clusters, outliers = max(labels[ours]) + 1, labels[ours].count(-1)
     checks = {

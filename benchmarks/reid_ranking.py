@@ -41,10 +41,12 @@ def world(options: Namespace) -> Sides:
     rng = np.random.default_rng(0)
     counts = options.queries, options.gallery
     ids = [rng.integers(1, PERSONS + 1, count) for count in counts]
+    # Distractors are images of nobody else.
     ids[1][: DISTRACTORS * options.gallery // 15913] = 0
     cameras = [rng.integers(0, CAMERAS, count) for count in counts]
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(PERSONS + 1, options.d, generator=generator)
+    # x [Q, d], y [G, d]
     x, y = (centres[torch.from_numpy(persons)] for persons in ids)
     y[ids[1] == 0] = torch.randn(int((ids[1] == 0).sum()), options.d, generator=generator)
     for side in (x, y):  # some images are harder than others
@@ -76,15 +78,16 @@ def plain(similarity: NDArray[Any], *who: NDArray[Any]) -> Score:
     """Sort everything by query and walk down the list."""
     ids, others, cameras, seen_by = (values.tolist() for values in who)
     scores = []
-    for q, row in enumerate(similarity):
+    for q, row in enumerate(similarity):  # [G]
         seen, first = 0, 0
         hits: list[float] = []
         for j in np.argsort(-row).tolist():
             if others[j] == ids[q] and seen_by[j] == cameras[q]:
-                continue
+                continue  # a query does not see its own person by its own camera
             seen += 1
             if others[j] == ids[q]:
                 first = first or seen
+                # precision at this match
                 hits.append((len(hits) + 1) / seen)
         if hits:
             scores.append((sum(hits) / len(hits), first == 1))
@@ -143,6 +146,7 @@ def main() -> int:
         cases.append(Case("torchreid, Cython", lambda: compiled(distance, *who)))
     table = timing.compare(cases, options, memory=[case for case in cases if not case.note])
 
+    # -- agreement --
     # Largest differences of mAP and R1 to ours, each on the queries that it takes.
     on_all, on_some = ours(similarity, *who), ours(similarity[::PART], *some)
     peers = [case for case in cases if case.name not in (OURS, PRODUCT)]

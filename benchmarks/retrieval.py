@@ -81,6 +81,7 @@ def main() -> int:
         Case("(bare N×N product)", lambda: x @ x.T),
     ]
     table = timing.compare(cases, options, memory=cases)
+    # -- agreement --
     precision = eight(x, y)
     apart = {
         "R@1": abs(recall_at_k(x, y, (1,))[1] - precision),
@@ -93,6 +94,7 @@ def main() -> int:
         "scores by PML max_bin_count, time": round(table.ratio(both, pml_map), 3),
         "differences of value": {name: f"{value:.1e}" for name, value in apart.items()},
     }
+    # -- the calculator as it is, which fits no round --
     if not options.no_default:
         default = timing.in_child("default")
         checks["PML default (k=None), once, with recall_at_k beside it"] = default

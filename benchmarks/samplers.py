@@ -30,7 +30,7 @@ BATCH = 32
 def data(n: int, classes: int) -> Tensor:
     """Labels [n] with 5 % outliers."""
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(classes, (n,), generator=generator)
+    labels = torch.randint(classes, (n,), generator=generator)  # [n]
     return labels.masked_fill(torch.rand(n, generator=generator) < 0.05, -1)
 
 
@@ -55,6 +55,7 @@ def loop_group(labels: Sequence[int], n: int) -> list[int]:
     groups = []
     for images in members(labels):
         random.shuffle(images)
+        # N distinct images each, the last of a class fewer
         groups += [images[i : i + n] for i in range(0, len(images), n)]
     random.shuffle(groups)
     return [image for group in groups for image in group]
@@ -67,6 +68,7 @@ def loop_triplet(labels: Sequence[int], k: int) -> list[int]:
     flat = []
     for images in classes:
         random.shuffle(images)
+        # K images; a class with fewer is repeated whole first
         flat += (images * (k // len(images) + 1))[:k]
     return flat
 
@@ -76,6 +78,7 @@ def public_triplet(labels: Tensor, k: int) -> list[int]:
     from pytorch_metric_learning.samplers import MPerClassSampler
 
     inliers = labels[labels >= 0]
+    # One pass: K of every class.
     length = k * len(inliers.unique())
     return list(MPerClassSampler(inliers, k, length_before_new_iter=length))
 

@@ -66,7 +66,8 @@ def choose(to_r: Tensor, to_n: Tensor | None, fine: Tensor, coarse: Tensor, r: i
 def by_whole_matrix(x: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
     """Method 2 for all references from the whole N×N matrix and masks as large."""
     d = 2 - 2 * (x @ x.T)  # [N, N]
-    same_type = coarse[:, None] == coarse
+    same_type = coarse[:, None] == coarse  # [N, N]
+    # N: the nearest of another type; its distance is the sphere's radius.
     radius, n = d.masked_fill(same_type, torch.inf).min(1)
     own = fine[:, None] == fine
     sibling = same_type & ~own
@@ -83,6 +84,7 @@ def by_whole_matrix(x: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
 def mismatches(x: Tensor, fine: Tensor, coarse: Tensor, method: Method) -> int:
     """References of `CHECKED` for which the fast selection and the broadcast loop differ."""
     rows = select(x, fine, coarse, method).quadruplets
+    # rows [M, 4]: R, P, M, N
     some = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(2))[:CHECKED]]
     return sum(by_broadcast(x, fine, coarse, int(row[0]), method) != row.tolist() for row in some)
 
@@ -118,6 +120,7 @@ def main() -> int:
         ),
     ]
     table = timing.compare(cases, options, memory=cases)
+    # -- agreement --
     wrong = {method: mismatches(x, fine, coarse, method) for method in ("method_2", "method_1")}
     checks = {
         "Method 2 by the bare product": round(table.ratio("Method 2", "bare N×N product"), 3),

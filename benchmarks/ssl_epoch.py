@@ -49,10 +49,13 @@ class Step:
 
     def run(self) -> None:
         """Views, forward, backward, both updates."""
+        # -- views: two [B, 3, 32, 32] --
         batch = Batch(self.views(), self.images, self.indices, self.indices)
+        # -- forward and backward --
         with compute.autocast(self.images.device, self.precision):
             loss, _ = self.method.loss(batch)
         loss.backward()
+        # -- step, then the target network's EMA --
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.method.after_step(0, 1000)
@@ -91,6 +94,7 @@ def one_by_one(pictures: list[Image.Image], device: torch.device) -> tuple[Tenso
 def losses(query: Tensor, target: Tensor) -> None:
     """Both heads of a step, forward and backward."""
     query.grad = None
+    # The loss of each view's prediction against the other's projection.
     (rank_k_triplet(query, target) + rank_k_triplet(query, target)).backward()
     finish(query.device)
 

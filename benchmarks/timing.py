@@ -47,26 +47,12 @@ class Table:
 
     def ratio(self, slow: str, fast: str) -> float:
         """How many times as long one case takes as another: the median over rounds."""
-        pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
+        pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)  # of the same round
         return statistics.median(a / b for a, b in pairs)
 
     def median(self, name: str) -> float:
         """Seconds, the median over rounds."""
         return statistics.median(self.seconds[name])
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per case: name, seconds, ratio to the yardstick, extra memory, note."""
-        first = next(iter(self.seconds))
-        return [
-            {
-                "name": name,
-                "seconds": seconds,
-                "ratio": self.ratio(name, first),
-                "memory_mb": self.memory_mb.get(name),
-                "note": self.notes.get(name, ""),
-            }
-            for name, seconds in self.seconds.items()
-        ]
 
 
 def options(doc: str, rounds: int, **defaults: Any) -> argparse.Namespace:
@@ -106,8 +92,9 @@ def compare(cases: Sequence[Case], options: argparse.Namespace, memory: Sequence
             start = time.perf_counter()
             case.run()
             seconds = (time.perf_counter() - start) * case.scale
-            if number:
+            if number:  # round 0 warms up
                 table.seconds[case.name].append(seconds)
+    # After the timing: a second process would disturb it.
     for place, case in enumerate(cases):
         if case in memory:
             table.memory_mb[case.name] = in_child(place).get("mb")
@@ -118,7 +105,17 @@ def show(
     title: str, table: Table, checks: dict[str, Any], options: argparse.Namespace, agree: bool = True
 ) -> int:
     """Print the table and the checks, or both as JSON. Gives the exit code: 1 where values do not agree."""
-    rows = table.rows()
+    yardstick = next(iter(table.seconds))
+    rows = [
+        {
+            "name": name,
+            "seconds": seconds,
+            "ratio": table.ratio(name, yardstick),
+            "memory_mb": table.memory_mb.get(name),
+            "note": table.notes.get(name, ""),
+        }
+        for name, seconds in table.seconds.items()
+    ]
     if options.json:
         print(json.dumps({"title": title, "hardware": hardware(), "rows": rows, "checks": checks}))
         return int(not agree)
@@ -143,7 +140,7 @@ def extra_memory(function: Callable[[], Any]) -> float:
     allocator is given back, so that it cannot hide what the function takes.
     """
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
     before = _status("VmRSS")
     function()
     return (_status("VmHWM") - before) / 1024

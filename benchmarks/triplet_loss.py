@@ -43,6 +43,7 @@ Head = Callable[[Tensor, Tensor], Tensor]
 def make(n: int, d: int, device: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Predictions and projections of two views: the positive is nearer than chance, not nearest."""
     generator = torch.Generator().manual_seed(0)
+    # Two views of an image: what they share, and noise of twice its length.
     image, *noise = (torch.randn(n, d, generator=generator, dtype=torch.float64) for _ in range(3))
     query, target = ((image + 2 * e).to(device, dtype) for e in noise)
     return query.requires_grad_(), target
@@ -55,15 +56,16 @@ def distances(query: Tensor, target: Tensor) -> Tensor:
 
 def hinge(positive: Tensor, negative: Tensor) -> Tensor:
     """As the public code: a ranking loss that is never clipped."""
+    # mean of max(0, γ d⁺ − d⁻ + margin); the margin of 100 keeps it from 0
     return F.margin_ranking_loss(negative, GAMMA * positive, torch.ones_like(negative), margin=MARGIN)
 
 
 def by_rows(query: Tensor, target: Tensor, pick: Callable[[Tensor], Tensor]) -> Tensor:
     """One query after the other, each looked up in the whole matrix twice."""
-    d = distances(query, target)
-    own = torch.eye(len(d), dtype=torch.bool, device=d.device)
-    positive = [d[i][own[i]].max() for i in range(len(d))]
-    negative = [pick(d[i][~own[i]]) for i in range(len(d))]
+    d = distances(query, target)  # [n, n]
+    same = torch.eye(len(d), dtype=torch.bool, device=d.device)
+    positive = [d[i][same[i]].max() for i in range(len(d))]
+    negative = [pick(d[i][~same[i]]) for i in range(len(d))]
     return hinge(torch.stack(positive), torch.stack(negative))
 
 
@@ -74,18 +76,15 @@ def by_lean_rows(query: Tensor, target: Tensor) -> Tensor:
     return hinge(d.diagonal(), torch.stack([row.kthvalue(len(d) // 2).values for row in rows]))
 
 
-def median_of(row: Tensor) -> Tensor:
-    return row.median()
-
-
 def smoothed_of(row: Tensor) -> Tensor:
+    # the mean of ranks 2 to 10
     return row.topk(LAST, largest=False).values[FIRST - 1 :].mean()
 
 
 def by_sort(query: Tensor, target: Tensor) -> Tensor:
     """All rows at once, every negative sorted."""
     d = distances(query, target)
-    ranked = masked(d).sort(dim=1).values
+    ranked = masked(d).sort(dim=1).values  # [n, n], the positive last
     return hinge(d.diagonal(), ranked[:, len(d) // 2 - 1])
 
 
@@ -106,7 +105,7 @@ def byol(query: Tensor, target: Tensor) -> Tensor:
 def heads() -> dict[str, Head]:
     """What is timed; the first is the yardstick."""
     named: dict[str, Head] = {
-        ROWS: partial(by_rows, pick=median_of),
+        ROWS: partial(by_rows, pick=torch.median),
         ROWS_10: partial(by_rows, pick=smoothed_of),
         LEAN: by_lean_rows,
         SORT: by_sort,
@@ -151,7 +150,7 @@ def difference(mine: Head, theirs: Head, query: Tensor, target: Tensor) -> tuple
 def differences(n: int, d: int, device: str) -> dict[str, tuple[float, float]]:
     """Both heads, with the margin that the loop has, by precision."""
     pairs: dict[str, tuple[Head, Head]] = {
-        "median": (partial(rank_k_triplet, margin=MARGIN), partial(by_rows, pick=median_of)),
+        "median": (partial(rank_k_triplet, margin=MARGIN), partial(by_rows, pick=torch.median)),
         "ranks 2 to 10": (partial(smoothed_triplet, margin=MARGIN), partial(by_rows, pick=smoothed_of)),
     }
     return {
@@ -162,7 +161,7 @@ def differences(n: int, d: int, device: str) -> dict[str, tuple[float, float]]:
 
 def report(n: int, device: str, options: Namespace) -> int:
     """Time, compare and print the heads."""
-    times = max(1, 500_000 // n**2)
+    times = max(1, 500_000 // n**2)  # small batches often enough for the clock
     query, target = make(n, options.d, device)
     cases = [
         Case(name, partial(repeated, partial(call, head, query, target), times, device))
@@ -203,6 +202,7 @@ def network(device: str, seed: int = 0) -> list[Tensor]:
 @torch.no_grad()
 def ema_by_new_tensors(target: list[Tensor], online: list[Tensor]) -> None:
     for t, o in zip(target, online, strict=True):
+        # ξ ← τ ξ + (1 − τ) θ
         t.data = t.data * MOMENTUM + o.data * (1 - MOMENTUM)
 
 
@@ -216,6 +216,7 @@ def lars_by_loop(params: list[Tensor], buffers: list[Tensor]) -> None:
             w, g = p.norm().item(), p.grad.norm().item()
             # rate = η |w| / (|g| + λ |w|)
             rate, update = ETA * w / (g + DECAY * w), update.add(p, alpha=DECAY)
+        # v ← μ v + lr · rate · (g + λ w); w ← w − v
         buffer.mul_(MOMENTUM).add_(update.mul(rate * LR))
         p.add_(-buffer)
 

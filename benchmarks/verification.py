@@ -37,6 +37,7 @@ def world(pairs: int, spread: float = 0.16) -> tuple[Distances, Answers]:
     """Distances of pairs, half of them genuine, in folds of both kinds; some lie on the wrong side."""
     rng = np.random.default_rng(0)
     same = np.tile(np.repeat([True, False], pairs // (2 * FOLDS)), FOLDS)
+    # d = |a − b|² = 2 − 2 cos(a, b)
     cosines = np.where(same, rng.normal(0.45, spread, pairs), rng.normal(0.0, spread, pairs))
     return np.clip(2 - 2 * cosines, 0, 4), same
 
@@ -46,6 +47,7 @@ def rates(threshold: float, d: Distances, same: Answers) -> tuple[float, float, 
     accepted = d < threshold
     tp, fp = np.sum(accepted & same), np.sum(accepted & ~same)
     tn, fn = np.sum(~accepted & ~same), np.sum(~accepted & same)
+    # TAR = TP / (TP + FN), FAR = FP / (FP + TN)
     return tp / max(1, tp + fn), fp / max(1, fp + tn), (tp + tn) / len(d)
 
 
@@ -59,8 +61,10 @@ def accuracy_by_loop(d: Distances, same: Answers) -> dict[str, Any]:
     """The public protocol's accuracy; its curve is made too, as there."""
     accuracies, thresholds = [], []
     for train, test in folds(len(d)):
+        # -- the threshold of the grid that is best on nine folds --
         on_train = [rates(t, d[train], same[train])[2] for t in GRID]
         best = GRID[int(np.argmax(on_train))]
+        # -- the curve of the tenth fold, which the public code draws, and its accuracy --
         for t in GRID:
             rates(t, d[test], same[test])
         accuracies.append(rates(best, d[test], same[test])[2])
@@ -102,6 +106,7 @@ def main() -> int:
     table = timing.compare(cases, options)
     accuracy, both_rates, one_sort = (case.name for case in cases)
     grid, ours, (tar, far) = accuracy_by_loop(d, same), whole(), tar_by_loop(d, same)
+    # The exact threshold must be as good on its own folds as any of the grid.
     least, most = given_away(d, same, ours["thresholds"], grid["thresholds"])
     rate, times = ours["tar"][0], table.ratio(accuracy, one_sort)
     checks = {
