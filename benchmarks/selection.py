@@ -49,10 +49,10 @@ def by_matvec(x: Tensor, fine: Tensor, coarse: Tensor, r: int) -> list[int]:
 def choose(to_r: Tensor, to_n: Tensor | None, fine: Tensor, coarse: Tensor, r: int) -> list[int]:
     """P, M and N from squared distances to R and, in Method 1, to N."""
     n = int(to_r.masked_fill(coarse == coarse[r], torch.inf).argmin())
-    own, sibling = fine == fine[r], (coarse == coarse[r]) & (fine != fine[r])
-    own[r] = False
+    same, sibling = fine == fine[r], (coarse == coarse[r]) & (fine != fine[r])
+    same[r] = False
     chosen = [r]
-    for members in (own, sibling):
+    for members in (same, sibling):
         # The nearest beyond the sphere through N; where none lies there, the furthest from R.
         outside = members & (to_r > to_r[n])
         if outside.any():
@@ -69,11 +69,11 @@ def by_whole_matrix(x: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
     same_type = coarse[:, None] == coarse  # [N, N]
     # N: the nearest of another type; its distance is the sphere's radius.
     radius, n = d.masked_fill(same_type, torch.inf).min(1)
-    own = fine[:, None] == fine
-    sibling = same_type & ~own
-    own.fill_diagonal_(False)
+    same = fine[:, None] == fine
+    sibling = same_type & ~same
+    same.fill_diagonal_(False)
     chosen = []
-    for members in (own, sibling):
+    for members in (same, sibling):
         key = d.masked_fill(~(members & (d > radius[:, None])), torch.inf)
         best, at = key.min(1)
         furthest = d.masked_fill(~members, -torch.inf).argmax(1)

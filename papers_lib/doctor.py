@@ -21,7 +21,7 @@ Verdict = Literal["ok", "note", "bad"]
 
 
 class Finding(NamedTuple):
-    """One thing looked at: what was found, whether it is well, and one line of advice."""
+    """What was found of one thing, whether it is well, and one line of advice."""
 
     name: str
     found: str

@@ -45,28 +45,28 @@ def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
     return list(_pycocotools("mask").encode(columns))
 
 
-def coco_ap(scenes: Sequence[Scene], found: Sequence[Found], masks: bool = False) -> dict[str, float]:
+def coco_ap(scenes: Sequence[Scene], results: Sequence[Found], masks: bool = False) -> dict[str, float]:
     """{"AP_box": …, "AP50_box": …, "AP75_box": …} as fractions, and the same with "_mask" for `masks`.
 
     Args:
         scenes: N scenes with their objects.
-        found: what was found in each, in the same order.
+        results: what was found in each, in the same order.
         masks: score the masks, too.
 
     Raises:
         PapersError: no pycocotools, lengths that differ, no object to find, masks asked for and not there,
             or scores that are not finite.
     """
-    if len(scenes) != len(found):
-        raise PapersError(f"{len(scenes)} scenes and {len(found)} results; give one result a scene")
+    if len(scenes) != len(results):
+        raise PapersError(f"{len(scenes)} scenes and {len(results)} results; give one result a scene")
     if not any((~scene.ignored).any() for scene in scenes):
         raise PapersError("no object to find in these scenes, so AP is not defined; give scenes with objects")
-    if masks and any(s.outlines is None or f.masks is None for s, f in zip(scenes, found, strict=True)):
+    if masks and any(s.outlines is None or f.masks is None for s, f in zip(scenes, results, strict=True)):
         raise PapersError("masks are to be scored, and scenes or results have none; score boxes alone")
-    if not all(np.isfinite(f.scores).all() and np.isfinite(f.boxes).all() for f in found):
+    if not all(np.isfinite(f.scores).all() and np.isfinite(f.boxes).all() for f in results):
         raise PapersError("detections hold NaN or infinity; the detector diverged")
-    result = _score(scenes, found, masks, "bbox", "box")
-    return result | (_score(scenes, found, masks, "segm", "mask") if masks else {})
+    ap = _score(scenes, results, masks, "bbox", "box")
+    return ap | (_score(scenes, results, masks, "segm", "mask") if masks else {})
 
 
 def _pycocotools(name: str) -> ModuleType:
@@ -81,11 +81,11 @@ def _pycocotools(name: str) -> ModuleType:
 
 
 def _score(
-    scenes: Sequence[Scene], found: Sequence[Found], masks: bool, kind: str, name: str
+    scenes: Sequence[Scene], results: Sequence[Found], masks: bool, kind: str, name: str
 ) -> dict[str, float]:
     truths: list[dict[str, Any]] = []
     finds: list[dict[str, Any]] = []
-    for image, (scene, result) in enumerate(zip(scenes, found, strict=True), 1):
+    for image, (scene, result) in enumerate(zip(scenes, results, strict=True), 1):
         shapes = [_shape(outline, scene) for outline in scene.outlines or ()] if masks else []
         truths += _annotations(image, scene.boxes, scene.labels, shapes, iscrowd=scene.ignored)
         nobody = np.zeros(len(result.boxes))  # no detection is a crowd

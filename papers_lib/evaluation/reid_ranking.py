@@ -104,7 +104,7 @@ class Task:
     """Who is whose match.
 
     In `order` the gallery's images lie by person, then camera. A query's person is the slice from
-    `start` to `stop`, and the person by the query's own camera the slice `own` within that one.
+    `start` to `stop`, and the person by the query's own camera the slice `unseen` within that one.
     """
 
     order: Ints  # [G] indices into the gallery
@@ -112,7 +112,7 @@ class Task:
     valid: NDArray[np.bool_]  # [Q] not junk
     start: Ints  # [Q]
     stop: Ints  # [Q]
-    own: Ints  # [Q, 2], from start
+    unseen: Ints  # [Q, 2], from start
     matched: NDArray[np.bool_]  # [Q] not junk, and with a match
 
     @staticmethod
@@ -128,8 +128,8 @@ class Task:
         start, stop, first, last = np.searchsorted(gallery[order], keys)
         valid = query_ids != JUNK
         matched = valid & (stop - start > last - first)  # an image by another camera
-        own = np.stack([first - start, last - start], 1)
-        return Task(order, np.flatnonzero(gallery_ids == JUNK), valid, start, stop, own, matched)
+        unseen = np.stack([first - start, last - start], 1)
+        return Task(order, np.flatnonzero(gallery_ids == JUNK), valid, start, stop, unseen, matched)
 
     def ranks(self, q: int, row: NDArray[np.floating]) -> Ints:
         """The ranks of the matches of a query, from 1, ascending.
@@ -141,7 +141,7 @@ class Task:
             row: [G] its similarities, −∞ for junk; overwritten.
         """
         person = self.order[self.start[q] : self.stop[q]]
-        matches, (first, last) = row[person], self.own[q]
+        matches, (first, last) = row[person], self.unseen[q]
         if first < last:
             matches = np.concatenate((matches[:first], matches[last:]))
         matches.sort()  # ascending: the last match first
