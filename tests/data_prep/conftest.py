@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import cars196_standin
+from data_prep import cars196
 
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rendered") / "cars196"
     folder.mkdir()
-    cars196_standin.make(folder, "smoke", {"per_model": "4", "pixels": "16"})
+    cars196.STAND_IN.make(folder, "smoke", {"per_model": "4", "pixels": "16"})
     return folder
 
 
