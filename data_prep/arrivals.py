@@ -37,7 +37,14 @@ def bring(data: DataSet, source: Path, root: Path, link: bool = False) -> tuple[
     """
     target = data.folder(root)
     if occupied(target):
-        return target, _there(data, target)
+        with suppress(PapersError):
+            report = data.check(target)
+            if not report.problems:
+                there = f"{report.summary}, there already, nothing imported"
+                return target, Report(there, notes=report.notes)
+        raise PapersError(
+            f"{target} is there already and is not a whole {data.name}; move it away, then import again"
+        )
     if not source.exists():
         raise PapersError(f"{source} does not exist; name an archive or a folder of {data.name}")
     if link and not source.is_dir():
@@ -61,22 +68,9 @@ def bring(data: DataSet, source: Path, root: Path, link: bool = False) -> tuple[
         return target, unfit.report
 
 
-# -- what is there already --
-
-
 def occupied(target: Path) -> bool:
     """Whether something lies at `target` already; an empty folder is nothing."""
     return target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir())))
-
-
-def _there(data: DataSet, target: Path) -> Report:
-    with suppress(PapersError):
-        report = data.check(target)
-        if not report.problems:
-            return Report(f"{report.summary}, there already, nothing imported", notes=report.notes)
-    raise PapersError(
-        f"{target} is there already and is not a whole {data.name}; move it away, then import again"
-    )
 
 
 # -- the source --

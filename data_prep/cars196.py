@@ -34,12 +34,12 @@ MAKERS, MODELS, TRIMS = (line.split() for line in NAMES.strip().splitlines())
 
 
 class Recipe(Frozen):
-    """What is rendered. Half of the models are for training; a model has `per_model` images ± a quarter."""
+    """What is rendered."""
 
     seed: int = Field(0, ge=0)
-    models: int = Field(40, ge=40, le=104, multiple_of=2)
-    per_model: int = Field(8, ge=4)
-    pixels: int = Field(64, ge=16, le=512)
+    models: int = Field(40, ge=40, le=104, multiple_of=2)  # half of them for training
+    per_model: int = Field(8, ge=4)  # images ± a quarter
+    pixels: int = Field(64, ge=16, le=512)  # of either side
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -88,7 +88,7 @@ def draw(folder: Path, recipe: Recipe) -> dict[str, Any]:
 def _models(recipe: Recipe, rng: Rng) -> tuple[list[str], list[Vehicle], list[str]]:
     """Class names, designs and type words, training classes first."""
     half = recipe.models // 2
-    pairs = rng.permutation(len(MAKERS) * len(MODELS))[: recipe.models]
+    pairs = rng.permutation(len(MAKERS) * len(MODELS))[: recipe.models]  # no name twice
     trims = list(rng.permutation(TRIMS))
     # the third model of some styles has a trim: two with the plain word are left in each half
     first = 2 * len(STYLES)

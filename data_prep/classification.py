@@ -70,13 +70,13 @@ def _notes(found: Survey) -> Iterator[str]:
 
 
 class Recipe(Frozen):
-    """What is rendered: `train` and `test` images of each class, squares of `pixels`."""
+    """What is rendered."""
 
     seed: int = Field(0, ge=0)
     classes: int = Field(10, ge=2, le=len(CLASSES))
-    train: int = Field(32, ge=1)
+    train: int = Field(32, ge=1)  # images of each class
     test: int = Field(10, ge=1)
-    pixels: int = Field(32, ge=16, le=512)
+    pixels: int = Field(32, ge=16, le=512)  # of either side
 
 
 MANY: dict[str, Any] = {"train": 500, "test": 100}

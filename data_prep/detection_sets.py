@@ -59,14 +59,14 @@ def _other_sizes(found: Survey, problems: list[str]) -> Iterator[str]:
 
 
 class Recipe(Frozen):
-    """What is drawn: `pixels` is the shorter side of a picture, the longer one up to a third more."""
+    """What is drawn."""
 
     seed: int = Field(0, ge=0)
     classes: int = Field(4, ge=1, le=len(CLASSES))
-    train: int = Field(16, ge=2)
+    train: int = Field(16, ge=2)  # scenes
     test: int = Field(8, ge=1)
     objects: int = Field(3, ge=1, le=20)  # at most
-    pixels: int = Field(96, ge=48, le=1024)
+    pixels: int = Field(96, ge=48, le=1024)  # of the shorter side, the longer has up to a third more
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -100,7 +100,7 @@ def scene(recipe: Recipe, rng: Rng, crowd: bool) -> tuple[Pixels, list[Item]]:
     kinds = [int(kind) for kind in rng.integers(recipe.classes, size=count)]
     kinds.append(kinds[0])  # the crowd's, which is number `count`
     owner = np.full((height, width), -1)  # number of the object in front
-    areas = [1] * (count + 1)
+    areas = [1] * (count + 1)  # pixels of each object before others cover it
     members = [count] * 3 if crowd else []
     for number in [*members, *range(count)]:  # the crowd behind all
         share = rng.uniform(0.15, 0.2) if number == count else rng.uniform(0.3, 0.7)
@@ -112,28 +112,19 @@ def scene(recipe: Recipe, rng: Rng, crowd: bool) -> tuple[Pixels, list[Item]]:
         areas[number] = int(mask.sum())
     items = []
     for number, (kind, area) in enumerate(zip(kinds, areas, strict=True)):
-        mask = owner == number
+        mask = owner == number  # [H, W]
         if mask.sum() >= LEAST:
             items.append(Item(kind, mask, float(mask.sum() / area), crowd=number == count))
     return grain(image, rng), items
 
 
-class Drawn(NamedTuple):
-    """A scene to be written: its number from 1, JPEG, height and width, and objects."""
-
-    number: int
-    image: bytes
-    height: int
-    width: int
-    items: list[Item]
-
-
-def _scenes(name: str, recipe: Recipe, side: str) -> Iterator[Drawn]:
+def _scenes(name: str, recipe: Recipe, side: str) -> Iterator[tuple[int, bytes, int, int, list[Item]]]:
+    """Number from 1, JPEG, height and width, and objects of each scene of a side."""
     count = getattr(recipe, side)
     for i in shown(range(count), count, f"drawing {side}"):
         rng = np.random.default_rng([recipe.seed, NAMES.index(name), SIDES.index(side), i])
         image, items = scene(recipe, rng, crowd=name == coco.NAME and i % 4 == 3)
-        yield Drawn(i + 1, jpeg(image), len(image), image.shape[1], items)
+        yield i + 1, jpeg(image), len(image), image.shape[1], items
 
 
 def _write(name: str, folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -189,7 +180,7 @@ def _runs(mask: Mask) -> dict[str, Any]:
     """Lengths of runs of 0, 1, 0, … down the columns, the first of them of 0."""
     flat = np.concatenate([[False], mask.T.ravel()])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))  # one more than edges
     return {"size": list(mask.shape), "counts": counts.tolist()}
 
 

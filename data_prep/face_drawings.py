@@ -29,7 +29,7 @@ from data_prep.drawing import (
 )
 from data_prep.objects import background, grain
 
-ROUND = circle(24)
+ROUND = circle(24)  # [24, 2]
 DEPTH = 0.7  # of the head, in the unit of its width
 SKINS = ((244, 208, 177), (231, 180, 143), (208, 151, 113), (174, 116, 78), (134, 84, 56), (92, 58, 42))
 HAIRS = ((28, 22, 20), (66, 42, 28), (120, 78, 44), (196, 158, 96), (150, 62, 36), (132, 130, 128))
@@ -132,7 +132,7 @@ class Head:
         x, y = points.T
         across, along = ((points / self.radii) ** 2).T
         front = np.sqrt(np.clip(1 - (across + along), 0, 1))  # 1 in the middle, 0 at the edge
-        z = DEPTH * self.radii[0] * front
+        z = DEPTH * self.radii[0] * front  # towards us, on the ellipsoid
         edge = math.hypot(math.cos(self.yaw), DEPTH * math.sin(self.yaw))  # the outline narrows less
         x = x * (front * math.cos(self.yaw) + (1 - front) * edge) + z * math.sin(self.yaw)
         y = y * math.cos(self.pitch) + z * math.sin(self.pitch)
@@ -162,7 +162,7 @@ class Head:
             self.fill(chin, _mixed(skin, hair, 0.4 + 0.6 * s["beard"]))
         if style != "bald":
             top = outline[outline[:, 1] < -s["hairline"] * high * (0.75 if style == "fringe" else 1.0)]
-            self.fill(top * (1.02, 1.04), hair)
+            self.fill(top * (1.02, 1.04), hair)  # stands out a little
 
     def eyes(self, opened: float, raised: float) -> None:
         """With brows, `raised` by so much, and glasses."""
@@ -179,7 +179,7 @@ class Head:
                 ring = _oval(x, y, 1.6 * r, 1.45 * r)
                 self.line(np.concatenate([ring, ring[:1]]), RIM, 0.025)
         if s["glasses"] > 0:
-            bridge = s["eye_x"] - 1.6 * r
+            bridge = s["eye_x"] - 1.6 * r  # half of it, between the rims
             self.line([(-bridge, y), (bridge, y)], RIM, 0.025)
 
     def nose(self) -> None:

@@ -55,7 +55,7 @@ def _inside_packs(found: Survey, _: list[str]) -> Iterator[str]:
     if found.pack is None:
         return
     pack = found.pack
-    first = np.unique(pack.labels, return_index=True)[1]
+    first = np.unique(pack.labels, return_index=True)[1]  # image of each identity
     labels = np.array([pack.file.label(int(pack.offsets[i])) for i in first])  # of each identity
 
     def wrong(i: int) -> str:
@@ -98,16 +98,13 @@ OF: dict[str, Sequence[str]] = {"faces_emore": tuple(TESTS), "faces_own": ("lfw"
 
 
 class Recipe(Frozen):
-    """What is drawn: `shots` squares of `pixels` of each of the training `identities`, and the pairs.
-
-    Each of ten folds has `pairs` of one person and as many of two.
-    """
+    """What is drawn."""
 
     seed: int = Field(0, ge=0)
-    identities: int = Field(32, ge=2)
-    shots: int = Field(10, ge=1)
-    pairs: int = Field(3, ge=1)
-    pixels: int = Field(32, ge=16, le=512)
+    identities: int = Field(32, ge=2)  # to train on
+    shots: int = Field(10, ge=1)  # pictures of each of them
+    pairs: int = Field(3, ge=1)  # of one person in each of ten folds, and as many of two
+    pixels: int = Field(32, ge=16, le=512)  # of either side
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -181,8 +178,8 @@ def write_pack(folder: Path, images: Sequence[tuple[int, bytes]], pixels: int) -
     labels = [label for label, _ in images]
     count, stop = max(labels) + 1, len(images) + 1
     records = [(key, _record((label, 1.0), key, image)) for key, (label, image) in enumerate(images, 1)]
-    records.append((0, _record((stop, stop + count), 0)))
-    starts = np.searchsorted(labels, range(count + 1)) + 1
+    records.append((0, _record((stop, stop + count), 0)))  # header: where the identities are
+    starts = np.searchsorted(labels, range(count + 1)) + 1  # key of each identity's first image
     records += [(stop + i, _record(tuple(starts[i : i + 2]), stop + i)) for i in range(count)]
     offset, index = 0, []
     with (folder / "train.rec").open("wb") as file:

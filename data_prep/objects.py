@@ -32,7 +32,7 @@ from data_prep.drawing import (
 )
 
 Field = NDArray[np.float32]
-ROUND = circle(48)
+ROUND = circle(48)  # [48, 2]
 
 
 def _waves_around(count: int) -> Points:
@@ -120,7 +120,7 @@ def draw(class_index: int, size: int, rng: Rng) -> tuple[Pixels, NDArray[np.bool
         for points in shapes:
             fill(ImageDraw.Draw(image), (product(points, pose) + 1) * big / 2, 1)
         masks.append(np.array(image))
-    lower, upper = masks
+    lower, upper = masks  # [big, big] each
 
     # parts and body have colours of their own, one clearly lighter than the other
     dark, light = rng.uniform(0.1, 0.4), rng.uniform(0.65, 1.0)
@@ -163,7 +163,7 @@ def paste(image: Pixels, rgb: Pixels, mask: NDArray[np.bool_], x: int, y: int) -
 
 def grain(image: Pixels, rng: Rng) -> Pixels:
     """`image` with the exposure and the noise of a camera."""
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 10))
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 10))  # [H, W, 3]
     return np.asarray(picture(image * np.float32(rng.uniform(0.75, 1.2)) + noise))
 
 
@@ -181,10 +181,10 @@ def _colour(value: float, rng: Rng) -> Field:
 
 def _texture(big: int, colour: Field, rng: Rng) -> Field:
     """A field [big, big, 3] of one colour and a shade of it, in one of `TEXTURES`, turned and scaled."""
-    across = np.linspace(0, rng.uniform(6, 40), big, dtype=np.float32)
+    across = np.linspace(0, rng.uniform(6, 40), big, dtype=np.float32)  # radians: one to six waves
     turn = rng.uniform(0, math.pi)
     cos, sin = np.float32(math.cos(turn)), np.float32(math.sin(turn))
-    x = cos * across[None] + sin * across[:, None]
+    x = cos * across[None] + sin * across[:, None]  # [big, big]
     y = cos * across[:, None] - sin * across[None]
     share = TEXTURES[int(rng.integers(len(TEXTURES)))](x, y)
     return np.asarray(colour * (1 - np.float32(rng.uniform(0.1, 0.35)) * share[..., None]))

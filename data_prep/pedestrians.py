@@ -101,15 +101,15 @@ class Camera:
         gain = np.array([math.exp(gap * 0.9 * trait) for trait in traits[-GAINS:].tolist()])
         self.colours = np.asarray(mixed / (mixed[0] + mixed[1] + mixed[2]) * 0.95 * gain, dtype=np.float32)
         self.gamma = math.exp(1.2 * gap * t["gamma"])
-        self.haze = gap * 0.2 * (1 + t["haze"])
-        self.blur = gap * 0.6 * (1 + t["blur"]) * height / 64
+        self.haze = gap * 0.2 * (1 + t["haze"])  # share of grey in every pixel
+        self.blur = gap * 0.6 * (1 + t["blur"]) * height / 64  # pixels
         self.noise = 0.005 + 0.015 * gap * (1 + t["noise"])
         self.scale = 1 + gap * (0.15 * t["scale"] - 0.05)
-        self.tilt = gap * 0.35 * (1 + t["tilt"])
-        self.lean = gap * 0.2 * t["lean"]
-        self.facing = math.pi * t["facing"]
-        self.spread = 1.1 - 0.5 * min(1.0, gap)
-        self.occ = look.occ * (1 + 0.7 * t["occ"])
+        self.tilt = gap * 0.35 * (1 + t["tilt"])  # from above
+        self.lean = gap * 0.2 * t["lean"]  # to the side
+        self.facing = math.pi * t["facing"]  # of most people, in radians
+        self.spread = 1.1 - 0.5 * min(1.0, gap)  # of their facing
+        self.occ = look.occ * (1 + 0.7 * t["occ"])  # share of pictures with something before the person
         self.street = _street(height * SUPERSAMPLE, look.clutter, t, rng)
 
 
@@ -120,11 +120,11 @@ class Passage:
         jit, lum = camera.look.jit, camera.look.lum
         there_or_back = math.pi * (rng.uniform() < 0.4)
         self.facing = camera.facing + there_or_back + rng.normal(0, camera.spread)
-        self.place = rng.uniform()
+        self.place = rng.uniform()  # in the street, from left to right
         self.shift = jit * rng.normal(0, 0.03), jit * rng.normal(0, 0.02)
         self.scale = 1 + jit * rng.normal(0, 0.04)
         self.light = math.exp(lum * rng.normal(0, 1.5))
-        self.ramp = lum * rng.normal(0, 2.0)
+        self.ramp = lum * rng.normal(0, 2.0)  # how much more light on the right
         self.stride = rng.uniform(0.02, 0.16)
 
 
@@ -163,7 +163,7 @@ def render(
     high = camera.height * SUPERSAMPLE
     wide = high // 2
     slack = camera.street.width - wide
-    start = int(passage.place * slack)
+    start = int(passage.place * slack)  # of the cut through the street
     if who:
         step = camera.look.jit * rng.normal(0, 0.05) * wide
         start = int(np.clip(passage.place * slack + step, 0, slack))
@@ -194,9 +194,8 @@ def _occlude(box: Image.Image, rng: Rng) -> None:
         x, r, top = rng.choice([0.0, 1.0]) * wide, rng.uniform(0.2, 0.4) * wide, rng.uniform(0.1, 0.3) * high
         draw.rounded_rectangle((x - r, top, x + r, 0.6 * high), 0.6 * r, fill=colour)
         draw.rectangle((x - 0.8 * r, 0.55 * high, x + 0.8 * r, high), fill=_cloth(rng))
-        draw.ellipse(
-            (x - 0.4 * r, top - 0.9 * r, x + 0.4 * r, top + 0.1 * r), fill=SKINS[int(rng.integers(5))]
-        )
+        head = (x - 0.4 * r, top - 0.9 * r, x + 0.4 * r, top + 0.1 * r)
+        draw.ellipse(head, fill=SKINS[int(rng.integers(5))])
 
 
 def _develop(box: Image.Image, camera: Camera, passage: Passage, rng: Rng) -> Image.Image:
@@ -242,6 +241,7 @@ class Figure:
         tone = ink(colour, shade)
         for (a, b), (p, q) in zip(pairwise(points), pairwise(widths), strict=True):
             length = math.hypot(b[0] - a[0], b[1] - a[1]) + 1e-6
+            # the normal to the chain, half as long as it is thick
             nx, ny = (b[1] - a[1]) / length * thick / 2, (a[0] - b[0]) / length * thick / 2
             quad = [(a[0] + nx * p, a[1] + ny * p), (b[0] + nx * q, b[1] + ny * q)]
             quad += [(b[0] - nx * q, b[1] - ny * q), (a[0] - nx * p, a[1] - ny * p)]

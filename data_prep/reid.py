@@ -33,25 +33,20 @@ JUNK, DISTRACTOR = -1, 0  # Market-1501's names of pictures that bear no identit
 
 
 class Recipe(Frozen):
-    """What is rendered.
-
-    A training identity has `per_id` pictures ± the share `spread`, one of the test `per_test_id` of
-    them, before `seen` to `seen` + 2 cameras of `cameras`. One picture of each test identity and
-    camera is a query. For `gap` to `lum` see `data_prep.pedestrians.Look`.
-    """
+    """What is rendered; one picture of each test identity and camera is a query."""
 
     seed: int = Field(0, ge=0)
     cameras: int = Field(6, ge=2, le=99)
-    seen: int = Field(3, ge=2)
+    seen: int = Field(3, ge=2)  # by so many cameras an identity is seen, or by one or two more
     train_ids: int = Field(40, ge=1)
     test_ids: int = Field(20, ge=1)
-    per_id: int = Field(10, ge=4)
+    per_id: int = Field(10, ge=4)  # pictures of a training identity
     per_test_id: int = Field(10, ge=4)
-    spread: float = Field(0.25, ge=0, lt=1)
+    spread: float = Field(0.25, ge=0, lt=1)  # ± this share of them
     distractors: int = Field(20, ge=0)
     junk: int = Field(20, ge=0)
-    pixels: int = Field(32, ge=16, le=512, multiple_of=2)
-    gap: float = Field(0.3, ge=0, le=1)
+    pixels: int = Field(32, ge=16, le=512, multiple_of=2)  # height; the width is half of it
+    gap: float = Field(0.3, ge=0, le=1)  # this and the rest: see `data_prep.pedestrians.Look`
     occ: float = Field(0.05, ge=0, le=0.5)
     clutter: float = Field(1.0, ge=0, le=20)
     jit: float = Field(0.5, ge=0, le=3)
@@ -120,7 +115,7 @@ def draw(name: str, folder: Path, recipe: Recipe) -> dict[str, Any]:
     if LAYOUTS[name].kind == "msmt":
         _write_lists(folder, shots, files)
 
-    world = [recipe.seed, WORLDS[name]]
+    world = [recipe.seed, WORLDS[name]]  # begins the seed of everything in this network
     look = Look(recipe.gap, recipe.occ, recipe.clutter, recipe.jit, recipe.lum)
     cameras = network(recipe.pixels, look, recipe.cameras, np.random.default_rng([*world, 1]))
     for shot, file in shown(zip(shots, files, strict=True), len(shots), "rendering"):
@@ -157,7 +152,7 @@ def _seen(who: int, per_id: int, recipe: Recipe, rng: Rng) -> tuple[NDArray[np.i
     others = rng.permutation(np.setdiff1d(np.arange(recipe.cameras), who % recipe.cameras))
     cameras = np.sort(np.append(others[: number - 1], who % recipe.cameras))
     images = round(per_id * (1 + recipe.spread * rng.uniform(-1, 1)))
-    shares = rng.dirichlet(np.full(number, 4.0))
+    shares = rng.dirichlet(np.full(number, 4.0))  # [cameras that see it], 1 in sum
     return cameras, 2 + rng.multinomial(max(0, images - 2 * number), shares)
 
 
@@ -211,7 +206,7 @@ def _msmt(shots: Sequence[Shot], first: int) -> list[str]:
 def _write_lists(folder: Path, shots: list[Shot], files: list[str]) -> None:
     """MSMT17's four lists; `list_val` has the last picture of every other training identity."""
     lists: dict[str, list[str]] = {"train": [], "val": [], QUERY: [], GALLERY: []}
-    last = {shot.who: i for i, shot in enumerate(shots) if shot.side == TRAIN}
+    last = {shot.who: i for i, shot in enumerate(shots) if shot.side == TRAIN}  # picture of each identity
     for i, (shot, file) in enumerate(zip(shots, files, strict=True)):
         kind = "val" if last.get(shot.who) == i and shot.who % 2 else shot.side
         lists[kind].append(f"{file} {int(file[:4])}\n")

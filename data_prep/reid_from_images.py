@@ -33,23 +33,18 @@ NAME = "reid_from_images"
 
 
 class Recipe(Frozen):
-    """What is made.
+    """What is made; one shot of each test identity and camera is a query."""
 
-    `identities` images of the folder `images` are drawn, half of them to train on. `seen` of the `cameras`
-    see an identity, `shots` times each; one shot of each test identity and camera is a query. `gap` scales
-    what sets the cameras apart. `distractors` more images are seen once, in the gallery.
-    """
-
-    images: str
+    images: str  # the folder to draw from
     seed: int = Field(0, ge=0)
-    identities: int = Field(40, ge=4)
+    identities: int = Field(40, ge=4)  # half of them to train on
     cameras: int = Field(6, ge=2, le=99)
-    seen: int = Field(3, ge=2)
-    shots: int = Field(3, ge=2)
-    distractors: int = Field(10, ge=0)
-    height: int = Field(64, ge=16, le=512)
+    seen: int = Field(3, ge=2)  # by so many cameras each
+    shots: int = Field(3, ge=2)  # of an identity before a camera
+    distractors: int = Field(10, ge=0)  # more images, seen once, in the gallery
+    height: int = Field(64, ge=16, le=512)  # pixels
     width: int = Field(32, ge=16, le=512)
-    gap: float = Field(0.5, ge=0, le=1)
+    gap: float = Field(0.5, ge=0, le=1)  # scales what sets the cameras apart
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -147,17 +142,17 @@ def _opened(source: Path) -> Image.Image:
 
 
 class Camera:
-    """What one camera does to all that it sees: shares of full scale, pixels, and a window of the image."""
+    """What one camera does to all that it sees."""
 
     def __init__(self, recipe: Recipe, number: int) -> None:
         rng, gap = np.random.default_rng([recipe.seed, 2, number]), recipe.gap
         side = 1 - 0.3 * gap * rng.uniform(0, 1, 2)
         corner = (1 - side) * rng.uniform(0, 1, 2)
         self.window = np.concatenate([corner, corner + side])  # x1, y1, x2, y2
-        self.cast = 1 + 0.5 * gap * rng.uniform(-1, 1, 3)
+        self.cast = 1 + 0.5 * gap * rng.uniform(-1, 1, 3)  # red, green, blue
         self.exposure = float(2 ** (1.2 * gap * rng.uniform(-1, 1)))
-        self.blur = float(1.2 * gap * rng.uniform(0, 1))
-        self.noise = float(0.08 * gap * rng.uniform(0, 1))
+        self.blur = float(1.2 * gap * rng.uniform(0, 1))  # pixels
+        self.noise = float(0.08 * gap * rng.uniform(0, 1))  # share of full scale
         self.mirrored = bool(rng.random() < 0.5)
 
     def shoot(self, image: Image.Image, recipe: Recipe, rng: Rng) -> Image.Image:

@@ -25,21 +25,17 @@ BAG, MATCH, QUERY, OTHER = range(4)  # kinds of pictures, each with people of it
 
 
 class Recipe(Frozen):
-    """What is rendered.
-
-    Each of the `bags` has `people`, `shots` pictures of each, before one of the `cameras`; there are
-    `queries` test identities and `distractors`. For `gap` see `data_prep.pedestrians.Look`.
-    """
+    """What is rendered."""
 
     seed: int = Field(0, ge=0)
-    bags: int = Field(12, ge=1)
-    people: int = Field(3, ge=1)
-    shots: int = Field(4, ge=1)
+    bags: int = Field(12, ge=1)  # each of one camera
+    people: int = Field(3, ge=1)  # in each bag
+    shots: int = Field(4, ge=1)  # pictures of each of them
     cameras: int = Field(6, ge=2, le=9)
-    queries: int = Field(16, ge=1)
+    queries: int = Field(16, ge=1)  # and as many test identities
     distractors: int = Field(64, ge=0)
-    pixels: int = Field(32, ge=16, le=512, multiple_of=2)
-    gap: float = Field(0.3, ge=0, le=1)
+    pixels: int = Field(32, ge=16, le=512, multiple_of=2)  # height; the width is half of it
+    gap: float = Field(0.3, ge=0, le=1)  # see `data_prep.pedestrians.Look`
 
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -87,8 +87,8 @@ class Camera:
         turn, tilt = math.radians(rng.uniform(-38, 38)), math.radians(rng.uniform(3, 12))
         c, s, ct, st = math.cos(turn), math.sin(turn), math.cos(tilt), math.sin(tilt)
         self.axes = np.array([[c, -s * st, -s * ct], [0, ct, -st], [s, c * st, c * ct]])  # columns
-        self.near = rng.uniform(0.0, 0.05)
-        extent = length * abs(c) + WIDTH * abs(s)
+        self.near = rng.uniform(0.0, 0.05)  # strength of perspective
+        extent = length * abs(c) + WIDTH * abs(s)  # metres across the picture
         self.scale = side * rng.uniform(0.86, 1.0) / extent
         self.centre = side * (np.array([0.5, 0.55]) + rng.uniform(-0.03, 0.03, 2))
         self.middle = np.array([length / 2, 0.75, WIDTH / 2])
@@ -151,10 +151,10 @@ class Drawing:
         near, far = inset, WIDTH - inset
         edges = []
         for a, b, colour in zip(outline, np.roll(outline, -1, 0), colours, strict=True):
-            normal = np.array([a[1] - b[1], b[0] - a[0], 0.0])
+            normal = np.array([a[1] - b[1], b[0] - a[0], 0.0])  # outwards
             normal /= math.sqrt(_dot(normal, normal)) + 1e-9
             if self.camera.depth(normal) < 0:
-                quad = np.array([[*a, near], [*b, near], [*b, far], [*a, far]])
+                quad = np.array([[*a, near], [*b, near], [*b, far], [*a, far]])  # [4, 3]
                 middle = (quad[0] + quad[1] + quad[2] + quad[3]) / 4
                 edges.append((-self.camera.depth(middle), quad, colour, self.camera.shade(normal)))
         for _, quad, colour, shade in sorted(edges, key=lambda edge: edge[0]):  # far ones first
@@ -238,7 +238,7 @@ class Drawing:
             self.band(0.25, v.length - 0.25, y, 0.03 + 0.05 * d["stripe"], tone)
         for x in (v.screen + 0.25, v.screen + 1.15 + 0.4 * d["handle"]):
             self.band(x, x + 0.02, v.clearance + 0.12, v.belt - v.clearance - 0.12, ink(paint, 0.45))
-        x = v.screen + 0.85 + 0.4 * d["handle"]
+        x = v.screen + 0.85 + 0.4 * d["handle"]  # between the two cuts
         self.band(x, x + 0.17, v.belt - 0.14, 0.04, ink(paint, 0.35))
 
     def _cabin(self) -> None:
@@ -257,7 +257,7 @@ class Drawing:
 
     def _open(self) -> None:
         v, d, belt = self.vehicle, self.detail, self.vehicle.belt
-        top = [[v.front, v.roof, 0.2], [v.front, v.roof, 1.6]]
+        top = [[v.front, v.roof, 0.2], [v.front, v.roof, 1.6]]  # of the windscreen
         self.face([[v.screen, belt, 0.1], *top, [v.screen, belt, 1.7]], GLASS, 0.9)
         x = v.front + 0.55 + 0.3 * d["pillar"]
         for z in (1.2, 0.4):  # seats
@@ -294,7 +294,7 @@ class Drawing:
 
     def _wheel(self, x: float) -> None:
         d, radius, tone = self.detail, self.vehicle.wheel, int(90 + 150 * self.detail["rim"])
-        self.disc(x, 0.0, radius * (1.08 + 0.14 * d["arch"]), (18, 18, 20))
+        self.disc(x, 0.0, radius * (1.08 + 0.14 * d["arch"]), (18, 18, 20))  # the wheel's house
         self.disc(x, -0.02, radius, RUBBER)
         rim = radius * (0.58 + 0.2 * d["hub"])
         self.disc(x, -0.03, rim, (tone, tone, tone))
@@ -351,7 +351,7 @@ def _develop(image: Image.Image, rng: Rng) -> Image.Image:
     if rng.uniform() < 0.3:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.6)))
     pixels = np.asarray(image, dtype=np.float64)  # [side, side, 3]
-    light = lit(len(pixels), 0.2, rng, np.float64)
-    cast = rng.uniform(0.92, 1.08, 3)
+    light = lit(len(pixels), 0.2, rng, np.float64)  # [side, side, 1]
+    cast = rng.uniform(0.92, 1.08, 3)  # red, green, blue
     pixels = (pixels - 128) * rng.uniform(0.75, 1.1) + 128 + rng.uniform(-20, 20)
     return picture(pixels * light * cast + rng.normal(0, rng.uniform(1, 6), pixels.shape))
