@@ -1,4 +1,4 @@
-"""Pairs of BYOL's views a second: whole batches against transforms of one image at a time.
+"""Pairs of BYOL's views per second: whole batches against transforms of one image at a time.
 
     python -m benchmarks.augmentation [--pixels 32 128 224 --images 512 --rounds 5 --threads 1 --json]
 
@@ -9,9 +9,7 @@ recipe and the magnitudes of BYOL, bicubic but for lightly's, whose crops are bi
 
 from __future__ import annotations
 
-import argparse
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import ImageOps
@@ -20,10 +18,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from benchmarks.timing import Candidate, Line, interleave, show
+from benchmarks import timing
+from benchmarks.timing import Case
 from papers_lib.median_triplet.augment import MEAN, RECIPES, SD, Recipe, view
 
 Transform = Callable[[Tensor | Image], Tensor]
+OURS = "ours, the batch at once"
 
 
 def data(count: int, pixels: int) -> Tensor:
@@ -35,20 +35,20 @@ def data(count: int, pixels: int) -> Tensor:
 
 def per_image(recipe: Recipe, pixels: int) -> Transform:
     """torchvision's transforms, for an image of Pillow or a uint8 tensor [3, H, W]."""
-    reach = min(6, pixels - 1)
-    steps = [
-        v2.RandomResizedCrop(pixels, recipe.scale, interpolation=v2.InterpolationMode.BICUBIC),
-        v2.RandomHorizontalFlip(recipe.flip),
-        v2.RandomApply([v2.ColorJitter(*recipe.magnitudes)], recipe.jitter),
-        v2.RandomGrayscale(recipe.gray),
-        v2.RandomApply([v2.GaussianBlur(2 * reach + 1, recipe.sigma)], recipe.blur),
-        v2.RandomApply([v2.Lambda(solarized)], recipe.solarize),
-        v2.ToImage(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(MEAN, SD),
-    ]
-    transform: Transform = v2.Compose(steps)
-    return transform
+    reach = min(6, pixels - 1)  # of the blur; the kernel has 2 · reach + 1 pixels
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(pixels, recipe.scale, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.RandomHorizontalFlip(recipe.flip),
+            v2.RandomApply([v2.ColorJitter(*recipe.magnitudes)], recipe.jitter),
+            v2.RandomGrayscale(recipe.gray),
+            v2.RandomApply([v2.GaussianBlur(2 * reach + 1, recipe.sigma)], recipe.blur),
+            v2.RandomApply([v2.Lambda(solarized)], recipe.solarize),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, SD),
+        ]
+    )
 
 
 def solarized(image: Tensor | Image) -> Tensor | Image:
@@ -66,55 +66,45 @@ def lightlys(pixels: int) -> list[Transform]:
     return [BYOLView1Transform(input_size=pixels), BYOLView2Transform(input_size=pixels)]
 
 
-def candidates(images: Tensor) -> list[Candidate]:
-    """What is timed: ours first."""
+def one_by_one(transforms: list[Transform], items: Sequence[Tensor | Image]) -> list[Tensor]:
+    """Both views, each image on its own: two [count, 3, pixels, pixels]."""
+    return [torch.stack([transform(item) for item in items]) for transform in transforms]
+
+
+def cases(images: Tensor) -> list[Case]:
+    """Ours first, then the peers that are installed."""
     pixels = images.shape[1]
     recipes, generator = RECIPES["byol"], torch.Generator().manual_seed(0)
-    planes = [image.permute(2, 0, 1) for image in images]
+    planes = [image.permute(2, 0, 1) for image in images]  # [3, H, W] each
     pictures = [tv.to_pil_image(image) for image in planes]
-
-    def ours() -> None:
-        for recipe in recipes:
-            view(images, recipe, generator)
-
-    def one_by_one(transforms: list[Transform], items: list[Tensor] | list[Image]) -> Callable[[], object]:
-        return lambda: [torch.stack([transform(item) for item in items]) for transform in transforms]
-
-    torchvisions = [per_image(recipe, pixels) for recipe in recipes]
-    found = [
-        Candidate("ours, the batch at once", ours),
-        Candidate("torchvision v2, Pillow image by image", one_by_one(torchvisions, pictures)),
-        Candidate("torchvision v2, tensor by tensor", one_by_one(torchvisions, planes)),
+    peer = [per_image(recipe, pixels) for recipe in recipes]
+    rows = [
+        Case(OURS, lambda: [view(images, recipe, generator) for recipe in recipes]),
+        Case("torchvision v2, Pillow image by image", lambda: one_by_one(peer, pictures)),
+        Case("torchvision v2, tensor by tensor", lambda: one_by_one(peer, planes)),
     ]
     if transforms := lightlys(pixels):
-        found.append(Candidate("lightly BYOLTransform, Pillow", one_by_one(transforms, pictures)))
-    return found
-
-
-def rates(lines: list[Line], count: int) -> dict[str, object]:
-    """Pairs a second: medians over rounds, and how many times as many ours makes."""
-    pairs = {line.name: round(count / statistics.median(line.seconds)) for line in lines}
-    times = {line.name: round(line.ratio, 2) for line in lines[1:]}
-    missing = {} if len(lines) == 4 else {"lightly": "not installed"}
-    return {"pairs a second": pairs, "ours makes as many times as": times, **missing}
+        rows.append(Case("lightly BYOLTransform, Pillow", lambda: one_by_one(transforms, pictures)))
+    return rows
 
 
 def main() -> None:
-    """Parse, run, print one table a size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pixels", type=int, nargs="+", default=[32, 128, 224])
-    parser.add_argument("--images", type=int, default=512, help="at 32 px; fewer by area above")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    """One table per size."""
+    options = timing.options(__doc__, rounds=5, pixels=[32, 128, 224], images=512, threads=1)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     for pixels in options.pixels:
+        # About the same number of pixels at every size.
         count = max(8, options.images * 32**2 // pixels**2)
-        lines = interleave(candidates(data(count, pixels)), options.rounds)
-        title = f"Two views of BYOL, {count} images of {pixels} px"
-        show(title, lines, rates(lines, count), options.json)
+        table = timing.compare(cases(data(count, pixels)), options)
+        peers = [name for name in table.seconds if name != OURS]
+        checks = {
+            "pairs a second": {name: round(count / table.median(name)) for name in table.seconds},
+            "ours makes as many times as": {name: round(table.ratio(name, OURS), 2) for name in peers},
+        }
+        if not lightlys(pixels):
+            checks["lightly"] = "not installed"
+        timing.show(f"Two views of BYOL, {count} images of {pixels} px", table, checks, options)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ def classes(split: Literal["train", "test"]) -> pd.DataFrame:
 
 def labels(table: pd.DataFrame, n: int) -> Tensor:
     """Class indices [n] in class order, with the table's counts stretched or thinned to n in all."""
+    # Every (len / n)-th of the labels in class order.
     counts = torch.tensor(table["images"].to_numpy())
     every = torch.repeat_interleave(torch.arange(len(counts)), counts)
     return every[torch.arange(n) * len(every) // n]
@@ -27,6 +28,7 @@ def labels(table: pd.DataFrame, n: int) -> Tensor:
 def features(classes_of: Tensor, d: int, spread: float) -> Tensor:
     """Unit vectors [n, d]: noise about a random centre for each class, `spread` times as long."""
     generator = torch.Generator().manual_seed(0)
+    # x ← noise + spread · centre, to length 1
     x = torch.randn(len(classes_of), d, generator=generator)
     centres = torch.randn(int(classes_of.max()) + 1, d, generator=generator)
     return torch.nn.functional.normalize(x.add_(centres[classes_of], alpha=spread), dim=1)

@@ -1,6 +1,7 @@
 """An epoch of ResNet-18 on CIFAR-sized images: data in memory against a torchvision DataLoader.
 
-    python -m benchmarks.cifar_epoch [--width 16 --images 1000 --batch 128 --device auto --rounds 3 --json]
+    python -m benchmarks.cifar_epoch [--width 16 --images 1000 --batch 128 --workers 8 --device auto
+                                      --rounds 3 --json]
 
 The yardstick is the common recipe: `torchvision.datasets` images through `RandomCrop`, flip, `ToTensor`,
 `Normalize` in a `DataLoader` with workers, float32, contiguous memory. The library crops and flips whole
@@ -10,11 +11,11 @@ most processors, it is slower, and the row says so. "waiting" is the share of an
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
-from benchmarks.timing import Candidate, interleave, show
+from benchmarks import timing
+from benchmarks.timing import Case
 from papers_lib import compute
 from papers_lib.nar.images import MEAN, SD, augmented, normalised
 from papers_lib.nar.networks import resnet18
@@ -30,51 +32,41 @@ from papers_lib.nar.networks import resnet18
 Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
-def make(images: int) -> tuple[Tensor, Tensor]:
-    """Random images [N, 32, 32, 3] uint8 and labels."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return pixels, torch.randint(0, 10, (images,), generator=generator)
-
-
 class Pictures(TensorDataset):
     """The images one at a time, as torchvision's data sets give them: transformed on a worker."""
 
     def __init__(self, pixels: Tensor, labels: Tensor) -> None:
         super().__init__(pixels.permute(0, 3, 1, 2).contiguous(), labels)
-        self.transform = v2.Compose([
-            v2.ToPILImage(), v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, SD),
-        ])  # fmt: skip
+        self.transform = v2.Compose(
+            [
+                v2.ToPILImage(),
+                v2.RandomCrop(32, padding=4),
+                v2.RandomHorizontalFlip(),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(MEAN, SD),
+            ]
+        )
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pixels, label = super().__getitem__(index)
         return self.transform(pixels), label
 
 
-def loaded(pixels: Tensor, labels: Tensor, size: int, workers: int, where: torch.device) -> Batches:
+def loaded(loader: DataLoader[Any], where: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of a DataLoader, moved to the device."""
-    loader = DataLoader(Pictures(pixels, labels), size, shuffle=True, drop_last=True, num_workers=workers,
-                        pin_memory=where.type == "cuda", persistent_workers=workers > 0)  # fmt: skip
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for x, y in loader:
-            yield x.to(where, non_blocking=True), y.to(where, non_blocking=True)
-
-    return batches
+    for x, y in loader:
+        yield x.to(where, non_blocking=True), y.to(where, non_blocking=True)
 
 
-def resident(pixels: Tensor, labels: Tensor, size: int, where: torch.device) -> Batches:
+def resident(
+    pixels: Tensor, labels: Tensor, size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches made where the images lie."""
-    pixels, labels = pixels.to(where), labels.to(where)
-    generator = torch.Generator().manual_seed(0)
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(labels), generator=generator).to(where)
-        for indices in order[: len(order) // size * size].view(-1, size):
-            yield normalised(augmented(pixels[indices], generator)), labels[indices]
-
-    return batches
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    for indices in order[: len(order) // size * size].view(-1, size):
+        # [B, 32, 32, 3] uint8 → [B, 3, 32, 32] float32
+        yield normalised(augmented(pixels[indices], generator)), labels[indices]
 
 
 class Epoch:
@@ -85,6 +77,7 @@ class Epoch:
     ) -> None:
         torch.manual_seed(0)
         net: nn.Module = resnet18((0,) * 8, width=width).to(where)
+        # Channels-last: convolutions read a pixel's channels side by side.
         self.net = net.to(memory_format=torch.channels_last) if fast else net
         fused = fast and where.type == "cuda"
         self.optimiser = torch.optim.SGD(
@@ -97,10 +90,12 @@ class Epoch:
         """Once through the batches."""
         began = mark = self._now()
         waited = 0.0
-        for x, y in self.batches():
+        for x, y in self.batches():  # [B, 3, 32, 32], [B]
             waited += self._now() - mark
+            # -- forward --
             with compute.autocast(self.where, self.precision):
-                logits = self.net(x)
+                logits = self.net(x)  # [B, 10]
+            # -- backward and step --
             self.optimiser.zero_grad(set_to_none=True)
             F.cross_entropy(logits.float(), y).backward()
             self.optimiser.step()
@@ -113,38 +108,45 @@ class Epoch:
         return time.perf_counter()
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     """Time the epochs and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cifar_epoch")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(arguments)
-    where = compute.device(asked.device)
-    pixels, labels = make(asked.images)
-    loader = loaded(pixels, labels, asked.batch, asked.workers, where)
-    memory = resident(pixels, labels, asked.batch, where)
-    epochs = {
-        f"DataLoader, {asked.workers} workers, float32": Epoch(loader, asked.width, where, False, "float32"),
-        "data in memory, float32": Epoch(memory, asked.width, where, False, "float32"),
-        "and channels-last, fused SGD": Epoch(memory, asked.width, where, True, "float32"),
-        "and bfloat16 (profile medium)": Epoch(memory, asked.width, where, True, "bfloat16"),
-    }
-    lines = interleave([Candidate(name, epoch) for name, epoch in epochs.items()], asked.rounds)
-    for line in lines:
-        epoch = epochs[line.name]
-        line.note = f"waiting {epoch.waited / epoch.spent:.1%}"
-    title = (
-        f"ResNet-18, width {asked.width}: one epoch of {asked.images} images, batch {asked.batch}, {where}"
+    workers = min(8, os.cpu_count() or 1)
+    options = timing.options(
+        __doc__, rounds=3, width=16, images=1000, batch=128, workers=workers, device="auto"
     )
-    checks = {"images a second, last row": round(asked.images / min(lines[-1].seconds))}
-    show(title, lines, checks, asked.json)
-    return 0
+    where = compute.device(options.device)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (options.images, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (options.images,), generator=generator)
+    # -- where batches come from --
+    loader = DataLoader(
+        Pictures(pixels, labels),
+        options.batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=options.workers,
+        pin_memory=where.type == "cuda",
+        persistent_workers=options.workers > 0,
+    )
+    moved = partial(loaded, loader, where)
+    order = torch.Generator().manual_seed(0)
+    memory = partial(resident, pixels.to(where), labels.to(where), options.batch, order)
+    # -- an epoch from each --
+    ours = "and bfloat16 (profile medium)"
+    epochs = {
+        f"DataLoader, {options.workers} workers, float32": Epoch(
+            moved, options.width, where, False, "float32"
+        ),
+        "data in memory, float32": Epoch(memory, options.width, where, False, "float32"),
+        "and channels-last, fused SGD": Epoch(memory, options.width, where, True, "float32"),
+        ours: Epoch(memory, options.width, where, True, "bfloat16"),
+    }
+    table = timing.compare([Case(name, epoch) for name, epoch in epochs.items()], options)
+    table.notes = {name: f"waiting {epoch.waited / epoch.spent:.1%}" for name, epoch in epochs.items()}
+    checks = {"images a second, last row": round(options.images / min(table.seconds[ours]))}
+    size = f"one epoch of {options.images} images, batch {options.batch}"
+    timing.show(f"ResNet-18, width {options.width}: {size}, {where}", table, checks, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

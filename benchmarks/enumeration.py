@@ -1,27 +1,28 @@
 """Every vector of ResNet-18's operators with shared weights: one after the other, and by a prefix tree.
 
-    python -m benchmarks.enumeration [--decisions 4 5 --width 16 --images 32 --pixels 32 --rounds 2 --json]
+    python -m benchmarks.enumeration [--decisions 4 5 --width 16 --images 32 --pixels 32 --device cpu
+                                      --rounds 2 --json]
 
 The last `decisions` of 8 vary, so that naive scoring ends in time; weights are random, images synthetic.
-"Alone" is one forward pass a vector. The whole space, 65,536 vectors, is extrapolated by its steps from a
+"Alone" is one forward pass per vector. The whole space, 65,536 vectors, is extrapolated by its steps from a
 step's time, and set against a training of 200 epochs at the same width: a training step (forward and
-backward) is timed for the untouched network, which is what a stand-alone training of it takes.
+backward) is timed for the untouched network, which is what a stand-alone training of it takes. The exit code
+is 1 where scores differ.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from functools import partial
 from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.timing import Candidate, extra_memory, interleave, show
+from benchmarks import timing
+from benchmarks.timing import Case, Table
 from papers_lib.nar.counting import costs
 from papers_lib.nar.enumeration import Vector, block_evaluations, score_all
 from papers_lib.nar.networks import resnet18
@@ -29,16 +30,7 @@ from papers_lib.nar.supernet import SuperNet, batch_statistics
 
 BLOCKS, CODES, CLASSES = 8, 4, 10
 VALIDATION, TRAINING, EPOCHS = 5_000, 50_000, 200  # images scored and trained with, and epochs, of CIFAR-10
-World = tuple[SuperNet, Tensor, Tensor]
-
-
-def world(options: argparse.Namespace) -> World:
-    """A supernet of random weights, whose classes differ from image to image, and synthetic images."""
-    torch.manual_seed(0)
-    net = SuperNet(BLOCKS, options.width, classes=CLASSES).to(options.device)
-    torch.nn.init.normal_(dict(net.named_parameters())["fc.weight"])
-    images = torch.randn(options.images, 3, options.pixels, options.pixels, device=options.device)
-    return net, images, torch.randint(CLASSES, (options.images,), device=options.device)
+ALONE, TREE, STEP = "alone", "prefix tree", "(a training step)"
 
 
 def every(decisions: int) -> list[Vector]:
@@ -47,10 +39,9 @@ def every(decisions: int) -> list[Vector]:
 
 
 @torch.no_grad()
-def alone(data: World, vectors: Sequence[Vector]) -> list[float]:
-    """A forward pass a vector."""
-    net, images, labels = data
-    with batch_statistics(net):
+def alone(net: SuperNet, images: Tensor, labels: Tensor, vectors: Sequence[Vector]) -> list[float]:
+    """A forward pass per vector."""
+    with batch_statistics(net):  # a vector's own normalisation, as there are no running averages for it
         return [float((net(images, v).argmax(1) == labels).double().mean()) for v in vectors]
 
 
@@ -61,50 +52,14 @@ def train_step(net: torch.nn.Module, images: Tensor, labels: Tensor) -> float:
     return float(loss.detach())  # which waits for the device
 
 
-def report(data: World, decisions: int, options: argparse.Namespace) -> bool:
-    """Time, compare and print; whether all scores are equal."""
-    net, images, labels = data
-    vectors = every(decisions)
-    untouched = resnet18((0,) * BLOCKS, classes=CLASSES, width=options.width).to(options.device)
-    lines = interleave(
-        [
-            Candidate("alone", partial(alone, data, vectors), note=f"{len(vectors)} vectors"),
-            Candidate(
-                "prefix tree", partial(score_all, net, images, labels, decisions, batch=options.images)
-            ),
-            Candidate("(a training step)", partial(train_step, untouched, images, labels)),
-        ],
-        options.rounds,
-    )
-    lines[1].memory_mb = extra_memory(lambda: score_all(net, images, labels, decisions, batch=options.images))
-    lines[0].memory_mb = extra_memory(lambda: alone(data, vectors[:CODES]))
-    ours = score_all(net, images, labels, decisions, batch=options.images).tolist()
-    same = ours == alone(data, vectors)
-    tree, steps = block_evaluations(vectors), BLOCKS * len(vectors)
-    checks: dict[str, object] = {
-        "block evaluations, tree and alone": f"{tree} and {steps}",
-        "times fewer block evaluations": round(steps / tree, 2),
-        "times faster": round(1 / lines[1].ratio, 2),
-        "equal scores": same,
-        "scores that differ from one another": len(set(ours)),
-    }
-    if decisions == max(options.decisions):
-        checks |= whole(options, [line.seconds for line in lines], tree)
-    title = (
-        f"The last {decisions} of {BLOCKS} decisions, width {options.width}, {options.images} images of "
-        f"{options.pixels} px, {options.device}"
-    )
-    show(title, lines, checks, options.json)
-    return bool(same)
-
-
-def whole(options: argparse.Namespace, seconds: list[list[float]], tree: int) -> dict[str, object]:
+def whole(options: Namespace, table: Table, tree: int) -> dict[str, object]:
     """65,536 vectors on 5,000 images against 200 epochs of 50,000: by time here, and by width 64's counts."""
     steps, naive_steps = block_evaluations(every(BLOCKS)), BLOCKS * CODES**BLOCKS
-    alone_, by_tree, by_training = (statistics.median(s) / options.images for s in seconds)
-    naive = alone_ / CODES ** max(options.decisions) * CODES**BLOCKS * VALIDATION
-    shared = by_tree / tree * steps * VALIDATION
-    training = by_training * TRAINING * EPOCHS
+    # Seconds per image, times vectors (or block evaluations, or epochs), times images.
+    naive = table.median(ALONE) / options.images / CODES ** max(options.decisions)
+    naive *= CODES**BLOCKS * VALIDATION
+    shared = table.median(TREE) / options.images / tree * steps * VALIDATION
+    training = table.median(STEP) / options.images * TRAINING * EPOCHS
     macs = ", ".join(f"{2 * value / 1e15:.1f}" for value in operations())
     return {
         "whole space, block evaluations, tree and alone": f"{steps} and {naive_steps}",
@@ -121,32 +76,62 @@ def operations() -> tuple[float, float, float]:
     Level t of the tree runs each operator behind 4^t beginnings. Stem, shortcuts and classifier, below a
     hundredth, are left out of the tree's.
     """
-    found = costs(BLOCKS, "resnet18_cifar", image_size=32, classes=CLASSES)
-    levels = [sum(cost.multiply_accumulates for cost in row if cost) for row in found.choices]
-    fixed = found.fixed.multiply_accumulates
-    base = fixed + sum(row[0].multiply_accumulates for row in found.choices if row[0])
+    network = costs(BLOCKS, "resnet18_cifar", image_size=32, classes=CLASSES)
+    levels = [sum(cost.multiply_accumulates for cost in row if cost) for row in network.choices]
+    fixed = network.fixed.multiply_accumulates
+    base = fixed + sum(row[0].multiply_accumulates for row in network.choices if row[0])
     naive = CODES**BLOCKS * fixed + sum(levels) * CODES ** (BLOCKS - 1)
     tree = sum(CODES**t * level for t, level in enumerate(levels))
+    # Forward and backward are three forward passes.
     return float(naive * VALIDATION), float(tree * VALIDATION), 3.0 * base * TRAINING * EPOCHS
 
 
 def main() -> int:
-    """Parse, run, print; 1 where scores differ."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--decisions", type=int, nargs="+", default=[4, 5], help="that vary, of 8")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--pixels", type=int, default=32)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    data = world(options)
-    equal = []
+    """One table per number of decisions."""
+    options = timing.options(
+        __doc__, rounds=2, decisions=[4, 5], width=16, images=32, pixels=32, device="cpu"
+    )
+    torch.manual_seed(0)
+    net = SuperNet(BLOCKS, options.width, classes=CLASSES).to(options.device)
+    # Random weights, whose classes differ from image to image.
+    torch.nn.init.normal_(dict(net.named_parameters())["fc.weight"])
+    images = torch.randn(options.images, 3, options.pixels, options.pixels, device=options.device)
+    labels = torch.randint(CLASSES, (options.images,), device=options.device)
+    untouched = resnet18((0,) * BLOCKS, classes=CLASSES, width=options.width).to(options.device)
+    code = 0
     for decisions in options.decisions:
-        equal.append(report(data, decisions, options))
-        print()
-    return int(not all(equal))
+        vectors = every(decisions)
+
+        def by_tree(decisions: int = decisions) -> Tensor:
+            return score_all(net, images, labels, decisions, batch=options.images)
+
+        cases = [
+            Case(ALONE, lambda v=vectors: alone(net, images, labels, v), note=f"{len(vectors)} vectors"),
+            Case(TREE, by_tree),
+            Case(STEP, lambda: train_step(untouched, images, labels)),
+        ]
+        table = timing.compare(cases, options)
+        few = vectors[:CODES]
+        # Memory does not grow with the vectors, so four stand for all.
+        table.memory_mb[TREE] = timing.extra_memory(by_tree)
+        table.memory_mb[ALONE] = timing.extra_memory(lambda few=few: alone(net, images, labels, few))
+        # -- agreement --
+        ours = by_tree().tolist()
+        same = ours == alone(net, images, labels, vectors)
+        tree, steps = block_evaluations(vectors), BLOCKS * len(vectors)
+        checks: dict[str, object] = {
+            "block evaluations, tree and alone": f"{tree} and {steps}",
+            "times fewer block evaluations": round(steps / tree, 2),
+            "times faster": round(table.ratio(ALONE, TREE), 2),
+            "equal scores": same,
+            "scores that differ from one another": len(set(ours)),
+        }
+        if decisions == max(options.decisions):
+            checks |= whole(options, table, tree)
+        size = f"width {options.width}, {options.images} images of {options.pixels} px, {options.device}"
+        title = f"The last {decisions} of {BLOCKS} decisions, {size}"
+        code |= timing.show(title, table, checks, options, agree=same)
+    return code
 
 
 if __name__ == "__main__":

@@ -2,42 +2,42 @@
 
     python -m benchmarks.large_gallery [--queries 50 --gallery 20000 --d 2048 --block 8192 --rounds 5 --json]
 
-Sizes are a part of SYSU-30k's test side (1,000 queries, 479,730 images); one match a query, the rest are
+Sizes are a part of SYSU-30k's test side (1,000 queries, 479,730 images); one match per query, the rest are
 distractors; features are synthetic. "Sorted, query by query" does as the released evaluation does: the
-gallery is read once more for every query. "Sorted at once" holds all similarities.
+gallery is read once more for every query. "Sorted at once" holds all similarities. The exit code is 1 where
+ranks differ.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks.timing import Candidate, extra_memory, in_child, interleave, show
+from benchmarks import timing
+from benchmarks.timing import Case
 from papers_lib.evaluation.large_gallery import rank_one
 
 KS = (1, 5, 10)
-Sides = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def world(options: argparse.Namespace) -> Sides:
+def world(queries: int, count: int, d: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Query and gallery features and ids; the match of query i is somewhere in the gallery."""
     generator = torch.Generator().manual_seed(0)
-    gallery = torch.randn(options.gallery, options.d, generator=generator)
-    places = torch.randperm(options.gallery, generator=generator)[: options.queries]
+    gallery = torch.randn(count, d, generator=generator)
+    places = torch.randperm(count, generator=generator)[:queries]
     # As far off as leaves some queries right and some wrong.
-    query = gallery[places] + 14 * torch.randn(options.queries, options.d, generator=generator)
-    ids = torch.zeros(options.gallery, dtype=torch.int64)
-    ids[places] = torch.arange(1, options.queries + 1)
+    query = gallery[places] + 14 * torch.randn(queries, d, generator=generator)
+    # Distractors have id 0, matches 1 … Q.
+    ids = torch.zeros(count, dtype=torch.int64)
+    ids[places] = torch.arange(1, queries + 1)
     return normalize(query), normalize(gallery), ids[places], ids
 
 
-def _shares(places: list[int]) -> dict[str, float]:
+def shares(places: list[int]) -> dict[str, float]:
+    """Of queries whose match is among the first k."""
     return {f"rank{k}": sum(place < k for place in places) / len(places) for k in KS}
 
 
@@ -45,66 +45,43 @@ def one_by_one(query: Tensor, gallery: Tensor, ids: Tensor, others: Tensor) -> d
     """A product and a full sort for each query."""
     places = []
     for features, identity in zip(query, ids, strict=True):
-        order = torch.argsort(gallery @ features, descending=True)
+        order = torch.argsort(gallery @ features, descending=True)  # [G]
         places.append(int((others[order] == identity).nonzero()[0, 0]))
-    return _shares(places)
+    return shares(places)
 
 
 def at_once(query: Tensor, gallery: Tensor, ids: Tensor, others: Tensor) -> dict[str, float]:
     """One product, one full sort of all rows."""
-    order = torch.argsort(query @ gallery.T, dim=1, descending=True)
-    return _shares((others[order] == ids[:, None]).int().argmax(1).tolist())
-
-
-def candidates(data: Sides, block: int) -> list[Candidate]:
-    """What is timed; the first is the yardstick."""
-    query, gallery, _, _ = data
-    rows: list[tuple[str, Callable[[], Any]]] = [
-        ("sorted, query by query", lambda: one_by_one(*data)),
-        ("sorted at once", lambda: at_once(*data)),
-        (f"rank_one, blocks of {block}", lambda: rank_one(*data, block=block)),
-        ("(bare product)", lambda: query @ gallery.T),
-    ]
-    return [Candidate(name, run) for name, run in rows]
+    order = torch.argsort(query @ gallery.T, dim=1, descending=True)  # [Q, G]
+    return shares((others[order] == ids[:, None]).int().argmax(1).tolist())
 
 
 def main() -> int:
-    """Parse, run, print; 1 where values differ."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, default=50)
-    parser.add_argument("--gallery", type=int, default=20_000)
-    parser.add_argument("--d", type=int, default=2048)
-    parser.add_argument("--block", type=int, default=8192)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    data = world(options)
-    choices = candidates(data, options.block)
-    if options.child is not None:
-        torch.ones(512, 512) @ torch.ones(512, 512)  # the library's own buffers are there before
-        print(f'{{"mb": {extra_memory(choices[options.child].run)}}}')
-        return 0
-    return report(data, choices, options)
-
-
-def report(data: Sides, choices: list[Candidate], options: argparse.Namespace) -> int:
-    """Time, measure, compare and print."""
-    lines = interleave(choices, options.rounds)
-    names = ("queries", "gallery", "d", "block")
-    size = [part for name in names for part in (f"--{name}", str(getattr(options, name)))]
-    for at, line in enumerate(lines):
-        line.memory_mb = in_child("benchmarks.large_gallery", [*size, "--child", str(at)]).get("mb")
-    ours, theirs, sorted_ = rank_one(*data), one_by_one(*data), at_once(*data)
+    """One table, with the memory of every way."""
+    options = timing.options(__doc__, rounds=5, queries=50, gallery=20_000, d=2048, block=8192)
+    data = world(options.queries, options.gallery, options.d)
+    query, gallery, _, _ = data
+    ours = f"rank_one, blocks of {options.block}"
+    cases = [
+        Case("sorted, query by query", lambda: one_by_one(*data)),
+        Case("sorted at once", lambda: at_once(*data)),
+        Case(ours, lambda: rank_one(*data, block=options.block)),
+        Case("(bare product)", lambda: query @ gallery.T),
+    ]
+    table = timing.compare(cases, options, memory=cases)
+    # -- agreement --
+    ranks = rank_one(*data)
+    same = ranks == one_by_one(*data) == at_once(*data)
     checks = {
-        "rank_one is faster than sorting by query, times": round(1 / lines[2].ratio, 2),
-        "rank_one is faster than sorting at once, times": round(lines[1].ratio / lines[2].ratio, 2),
-        "ranks": ours,
-        "same ranks": ours == theirs == sorted_,
+        "rank_one is faster than sorting by query, times": round(
+            table.ratio("sorted, query by query", ours), 2
+        ),
+        "rank_one is faster than sorting at once, times": round(table.ratio("sorted at once", ours), 2),
+        "ranks": ranks,
+        "same ranks": same,
     }
     title = f"Rank-1 of {options.queries} queries in {options.gallery} images, d={options.d}, float32"
-    show(title, lines, checks, options.json)
-    return int(not checks["same ranks"])
+    return timing.show(title, table, checks, options, agree=same)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,16 @@ Sizes are Market-1501's, with 750 persons, 6 cameras and 2,798 distractors in th
 synthetic, and `--spread` sets how hard they are: a ranking of ours takes longer the later the last match
 comes. All rankers are given the similarities or distances of all pairs, except in the row "whole", which
 starts from features. What runs in Python by item takes part of the queries, and its seconds are
-multiplied to all of them. torchreid is optional, and its Cython ranker has to be built.
+multiplied to all of them. torchreid is optional, and its Cython ranker has to be built. The exit code is 1
+where values differ.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import sys
+from argparse import Namespace
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,29 +25,33 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks.timing import Candidate, extra_memory, in_child, interleave, show
+from benchmarks import timing
+from benchmarks.timing import Case
 from papers_lib.evaluation.reid_ranking import Task, average_precision, cmc_map
 
 PERSONS, CAMERAS, DISTRACTORS = 750, 6, 2798
 PART = 40  # the plain loops take every 40th query
+OURS, WHOLE, PRODUCT = "ranking alone, as in cmc_map", "whole: cmc_map", "(bare Q×G product)"
 Score = tuple[float, float]  # mAP, R1
 Sides = tuple[Tensor, Tensor, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
-def world(options: argparse.Namespace) -> Sides:
+def world(options: Namespace) -> Sides:
     """Query and gallery features, ids and cameras, in `cmc_map`'s order."""
     rng = np.random.default_rng(0)
     counts = options.queries, options.gallery
     ids = [rng.integers(1, PERSONS + 1, count) for count in counts]
+    # Distractors are images of nobody else.
     ids[1][: DISTRACTORS * options.gallery // 15913] = 0
     cameras = [rng.integers(0, CAMERAS, count) for count in counts]
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(PERSONS + 1, options.d, generator=generator)
-    x, y = (centres[torch.from_numpy(each)] for each in ids)
+    # x [Q, d], y [G, d]
+    x, y = (centres[torch.from_numpy(persons)] for persons in ids)
     y[ids[1] == 0] = torch.randn(int((ids[1] == 0).sum()), options.d, generator=generator)
-    for each in (x, y):  # some images are harder than others
-        noise = torch.randn(each.shape, generator=generator)
-        each.add_(noise.mul_(options.spread * (0.5 + torch.rand(len(each), 1, generator=generator))))
+    for side in (x, y):  # some images are harder than others
+        noise = torch.randn(side.shape, generator=generator)
+        side.add_(noise.mul_(options.spread * (0.5 + torch.rand(len(side), 1, generator=generator))))
     return normalize(x), normalize(y), ids[0], ids[1], cameras[0], cameras[1]
 
 
@@ -62,29 +65,29 @@ def ours(similarity: NDArray[Any], *who: NDArray[Any]) -> Score:
     """The ranking part of `cmc_map`."""
     task = Task.of(*who)
     ranks = [task.ranks(q, similarity[q].copy()) for q in np.flatnonzero(task.matched).tolist()]
-    scores = [(average_precision(each, "rectangle"), each[0] == 1) for each in ranks]
-    return means(scores)
+    return means([(average_precision(matches, "rectangle"), matches[0] == 1) for matches in ranks])
 
 
 def whole(*sides: Any) -> Score:
     """`cmc_map` from features."""
-    found = cmc_map(*sides)
-    return found["mAP"], found["R1"]
+    scores = cmc_map(*sides)
+    return scores["mAP"], scores["R1"]
 
 
 def plain(similarity: NDArray[Any], *who: NDArray[Any]) -> Score:
     """Sort everything by query and walk down the list."""
-    ids, others, cameras, seen_by = (each.tolist() for each in who)
+    ids, others, cameras, seen_by = (values.tolist() for values in who)
     scores = []
-    for q, row in enumerate(similarity):
+    for q, row in enumerate(similarity):  # [G]
         seen, first = 0, 0
         hits: list[float] = []
         for j in np.argsort(-row).tolist():
             if others[j] == ids[q] and seen_by[j] == cameras[q]:
-                continue
+                continue  # a query does not see its own person by its own camera
             seen += 1
             if others[j] == ids[q]:
                 first = first or seen
+                # precision at this match
                 hits.append((len(hits) + 1) / seen)
         if hits:
             scores.append((sum(hits) / len(hits), first == 1))
@@ -120,85 +123,48 @@ def torchreid(name: str) -> Callable[..., Score] | None:
     return None
 
 
-def candidates(sides: Sides, pairs: bool = True) -> list[Candidate]:
-    """What is timed; the first is the yardstick. Without `pairs` only what starts from features runs."""
-    x, y, *who = sides
-    similarity = (x @ y.T if pairs else x.new_empty(0, 0)).numpy()
-    part = [who[0][::PART], who[1], who[2][::PART], who[3]]
-    scale, note = len(x) / len(part[0]), f"every {PART}th query, multiplied"
-    found = [
-        Candidate("ranking alone, as in cmc_map", lambda: ours(similarity, *who)),
-        Candidate("plain loop", lambda: plain(similarity[::PART], *part), scale, note),
-        Candidate("scikit-learn by query", lambda: by_sklearn(similarity[::PART], *part), scale, note),
-        Candidate("whole: cmc_map", lambda: whole(*sides)),
-        Candidate("(bare Q×G product)", lambda: x @ y.T),
-    ]
-    distance = 1 - similarity
-    if python := torchreid("rank"):
-        run = partial(python, distance[::PART], *part)
-        found.append(Candidate("torchreid, Python", run, scale, note))
-    if compiled := torchreid("rank_cylib.rank_cy"):
-        found.append(Candidate("torchreid, Cython", partial(compiled, distance, *who)))
-    return found
-
-
-def agreement(sides: Sides) -> dict[str, float]:
-    """Largest differences of mAP and R1 to ours, each on the queries that it takes."""
-    similarity = (sides[0] @ sides[1].T).numpy()
-    who = sides[2:]
-    part = similarity[::PART], who[0][::PART], who[1], who[2][::PART], who[3]
-    pairs = {
-        "cmc_map": (whole(*sides), ours(similarity, *who)),
-        "plain loop": (plain(*part), ours(*part)),
-        "scikit-learn": (by_sklearn(*part), ours(*part)),
-    }
-    if python := torchreid("rank"):
-        pairs["torchreid, Python"] = python(1 - part[0], *part[1:]), ours(*part)
-    if compiled := torchreid("rank_cylib.rank_cy"):
-        pairs["torchreid, Cython"] = compiled(1 - similarity, *who), ours(similarity, *who)
-    return {name: max(abs(a - b) for a, b in zip(*both, strict=True)) for name, both in pairs.items()}
-
-
 def main() -> int:
-    """Parse, run, print; 1 where values differ."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, default=3368)
-    parser.add_argument("--gallery", type=int, default=15913)
-    parser.add_argument("--d", type=int, default=2048)
-    parser.add_argument("--spread", type=float, default=3.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    """One table, with the memory of what takes all queries."""
+    options = timing.options(__doc__, rounds=3, queries=3368, gallery=15913, d=2048, spread=3.0)
     sides = world(options)
-    if options.child is None:
-        return report(sides, options)
-    torch.ones(512, 512) @ torch.ones(512, 512)  # the library's own buffers are there before
-    plan = candidates(sides, pairs=not 3 <= options.child <= 4)
-    print(json.dumps({"mb": extra_memory(plan[options.child].run)}))
-    return 0
+    x, y, *who = sides
+    similarity = (x @ y.T).numpy()  # [Q, G]
+    distance = 1 - similarity
+    # What runs in Python by item takes every 40th query, and is checked on these.
+    some = [who[0][::PART], who[1], who[2][::PART], who[3]]
+    scale, note = len(x) / len(some[0]), f"every {PART}th query, multiplied"
+    cases = [
+        Case(OURS, lambda: ours(similarity, *who)),
+        Case("plain loop", lambda: plain(similarity[::PART], *some), scale, note),
+        Case("scikit-learn by query", lambda: by_sklearn(similarity[::PART], *some), scale, note),
+        Case(WHOLE, lambda: whole(*sides)),
+        Case(PRODUCT, lambda: x @ y.T),
+    ]
+    if python := torchreid("rank"):
+        cases.append(Case("torchreid, Python", lambda: python(distance[::PART], *some), scale, note))
+    if compiled := torchreid("rank_cylib.rank_cy"):
+        cases.append(Case("torchreid, Cython", lambda: compiled(distance, *who)))
+    table = timing.compare(cases, options, memory=[case for case in cases if not case.note])
 
-
-def report(sides: Sides, options: argparse.Namespace) -> int:
-    """Time, measure, compare and print."""
-    lines = interleave(candidates(sides), options.rounds)
-    size = [f"--{name}={getattr(options, name)}" for name in ("queries", "gallery", "d", "spread")]
-    for at, line in enumerate(lines):
-        if line.note:  # a part of the queries does not show the memory of all
-            continue
-        line.memory_mb = in_child("benchmarks.reid_ranking", [*size, f"--child={at}"]).get("mb")
-    differences, found = agreement(sides), whole(*sides)
-    product, mine = lines[4].ratio, lines[3].ratio
+    # -- agreement --
+    # Largest differences of mAP and R1 to ours, each on the queries that it takes.
+    on_all, on_some = ours(similarity, *who), ours(similarity[::PART], *some)
+    peers = [case for case in cases if case.name not in (OURS, PRODUCT)]
+    apart = {
+        case.name: float(np.abs(np.subtract(case.run(), on_some if case.note else on_all)).max())
+        for case in peers
+    }
     checks: dict[str, Any] = {
-        "mAP, R1 of this data": [round(value, 4) for value in found],
-        "differences of value": {name: f"{value:.1e}" for name, value in differences.items()},
+        "mAP, R1 of this data": [round(value, 4) for value in whole(*sides)],
+        "differences of value": {name: f"{value:.1e}" for name, value in apart.items()},
         "product and ranker by whole cmc_map, time": {
-            line.name: round((product + line.ratio) / mine, 1) for line in (*lines[1:3], *lines[5:])
+            case.name: round(table.ratio(PRODUCT, WHOLE) + table.ratio(case.name, WHOLE), 1)
+            for case in peers
+            if case.name != WHOLE
         },
     }
     title = f"Ranking for re-identification, {options.queries} × {options.gallery}, d={options.d}, float32"
-    show(title, lines, checks, options.json)
-    return int(max(differences.values()) > 1e-5)
+    return timing.show(title, table, checks, options, agree=max(apart.values()) <= 1e-5)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,24 @@
 
     python -m benchmarks.samplers [--n 1000000 --classes 50000 --k 16 --rounds 5 --json]
 
-Each candidate makes the sampler from the labels and lists all indices of one pass, as a new clustering
+Each case makes the sampler from the labels and lists all indices of one pass, as a new clustering
 asks for every epoch. Labels are random, so class sizes vary about n / classes; 5 % are outliers. The loops
-are written as one would write them down first, with the same rules: distinct images before repeats.
+are written as one would write them down first, with the same rules: distinct images before repeats. The exit
+code is 1 where a pass draws other numbers of a class than its loop.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
-import statistics
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Candidate, Line, interleave, show
+from benchmarks import timing
+from benchmarks.timing import Case
 from papers_lib.sampler_study.grouped_sampler import Options
 from papers_lib.sampler_study.reference_samplers import reference
 from papers_lib.sampler_study.samplers import GroupSampler, RandomSampler, TripletSampler
@@ -29,17 +30,17 @@ BATCH = 32
 def data(n: int, classes: int) -> Tensor:
     """Labels [n] with 5 % outliers."""
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(classes, (n,), generator=generator)
+    labels = torch.randint(classes, (n,), generator=generator)  # [n]
     return labels.masked_fill(torch.rand(n, generator=generator) < 0.05, -1)
 
 
 def members(labels: Sequence[int]) -> list[list[int]]:
     """The images of each class."""
-    found = defaultdict(list)
+    images = defaultdict(list)
     for image, label in enumerate(labels):
         if label >= 0:
-            found[label].append(image)
-    return list(found.values())
+            images[label].append(image)
+    return list(images.values())
 
 
 def loop_random(labels: Sequence[int]) -> list[int]:
@@ -54,6 +55,7 @@ def loop_group(labels: Sequence[int], n: int) -> list[int]:
     groups = []
     for images in members(labels):
         random.shuffle(images)
+        # N distinct images each, the last of a class fewer
         groups += [images[i : i + n] for i in range(0, len(images), n)]
     random.shuffle(groups)
     return [image for group in groups for image in group]
@@ -66,6 +68,7 @@ def loop_triplet(labels: Sequence[int], k: int) -> list[int]:
     flat = []
     for images in classes:
         random.shuffle(images)
+        # K images; a class with fewer is repeated whole first
         flat += (images * (k // len(images) + 1))[:k]
     return flat
 
@@ -75,36 +78,31 @@ def public_triplet(labels: Tensor, k: int) -> list[int]:
     from pytorch_metric_learning.samplers import MPerClassSampler
 
     inliers = labels[labels >= 0]
+    # One pass: K of every class.
     length = k * len(inliers.unique())
     return list(MPerClassSampler(inliers, k, length_before_new_iter=length))
 
 
-def candidates(labels: Tensor, k: int) -> list[Candidate]:
-    """What is timed: each loop, then what is compared with it."""
+def cases(labels: Tensor, k: int) -> list[Case]:
+    """Each loop, then what is compared with it."""
     cameras = torch.randint(8, labels.shape, generator=torch.Generator().manual_seed(1))
     carry: Options = {"partial_group": "carry"}
     pad: Options = {"partial_group": "pad"}
     return [
-        Candidate("triplet, plain loop", lambda: loop_triplet(labels.tolist(), k)),
-        Candidate("triplet, MPerClassSampler", lambda: public_triplet(labels, k)),
-        Candidate("triplet", lambda: list(TripletSampler(labels, k, batch_size=BATCH))),
-        Candidate("triplet, whole K=12 in 32", lambda: list(TripletSampler(labels, 12, **carry))),
-        Candidate("triplet, K=12 padded to 32", lambda: list(TripletSampler(labels, 12, **pad))),
-        Candidate("triplet as CAP", lambda: list(reference("cap", labels, size=k, batch_size=BATCH))),
-        Candidate("triplet as SpCL", lambda: list(reference("spcl", labels, cameras, size=k))),
-        Candidate("group, plain loop", lambda: loop_group(labels.tolist(), k)),
-        Candidate("group", lambda: list(GroupSampler(labels, k))),
-        Candidate("group, whole N=12 in 32", lambda: list(GroupSampler(labels, 12, **carry))),
-        Candidate("group, N=12 padded to 32", lambda: list(GroupSampler(labels, 12, **pad))),
-        Candidate("random, plain loop", lambda: loop_random(labels.tolist())),
-        Candidate("random", lambda: list(RandomSampler(labels))),
+        Case("triplet, plain loop", lambda: loop_triplet(labels.tolist(), k)),
+        Case("triplet, MPerClassSampler", lambda: public_triplet(labels, k)),
+        Case("triplet", lambda: list(TripletSampler(labels, k, batch_size=BATCH))),
+        Case("triplet, whole K=12 in 32", lambda: list(TripletSampler(labels, 12, **carry))),
+        Case("triplet, K=12 padded to 32", lambda: list(TripletSampler(labels, 12, **pad))),
+        Case("triplet as CAP", lambda: list(reference("cap", labels, size=k, batch_size=BATCH))),
+        Case("triplet as SpCL", lambda: list(reference("spcl", labels, cameras, size=k))),
+        Case("group, plain loop", lambda: loop_group(labels.tolist(), k)),
+        Case("group", lambda: list(GroupSampler(labels, k))),
+        Case("group, whole N=12 in 32", lambda: list(GroupSampler(labels, 12, **carry))),
+        Case("group, N=12 padded to 32", lambda: list(GroupSampler(labels, 12, **pad))),
+        Case("random, plain loop", lambda: loop_random(labels.tolist())),
+        Case("random", lambda: list(RandomSampler(labels))),
     ]
-
-
-def quicker(lines: list[Line], slow: str, fast: str) -> float:
-    """How many times as long the slow one takes: the median over rounds."""
-    of = {line.name: line.seconds for line in lines}
-    return round(statistics.median(a / b for a, b in zip(of[slow], of[fast], strict=True)), 1)
 
 
 def profile(images: Sequence[int], labels: Sequence[int]) -> Counter[tuple[int, int]]:
@@ -123,27 +121,22 @@ def agreement(labels: Tensor, k: int) -> dict[str, bool]:
     return {name: profile(list(ours), plain) == profile(loop, plain) for name, (ours, loop) in pairs.items()}
 
 
-def main() -> None:
-    """Parse, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=1_000_000)
-    parser.add_argument("--classes", type=int, default=50_000)
-    parser.add_argument("--k", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+def main() -> int:
+    """One table of all samplers."""
+    options = timing.options(__doc__, rounds=5, n=1_000_000, classes=50_000, k=16)
     labels = data(options.n, options.classes)
-    lines = interleave(candidates(labels, options.k), options.rounds)
+    table = timing.compare(cases(labels, options.k), options)
+    same = agreement(labels, options.k)
     checks = {
-        "plain loop by triplet": quicker(lines, "triplet, plain loop", "triplet"),
-        "MPerClassSampler by triplet": quicker(lines, "triplet, MPerClassSampler", "triplet"),
-        "plain loop by group": quicker(lines, "group, plain loop", "group"),
-        "plain loop by random": quicker(lines, "random, plain loop", "random"),
-        "draws as many of each class as the loop": agreement(labels, options.k),
+        "plain loop by triplet": round(table.ratio("triplet, plain loop", "triplet"), 1),
+        "MPerClassSampler by triplet": round(table.ratio("triplet, MPerClassSampler", "triplet"), 1),
+        "plain loop by group": round(table.ratio("group, plain loop", "group"), 1),
+        "plain loop by random": round(table.ratio("random, plain loop", "random"), 1),
+        "draws as many of each class as the loop": same,
     }
-    title = f"One pass of a sampler, {options.n:,} images, {options.classes:,} classes, K = N = {options.k}"
-    show(title, lines, checks, options.json)
+    size = f"{options.n:,} images, {options.classes:,} classes, K = N = {options.k}"
+    return timing.show(f"One pass of a sampler, {size}", table, checks, options, agree=all(same.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

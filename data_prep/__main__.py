@@ -10,22 +10,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from data_prep.sets import DataSet, Report, arriving, as_json, occupied
+from data_prep.arrivals import arriving, bring, occupied
+from data_prep.sets import DataSet, Report
 from papers_lib.entry import Parser, answer, stop_politely
 from papers_lib.errors import PapersError
 from papers_lib.files import resolve
 
-MODULES = (
-    "data_prep.cars196",
-    "data_prep.reid",
-    "data_prep.classification",
-    "data_prep.sysu30k",
-    "data_prep.detection_sets",
-    "data_prep.faces",
-)  # each has its DATASETS
+# each module has its DATASETS; `list` prints them in this order
+MODULES = ("cars196", "reid", "classification", "sysu30k", "detection_sets", "faces")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,34 +42,25 @@ def _parser() -> argparse.ArgumentParser:
         ("import", _import, {"SOURCE": "a zip, a tar or a folder", "ROOT": "where it goes"}),
         ("make", _make, {"ROOT": "where it goes"}),
     ):
-        command = commands.add_parser(name, parents=[common], help=(run.__doc__ or "").strip())
+        command = commands.add_parser(name, parents=[common], help=run.__doc__)
+        command.set_defaults(command=run)
         command.add_argument("name", metavar="NAME", help="a data set of `list`")
         for place, text in places.items():
             command.add_argument(place.lower(), metavar=place, type=resolve, help=text)
-        command.set_defaults(command=run)
-    for name in ("check", "import"):
-        commands.choices[name].add_argument(
-            "--acknowledge-withdrawn", action="store_true", help="read a copy of a withdrawn data set"
-        )
-    _import_options(commands.choices["import"])
-    _make_options(commands.choices["make"])
+        if name != "make":
+            text = "read a copy of a withdrawn data set"
+            command.add_argument("--acknowledge-withdrawn", action="store_true", help=text)
+    importing, making = commands.choices["import"], commands.choices["make"]
+    importing.add_argument("--link", action="store_true", help="link a folder, do not copy it")
+    making.add_argument("--size", default="smoke", help="smoke (default) or small")
+    making.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+    pair = ("SETTING", "VALUE")
+    making.add_argument("-p", nargs=2, action="append", default=[], metavar=pair, help="-p cameras 6")
     return parser
 
 
-def _import_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--link", action="store_true", help="link a folder, do not copy it")
-
-
-def _make_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--size", default="smoke", help="smoke (default) or small")
-    command.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
-    command.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("SETTING", "VALUE"), help="-p cameras 6"
-    )
-
-
 def _datasets() -> dict[str, DataSet]:
-    return {data.name: data for module in MODULES for data in import_module(module).DATASETS}
+    return {data.name: data for module in MODULES for data in import_module(f"data_prep.{module}").DATASETS}
 
 
 def _dataset(options: argparse.Namespace) -> DataSet:
@@ -80,18 +68,17 @@ def _dataset(options: argparse.Namespace) -> DataSet:
     if name not in known:
         raise PapersError(f"unknown data set {options.name!r}; known: {', '.join(known)}")
     data = known[name]
-    if getattr(options, "acknowledge_withdrawn", False):
-        return data.acknowledged or data
+    if data.withdrawn and getattr(options, "acknowledge_withdrawn", False):
+        return replace(data, survey=partial(data.survey, acknowledge_withdrawn=True))
     return data
 
 
 def _list(options: argparse.Namespace) -> int:
-    """The data sets, a line each."""
     known = _datasets().values()
     if options.json:
-        print(json.dumps([{"name": d.name, "summary": d.summary, "card": str(d.card)} for d in known]))
+        print(json.dumps([{"name": d.name, "summary": d.headline, "card": str(d.card)} for d in known]))
     else:
-        print("\n".join(f"{d.name:<18} {d.summary}" for d in known))
+        print("\n".join(f"{d.name:<18} {d.headline}" for d in known))
     return 0
 
 
@@ -103,8 +90,6 @@ def _check(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     """Unpack an archive, or copy or link a folder, and check it."""
-    from data_prep.arrivals import bring
-
     data = _dataset(options)
     return _tell(options, data, *bring(data, options.source, options.root, options.link))
 
@@ -113,22 +98,22 @@ def _make(options: argparse.Namespace) -> int:
     """Render a stand-in, or make one of your own images."""
     data = _dataset(options)
     target = data.folder(options.root)
-    if data.make is None or data.made is None:
-        raise PapersError(f"no stand-in of {data.name} is made; import it, or make cars196")
     recipe = {"seed": str(options.seed)} | dict(options.p)
     if recipe.get("images"):  # the one setting that is a place
         recipe["images"] = str(resolve(recipe["images"]))
+    if data.stand_in is None:
+        raise PapersError(f"no stand-in of {data.name} is made; import it, or make cars196")
     if not occupied(target):
         with arriving(target) as folder:
-            data.make(folder, options.size, recipe)
-    elif not data.made(target, options.size, recipe):
+            data.stand_in.make(folder, options.size, recipe)
+    elif not data.stand_in.made(target, options.size, recipe):
         raise PapersError(f"{target} holds something else; remove it, or choose another ROOT")
     return _tell(options, data, target, data.check(target))
 
 
 def _tell(options: argparse.Namespace, data: DataSet, root: Path, report: Report) -> int:
     if options.json:
-        print(json.dumps(as_json(data, root, report)))
+        print(json.dumps({"name": data.name, "root": str(root), "ok": not report.problems} | asdict(report)))
     else:
         print("\n".join(report.problems or (f"{report.summary}: whole, in {root}",)))
         for note in report.notes:

@@ -24,28 +24,17 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
-from data_prep.progress import shown
+from data_prep.pictures import shown
 from papers_lib.errors import PapersError
 
 CHUNK = 1 << 20
 BLOCK = 4096  # bytes that the smallest file takes on a disk
-_LONGEST_NAME = 1 << 20
-_READ_WHOLE = (  # by tarfile, into memory
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
-_BY_HAND = "unpack it with another tool, and import the folder"
-_OF_NAMES = (  # what a name in an archive can be wrong by; other errors are the disk's
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.EILSEQ,
-    errno.EINVAL,
-)
+BY_HAND = "unpack it with another tool, and import the folder"
+LONGEST_NAME = 1 << 20
+# headers whose content `tarfile` reads into memory whole
+NAME_TYPES = b"".join([tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"xgX"])
+# what a name in an archive can be wrong by; other errors are the disk's
+NAME_ERRORS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
 class Member(NamedTuple):
@@ -63,9 +52,12 @@ def unpack(source: Path, folder: Path) -> None:
         PapersError: it is no archive, damaged, encrypted or larger than the room on the disk, it has a
             name twice, or one that is not UTF-8 or reaches outside, or something else than files and folders.
     """
-    with _reading(source):
-        members = _kind(source)
-        count = _fits(source, folder, members(source))
+    with _one_line(source):
+        members, needed, count = _kind(source), 0, 0
+        for member in shown(members(source), None, "reading"):  # all headers, before anything is written
+            inside(source, member.name)
+            count, needed = count + 1, needed + blocks(member.size)
+            require_room(source, folder, needed)
         for member in shown(members(source), count, "unpacking"):
             name = inside(source, member.name)
             if name is None:
@@ -73,7 +65,7 @@ def unpack(source: Path, folder: Path) -> None:
             if member.extract is None:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             elif os.path.lexists(folder / name):
-                raise PapersError(f"{source} has {name!r} twice; {_BY_HAND}")
+                raise PapersError(f"{source} has {name!r} twice; {BY_HAND}")
             else:
                 member.extract(name, folder)
 
@@ -89,13 +81,18 @@ def inside(source: Path, name: str) -> str | None:
     if plain.startswith("/") or ".." in parts or re.match("[A-Za-z]:", plain):
         raise PapersError(f"{source} reaches outside of its folder ({name!r}); it was not unpacked")
     if not name.isascii() and name.encode("utf-8", "replace").decode() != name:
-        raise PapersError(f"{source} has a name that is not UTF-8 ({name!r}); {_BY_HAND}")
+        raise PapersError(f"{source} has a name that is not UTF-8 ({name!r}); {BY_HAND}")
     return None if not parts or any(map(leftover, parts)) else "/".join(parts)
 
 
 def leftover(name: str) -> bool:
     """Whether a Mac has left it: `__MACOSX`, `._x` or `.DS_Store`."""
     return name in ("__MACOSX", ".DS_Store") or name.startswith("._")
+
+
+def blocks(size: int) -> int:
+    """The bytes that a file of `size` takes on a disk."""
+    return (size // BLOCK + 1) * BLOCK
 
 
 def require_room(source: Path, folder: Path, needed: int) -> None:
@@ -112,34 +109,19 @@ def require_room(source: Path, folder: Path, needed: int) -> None:
         )
 
 
-def blocks(size: int) -> int:
-    """The bytes that a file of `size` takes on a disk."""
-    return (size // BLOCK + 1) * BLOCK
-
-
-def _fits(source: Path, folder: Path, members: Iterator[Member]) -> int:
-    """Read all headers, before anything is written; the number of members."""
-    needed, count = 0, 0
-    for member in shown(members, None, "reading"):
-        inside(source, member.name)
-        count, needed = count + 1, needed + blocks(member.size)
-        require_room(source, folder, needed)
-    return count
-
-
 @contextmanager
-def _reading(source: Path) -> Iterator[None]:
+def _one_line(source: Path) -> Iterator[None]:
     """Whatever a damaged archive raises in the parsers becomes one line; the disk's errors stay."""
     try:
         yield
     except PapersError:
         raise
     except MemoryError:
-        raise PapersError(f"{source} takes more memory than there is; {_BY_HAND}") from None
+        raise PapersError(f"{source} takes more memory than there is; {BY_HAND}") from None
     except NotImplementedError as error:
-        raise PapersError(f"{source} is packed in a way that is unknown here ({error}); {_BY_HAND}") from None
+        raise PapersError(f"{source} is packed in a way that is unknown here ({error}); {BY_HAND}") from None
     except Exception as error:
-        if isinstance(error, OSError) and error.errno and error.errno not in _OF_NAMES:
+        if isinstance(error, OSError) and error.errno and error.errno not in NAME_ERRORS:
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = reason.partition("\n")[0] or type(error).__name__
@@ -155,7 +137,7 @@ def _kind(source: Path) -> Callable[[Path], Iterator[Member]]:
         _Header.frombuf(start, "utf-8", "surrogateescape")
         return _tarred
     except (tarfile.TarError, ValueError):
-        if start.startswith(tuple(_COMPRESSED)) or len(start) == start.count(0) == tarfile.BLOCKSIZE:
+        if start.startswith(tuple(COMPRESSED)) or len(start) == start.count(0) == tarfile.BLOCKSIZE:
             return _tarred
     if source.is_file() and zipfile.is_zipfile(source):
         return _zipped
@@ -165,10 +147,10 @@ def _kind(source: Path) -> Callable[[Path], Iterator[Member]]:
 
 
 def _refused(source: Path, name: str, what: str) -> PapersError:
-    return PapersError(f"{source} holds {name!r}, which is {what}; {_BY_HAND}")
+    return PapersError(f"{source} holds {name!r}, which is {what}; {BY_HAND}")
 
 
-# Zip
+# -- zip --
 
 
 def _zipped(source: Path) -> Iterator[Member]:
@@ -196,7 +178,7 @@ def _whole_list(source: Path, members: list[zipfile.ZipInfo]) -> None:
     """Hold the list of members against the last record, its count modulo 2^16, and both ends of the file."""
     with source.open("rb") as file:
         start = file.read(4)
-        file.seek(max(0, source.stat().st_size - 22 - 0xFFFF))
+        file.seek(max(0, source.stat().st_size - 22 - 0xFFFF))  # the record has 22 bytes, then a comment
         tail = file.read()
     at = tail.rfind(b"PK\5\6")
     count, comment = (int.from_bytes(tail[at + i : at + i + 2], "little") for i in (10, 20))
@@ -208,7 +190,57 @@ def _whole_list(source: Path, members: list[zipfile.ZipInfo]) -> None:
         raise zipfile.BadZipFile("it begins with a member that is not listed, perhaps of another zip")
 
 
-# Tar
+# -- tar --
+
+
+def _tarred(source: Path) -> Iterator[Member]:
+    with source.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        opened = next((open_ for magic, open_ in COMPRESSED.items() if start.startswith(magic)), None)
+        stream: Any = io.BufferedReader(opened(file), CHUNK) if opened else file
+        mode: Any = "r|" if opened else "r:"  # a plain tar is skipped through, not read
+        with tarfile.open(fileobj=stream, mode=mode, bufsize=tarfile.BLOCKSIZE, tarinfo=_Header) as archive:
+            for info in archive:
+                yield _member(source, archive, info)
+        while chunk := stream.read(CHUNK):
+            if chunk.strip(b"\0"):
+                raise tarfile.ReadError("something follows its end, perhaps another tar")
+
+
+def _member(source: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+    if info.size < 0:  # by an extended header, which `_Header` does not see
+        raise tarfile.ReadError("a damaged header")
+    if info.isdir():
+        return Member(info.name, 0, None)
+    if info.islnk():
+        return Member(info.name, 0, partial(_relink, source, info.linkname))
+    if info.issym():
+        raise PapersError(
+            f"{source} holds {info.name!r}, which is a link; pack it with the files that links lead to, or "
+            "import a folder"
+        )
+    if not info.isreg():
+        raise _refused(source, info.name, "neither a file nor a folder")
+    return Member(info.name, info.size, partial(_untar, archive, info))
+
+
+def _untar(archive: tarfile.TarFile, info: tarfile.TarInfo, name: str, folder: Path) -> None:
+    info.name = name
+    archive.extract(info, folder, set_attrs=False, filter="data")
+
+
+def _relink(source: Path, first: str, name: str, folder: Path) -> None:
+    """A hard link: the same file under a second name."""
+    there = inside(source, first)
+    if there is None or not (folder / there).is_file():
+        raise _refused(source, name, f"a link to {first!r}, which is not there")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(folder / there, folder / name)
+    except OSError:  # a file system without hard links
+        require_room(source, folder, (folder / there).stat().st_size)
+        shutil.copyfile(folder / there, folder / name)
 
 
 class _Header(tarfile.TarInfo):
@@ -227,7 +259,7 @@ class _Header(tarfile.TarInfo):
             if len(buf) == buf.count(0) == tarfile.BLOCKSIZE:
                 raise
             raise tarfile.ReadError("a damaged header" if buf else "it ends early") from None
-        if info.size < 0 or (info.type in _READ_WHOLE and info.size > _LONGEST_NAME):
+        if info.size < 0 or (info.type in NAME_TYPES and info.size > LONGEST_NAME):
             raise tarfile.ReadError("a damaged header")
         return info
 
@@ -235,8 +267,8 @@ class _Header(tarfile.TarInfo):
 class _Streams(io.RawIOBase):
     """What the compressed streams of a file hold, one after the other, with nothing else in the file."""
 
-    def __init__(self, file: IO[bytes], begin: Callable[[], Any]) -> None:
-        self.file, self.begin, self.one = file, begin, begin()
+    def __init__(self, begin: Callable[[], Any], file: IO[bytes]) -> None:
+        self.file, self.begin, self.current = file, begin, begin()
 
     def readable(self) -> bool:
         """Yes."""
@@ -250,75 +282,25 @@ class _Streams(io.RawIOBase):
         """
         while True:
             data = b""
-            if self.one.eof:
-                data = self.one.unused_data.lstrip(b"\0")  # zeros may pad xz
+            if self.current.eof:
+                data = self.current.unused_data.lstrip(b"\0")  # zeros may pad xz
                 while not data and (chunk := self.file.read(CHUNK)):
                     data = chunk.lstrip(b"\0")
                 if not data:
                     return 0
-                self.one = self.begin()
-            elif self.one.needs_input:
+                self.current = self.begin()
+            elif self.current.needs_input:
                 data = self.file.read(CHUNK)
                 if not data:
                     raise EOFError("it is cut short")
-            out = self.one.decompress(data, len(buffer))
+            out = self.current.decompress(data, len(buffer))
             if out:
                 buffer[: len(out)] = out
                 return len(out)
 
 
-_COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
+COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": lambda file: _Streams(file, bz2.BZ2Decompressor),
-    b"\xfd7zXZ\0": lambda file: _Streams(file, lzma.LZMADecompressor),
+    b"BZh": partial(_Streams, bz2.BZ2Decompressor),
+    b"\xfd7zXZ\0": partial(_Streams, lzma.LZMADecompressor),
 }
-
-
-def _tarred(source: Path) -> Iterator[Member]:
-    with source.open("rb") as file:
-        start = file.read(6)
-        file.seek(0)
-        opened = next((open_ for magic, open_ in _COMPRESSED.items() if start.startswith(magic)), None)
-        stream: Any = io.BufferedReader(opened(file), CHUNK) if opened else file
-        mode: Any = "r|" if opened else "r:"  # a plain tar is skipped through, not read
-        with tarfile.open(fileobj=stream, mode=mode, bufsize=tarfile.BLOCKSIZE, tarinfo=_Header) as archive:
-            for member in archive:
-                yield _member(source, archive, member)
-        while chunk := stream.read(CHUNK):
-            if chunk.strip(b"\0"):
-                raise tarfile.ReadError("something follows its end, perhaps another tar")
-
-
-def _member(source: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Member:
-    if member.size < 0:
-        raise tarfile.ReadError("a damaged header")
-    if member.isdir():
-        return Member(member.name, 0, None)
-    if member.islnk():
-        return Member(member.name, 0, partial(_relink, source, member.linkname))
-    if member.issym():
-        raise PapersError(
-            f"{source} holds {member.name!r}, which is a link; pack it with the files that links lead to, or "
-            "import a folder"
-        )
-    if not member.isreg():
-        raise _refused(source, member.name, "neither a file nor a folder")
-    return Member(member.name, member.size, partial(_untar, archive, member))
-
-
-def _untar(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, folder: Path) -> None:
-    member.name = name
-    archive.extract(member, folder, set_attrs=False, filter="data")
-
-
-def _relink(source: Path, first: str, name: str, folder: Path) -> None:
-    """A hard link: the same file under a second name."""
-    there = inside(source, first)
-    if there is None or not (folder / there).is_file():
-        raise _refused(source, name, f"a link to {first!r}, which is not there")
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(folder / there, folder / name)
-    except OSError:  # a file system without hard links
-        require_room(source, folder, (folder / there).stat().st_size)
-        shutil.copyfile(folder / there, folder / name)

@@ -12,17 +12,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from data_prep.face_drawings import person, picture
-from data_prep.objects import jpeg
-from data_prep.pictures import fault, faults
-from data_prep.progress import shown
-from data_prep.sets import DataSet, Report
-from data_prep.standins import StandIn
+from data_prep.drawing import jpeg, write
+from data_prep.face_drawings import Person, render
+from data_prep.pictures import fault, shown
+from data_prep.sets import DataSet, StandIn
 from papers_lib.datasets.face_layouts import FOLDS, PAIRS, SETS, Survey, survey
 from papers_lib.datasets.face_records import (
     FIRST,
@@ -38,56 +36,7 @@ from papers_lib.datasets.face_records import (
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen
 
-TRAIN = "train"
-FRONT = 0.4  # radians to either side
-
-
-class View(NamedTuple):
-    """How the second image of a pair is drawn."""
-
-    yaw: float = FRONT
-    age: float = 0.0
-
-
-TESTS: dict[str, View] = {"lfw": View(), "cfp_fp": View(yaw=1.1), "agedb_30": View(age=0.9)}
-WORLDS = {name: i for i, name in enumerate((TRAIN, *TESTS))}
-OF: dict[str, Sequence[str]] = {"faces_emore": tuple(TESTS), "faces_own": ("lfw",), "lfw": ("lfw",)}
-
-
-class Recipe(Frozen):
-    """What is drawn: `shots` squares of `pixels` of each of the training `identities`, and the pairs.
-
-    Each of ten folds has `pairs` of one person and as many of two.
-    """
-
-    seed: int = Field(0, ge=0)
-    identities: int = Field(32, ge=2)
-    shots: int = Field(10, ge=1)
-    pairs: int = Field(3, ge=1)
-    pixels: int = Field(32, ge=16, le=512)
-
-
-SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {},
-    "small": {"identities": 1000, "shots": 20, "pairs": 100, "pixels": 112},
-}
-
-
-# Check
-
-
-def check(name: str, root: Path, acknowledge_withdrawn: bool = False) -> Report:
-    """Hold records, folders, lists, pairs and counts against each other, then open every image.
-
-    Raises:
-        PapersError: there is no such data set under `root`, or it is withdrawn and not acknowledged.
-    """
-    found = survey(root, name, acknowledge_withdrawn)
-    files = [found.base / file for file in sorted(found.sizes) if not file.endswith((".rec", ".bin"))]
-    problems = [*found.problems, *faults(files), *_broken_pairs(found)]
-    if found.pack is not None:
-        problems += [*_broken_records(found.pack), *_unlike_list(found.pack)]
-    return Report(_summary(found), tuple(problems), tuple(found.notes))
+# -- check --
 
 
 def _summary(found: Survey) -> str:
@@ -97,41 +46,37 @@ def _summary(found: Survey) -> str:
     return f"{found.name}{kind}: {people}, {pairs or 'no pairs'}"
 
 
-def _broken_pairs(found: Survey) -> Iterator[str]:
+def _inside_packs(found: Survey, _: list[str]) -> Iterator[str]:
+    """Open every image of the pairs and of the records, and hold labels and lists against each other."""
     for name, test in found.tests.items():
         for number, image in enumerate(test.images):
-            wrong = (
-                fault(image, f"{found.base / name}.bin, image {number}") if isinstance(image, bytes) else ""
-            )
-            if wrong:
-                yield wrong
-
-
-def _broken_records(pack: Pack) -> Iterator[str]:
-    """Open every image of a pack, and hold its label against those of its identity."""
-    first = np.unique(pack.labels, return_index=True)[1]
-    own = [pack.file.label(int(pack.offsets[i])) for i in first]
+            if isinstance(image, bytes):
+                yield from filter(None, [fault(image, f"{found.base / name}.bin, image {number}")])
+    if found.pack is None:
+        return
+    pack = found.pack
+    first = np.unique(pack.labels, return_index=True)[1]  # image of each identity
+    labels = np.array([pack.file.label(int(pack.offsets[i])) for i in first])  # of each identity
 
     def wrong(i: int) -> str:
+        where, label = f"{pack.file.path}, image {i}", labels[pack.labels[i]]
         try:
             record = pack.file.record(int(pack.offsets[i]))
         except PapersError as error:
             return str(error)
-        where = f"{pack.file.path}, image {i}"
-        if int(record.labels[0]) != own[pack.labels[i]]:
-            of = own[pack.labels[i]]
-            return f"{where} has label {record.labels[0]:g} among those of {of}; fetch the pack again"
+        if int(record.labels[0]) != label:
+            return f"{where} has label {record.labels[0]:g} among those of {label}; fetch the pack again"
         return fault(record.image, where)
 
     with ThreadPoolExecutor(2) as pool:
         yield from filter(None, shown(pool.map(wrong, range(len(pack))), len(pack), "opening images"))
-
-
-def _unlike_list(pack: Pack) -> Iterator[str]:
-    """Where `train.lst` is there and tells of other images."""
     path = pack.file.path.with_suffix(".lst")
-    if not path.is_file():
-        return
+    if path.is_file():
+        ranks = np.unique(labels, return_inverse=True)[1][pack.labels]  # identities from 0, by label
+        yield from _unlike_list(path, pack, ranks)
+
+
+def _unlike_list(path: Path, pack: Pack, ranks: Any) -> Iterator[str]:
     try:
         _, labels = read_list(path)
     except PapersError as error:
@@ -139,86 +84,89 @@ def _unlike_list(pack: Pack) -> Iterator[str]:
         return
     if len(labels) != len(pack):
         yield f"{path} has {len(labels)} images, the records {len(pack)}; take both from one source"
-    elif (np.unique(labels, return_inverse=True)[1] != _ranked(pack)).any():
+    elif (np.unique(labels, return_inverse=True)[1] != ranks).any():
         yield f"{path} has other identities than the records; take both from one source"
 
 
-def _ranked(pack: Pack) -> Any:
-    """The labels as the records have them, counted from 0 in their order."""
-    first = np.unique(pack.labels, return_index=True)[1]
-    own = np.array([pack.file.label(int(pack.offsets[i])) for i in first])
-    return np.unique(own, return_inverse=True)[1][pack.labels]
+# -- make --
+
+FRONT = 0.4  # radians to either side
+# how the second image of a pair is drawn: yaw, and the years that went by
+TESTS = {"lfw": (FRONT, 0.0), "cfp_fp": (1.1, 0.0), "agedb_30": (FRONT, 0.9)}
+WORLDS = {name: i for i, name in enumerate(("train", *TESTS))}
+OF: dict[str, Sequence[str]] = {"faces_emore": tuple(TESTS), "faces_own": ("lfw",), "lfw": ("lfw",)}
 
 
-# Make
+class Recipe(Frozen):
+    """What is drawn."""
+
+    seed: int = Field(0, ge=0)
+    identities: int = Field(32, ge=2)  # to train on
+    shots: int = Field(10, ge=1)  # pictures of each of them
+    pairs: int = Field(3, ge=1)  # of one person in each of ten folds, and as many of two
+    pixels: int = Field(32, ge=16, le=512)  # of either side
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {},
+    "small": {"identities": 1000, "shots": 20, "pairs": 100, "pixels": 112},
+}
 
 
 def draw(name: str, folder: Path, recipe: Recipe) -> dict[str, Any]:
     """Write the pictures and the pairs of a data set; returns their counts."""
-    train = [(i, j) for i in range(recipe.identities) for j in range(recipe.shots)] if name != "lfw" else []
-    images = [_shot(recipe, TRAIN, *each) for each in shown(train, len(train), "drawing")]
-    if name == "faces_emore":
-        write_pack(
-            folder, [(label, image) for (label, _), image in zip(train, images, strict=True)], recipe.pixels
-        )
-        for test in OF[name]:
-            _write_bin(folder / f"{test}.bin", recipe, test)
+    pairs = _pairs(recipe)
+    people = [(who, number) for who in range(recipe.identities) for number in range(recipe.shots)]
+    if name == "lfw":  # whose folders have images of pairs alone
+        people = sorted({image for pair in pairs for image in pair})
+        _write_lfw(folder, "lfw", recipe)
     else:
-        for (label, number), image in zip(train, images, strict=True):
-            _write(folder / TRAIN / f"{label:05d}" / f"{number + 1:04d}.jpg", image)
-        _write_lfw(folder, "lfw" if name == "lfw" else "test", recipe)
-    people = _named(recipe) if name == "lfw" else train  # LFW's folders have images of pairs alone
-    pairs = {test if name != "faces_own" else "pairs": 2 * FOLDS * recipe.pairs for test in OF[name]}
+        images = [_shot(recipe, "train", *shot) for shot in shown(people, len(people), "drawing")]
+        labelled = [(who, image) for (who, _), image in zip(people, images, strict=True)]
+    if name == "faces_emore":
+        write_pack(folder, labelled, recipe.pixels)
+        for test in TESTS:
+            images = [_shot(recipe, test, *image) for pair in pairs for image in pair]
+            content = (images, [first[0] == second[0] for first, second in pairs])
+            (folder / f"{test}.bin").write_bytes(pickle.dumps(content, protocol=4))
+    if name == "faces_own":
+        for (who, number), image in zip(people, images, strict=True):
+            write(folder / "train" / f"{who:05d}" / f"{number + 1:04d}.jpg", image)
+        _write_lfw(folder, "test", recipe)
+    tests = ("pairs",) if name == "faces_own" else OF[name]
     counts = {"images": len(people), "identities": len({who for who, _ in people})}
-    return {"counts": counts | {"pairs": pairs}}
+    return {"counts": counts | {"pairs": dict.fromkeys(tests, len(pairs))}}
 
 
 def _shot(recipe: Recipe, world: str, who: int, number: int) -> bytes:
-    """One picture; the odd ones of a test are drawn by its `View`."""
-    view = TESTS[world] if number % 2 and world != TRAIN else View()
+    """One picture; the odd ones of a test are drawn as `TESTS` says."""
+    yaw, age = TESTS[world] if number % 2 and world != "train" else (FRONT, 0.0)
+    someone = Person(np.random.default_rng([recipe.seed, 0, WORLDS[world], who]))
     rng = np.random.default_rng([recipe.seed, 1, WORLDS[world], who, number])
-    someone = person(np.random.default_rng([recipe.seed, 0, WORLDS[world], who]))
-    return jpeg(picture(someone, recipe.pixels, rng, view.yaw, view.age))
+    return jpeg(render(someone, recipe.pixels, rng, yaw, age))
 
 
-def _pairs(recipe: Recipe) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def _pairs(recipe: Recipe) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Two (person, picture) each: in every fold those of one person, then those of neighbours."""
+    pairs = []
     for fold in range(FOLDS):
         start = fold * (recipe.pairs + 1)  # no person is in two folds
-        for who in range(start, start + recipe.pairs):
-            yield (who, 0), (who, 1)
-        for who in range(start, start + recipe.pairs):
-            yield (who, 2), (who + 1, 3)
-
-
-def _named(recipe: Recipe) -> list[tuple[int, int]]:
-    return sorted({image for pair in _pairs(recipe) for image in pair})
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+        people = range(start, start + recipe.pairs)
+        pairs += [((who, 0), (who, 1)) for who in people]
+        pairs += [((who, 2), (who + 1, 3)) for who in people]
+    return pairs
 
 
 def _write_lfw(folder: Path, inner: str, recipe: Recipe) -> None:
     """Folders by name, and `pairs.txt`; nobody's names are numbers."""
-    for who, number in _named(recipe):
+    lines, pairs = [f"{FOLDS}\t{recipe.pairs}"], _pairs(recipe)
+    for who, number in sorted({image for pair in pairs for image in pair}):
         name = f"Nobody_{who:04d}"
-        _write(folder / inner / name / f"{name}_{number + 1:04d}.jpg", _shot(recipe, "lfw", who, number))
-    lines = [f"{FOLDS}\t{recipe.pairs}"]
-    for (first, i), (second, j) in _pairs(recipe):
+        write(folder / inner / name / f"{name}_{number + 1:04d}.jpg", _shot(recipe, "lfw", who, number))
+    for (first, i), (second, j) in pairs:
         other = "" if first == second else f"\tNobody_{second:04d}"
         lines.append(f"Nobody_{first:04d}\t{i + 1}{other}\t{j + 1}")
     (folder / PAIRS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_bin(path: Path, recipe: Recipe, test: str) -> None:
-    pairs = list(_pairs(recipe))
-    images = [_shot(recipe, test, *image) for pair in pairs for image in pair]
-    path.write_bytes(pickle.dumps((images, [a[0] == b[0] for a, b in pairs]), protocol=4))
-
-
-# Records
 
 
 def write_pack(folder: Path, images: Sequence[tuple[int, bytes]], pixels: int) -> None:
@@ -230,8 +178,8 @@ def write_pack(folder: Path, images: Sequence[tuple[int, bytes]], pixels: int) -
     labels = [label for label, _ in images]
     count, stop = max(labels) + 1, len(images) + 1
     records = [(key, _record((label, 1.0), key, image)) for key, (label, image) in enumerate(images, 1)]
-    records.append((0, _record((stop, stop + count), 0)))
-    starts = np.searchsorted(labels, range(count + 1)) + 1
+    records.append((0, _record((stop, stop + count), 0)))  # header: where the identities are
+    starts = np.searchsorted(labels, range(count + 1)) + 1  # key of each identity's first image
     records += [(stop + i, _record(tuple(starts[i : i + 2]), stop + i)) for i in range(count)]
     offset, index = 0, []
     with (folder / "train.rec").open("wb") as file:
@@ -264,12 +212,14 @@ def framed(payload: bytes) -> bytes:
 
 
 STAND_INS = {name: StandIn(name, "faces 1", Recipe, SIZES, partial(draw, name)) for name in SETS}
-
-
-def _dataset(name: str) -> DataSet:
-    stand_in, look = STAND_INS[name], partial(survey, name=name)
-    data = DataSet(name, partial(check, name), stand_in.make, stand_in.made, survey=look)
-    return data.withdrawn() if name == "faces_emore" else data
-
-
-DATASETS = tuple(_dataset(name) for name in SETS)
+DATASETS = tuple(
+    DataSet(
+        name,
+        partial(survey, name=name),
+        _summary,
+        STAND_INS[name],
+        more_problems=_inside_packs,
+        withdrawn=name == "faces_emore",
+    )
+    for name in SETS
+)

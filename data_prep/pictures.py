@@ -1,14 +1,17 @@
-"""Open every image of a data set and say which are broken."""
+"""Open every image of a data set and say which are broken; show in a terminal how far a long job is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
-from data_prep.progress import shown
 from papers_lib.datasets.images import open_image, rgb
 from papers_lib.errors import PapersError
+
+T = TypeVar("T")
 
 
 def faults(files: Sequence[Path]) -> Iterator[str]:
@@ -30,3 +33,14 @@ def fault(source: Path | bytes, name: str = "") -> str:
     except PapersError as error:
         return str(error)
     return f"{name} is a single pixel; restore the image" if size == (1, 1) else ""
+
+
+def shown(items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+    """Pass `items` on, and show how many of `total`, if that is known, have gone by: in a terminal only."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, what, total, transient=True, console=Console(stderr=True))

@@ -1,21 +1,24 @@
-"""What `python -m data_prep` knows of a data set, and the steps that all of them share."""
+"""What `python -m data_prep` knows of a data set: how it is read, checked, told of, and drawn.
+
+A stand-in is drawn by a recipe, and known by it: name, size, seed, options, and version of the drawing. All
+of that is in its `STANDIN.json`; the pictures are the same bytes wherever they are drawn with one Pillow.
+"""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.pictures import faults
+from papers_lib.datasets.folders import STANDIN, recipe_told
 from papers_lib.errors import PapersError
+from papers_lib.settings import Frozen, parse, validate
 
 CARDS = Path(__file__).with_name("cards")
+PACKS = (".rec", ".bin")  # hold many images; `problems` of their data set opens those
 
 
 @dataclass(frozen=True)
@@ -28,24 +31,96 @@ class Report:
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """One data set by name. `check` takes its folder, or the folder that holds it.
+class StandIn:
+    """How one data set is drawn.
 
-    `make(folder, size, options)` renders a stand-in into an empty folder, and `made(folder, size,
-    options)` says whether the folder holds just that one; None where there is no stand-in.
-    `survey` takes the same folder and opens no image; what it returns has `base`, the folder of the data
-    set, and `problems`. `acknowledged` is a withdrawn data set for whoever asks for it all the same.
-    `archives` names the files in which it is handed out, a tuple for each way: a SOURCE folder that holds
-    all files of one way is unpacked, not copied.
+    `kind` is the model of its recipe, `sizes` the settings of each size. `draw` writes all files of a recipe
+    to an empty folder, and returns what else `STANDIN.json` is to say, `counts` at least. `drawing` is
+    raised with every change that alters a picture by more than rounding.
     """
 
     name: str
-    check: Callable[[Path], Report]
-    make: Callable[[Path, str, dict[str, str]], None] | None = None
-    made: Callable[[Path, str, dict[str, str]], bool] | None = None
-    acknowledged: DataSet | None = None
+    drawing: str
+    kind: type[Frozen]
+    sizes: Mapping[str, Mapping[str, Any]]
+    draw: Callable[[Path, Any], dict[str, Any]]
+
+    def recipe(self, size: str, options: dict[str, str]) -> Any:
+        """The recipe of a size, with single settings changed.
+
+        Raises:
+            PapersError: an unknown size or setting, or a value out of range.
+        """
+        if size not in self.sizes:
+            raise PapersError(f"unknown size {size!r}; known: {', '.join(self.sizes)}")
+        return validate(self.kind, dict(self.sizes[size]) | parse(self.kind, options))
+
+    def asked(self, size: str, recipe: Any) -> dict[str, Any]:
+        """What it is known by; `options` are the settings that are not the size's own."""
+        usual = validate(self.kind, self.sizes[size]).model_dump()
+        values = recipe.model_dump()
+        seed = values.pop("seed")  # stands beside the options
+        options = {name: value for name, value in values.items() if value != usual[name]}
+        return {"name": self.name, "size": size, "seed": seed, "options": options, "drawing": self.drawing}
+
+    def make(self, folder: Path, size: str, options: dict[str, str]) -> None:
+        """Draw into an empty `folder`; errors as `recipe`."""
+        recipe = self.recipe(size, options)
+        content = self.asked(size, recipe)
+        content.setdefault("recipe", recipe.model_dump())  # `asked` may have left a place out
+        content |= self.draw(folder, recipe)
+        (folder / STANDIN).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def made(self, folder: Path, size: str, options: dict[str, str]) -> bool:
+        """Whether `folder` holds the stand-in that `make` would draw now, by its `STANDIN.json`.
+
+        Raises:
+            PapersError: as `recipe`; and where an earlier version has drawn it, which did not tell all.
+        """
+        asked = self.asked(size, self.recipe(size, options))
+        try:
+            content = json.loads((folder / STANDIN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(content, dict) and self.known_by(folder / STANDIN, content, asked) == asked
+
+    def known_by(self, path: Path, content: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+        """What the `content` of the `STANDIN.json` at `path` says of that which `asked` says."""
+        return recipe_told(path, self.name, content)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set by name.
+
+    `survey` takes its folder, or the folder that holds it, and opens no image; what it returns has `base`,
+    the folder of the data set, `sizes` of all images by path, and `problems`; `summary` puts that in a line.
+    `more_problems(survey, problems)` are those that need open files, beside broken images. `archives` names
+    the files in which it is handed out, a tuple for each way: a SOURCE folder that holds all files of one way
+    is unpacked, not copied. What is `withdrawn` has a survey that takes `acknowledge_withdrawn`.
+    """
+
+    name: str
+    survey: Callable[..., Any]
+    summary: Callable[[Any], str]
+    stand_in: StandIn | None = None
+    _: KW_ONLY
+    more_problems: Callable[[Any, list[str]], Iterable[str]] = lambda found, problems: ()
+    notes: Callable[[Any], Iterable[str]] = lambda found: found.notes
     archives: tuple[tuple[str, ...], ...] = ()
-    survey: Callable[[Path], Any] = field(kw_only=True)
+    withdrawn: bool = False
+
+    def check(self, root: Path) -> Report:
+        """Hold names, labels, lists and counts against each other, then open every image.
+
+        Raises:
+            PapersError: there is no such data set under `root`, or it is withdrawn and not acknowledged.
+        """
+        found = self.survey(root)
+        images = [found.base / file for file in sorted(found.sizes) if not file.endswith(PACKS)]
+        problems = [*found.problems, *faults(images)]
+        problems += self.more_problems(found, problems)
+        return Report(self.summary(found), tuple(problems), tuple(self.notes(found)))
 
     @property
     def card(self) -> Path:
@@ -53,100 +128,11 @@ class DataSet:
         return CARDS / f"{self.name}.md"
 
     @property
-    def summary(self) -> str:
+    def headline(self) -> str:
         """The card's first line of text."""
         lines = self.card.read_text(encoding="utf-8").splitlines()
         return next(line for line in lines if line and not line.startswith("#"))
 
-    def withdrawn(self) -> DataSet:
-        """The same, read only where `acknowledged` is asked for."""
-        functions: dict[str, Any] = {"check": self.check, "survey": self.survey}
-        known: Any = {n: partial(each, acknowledge_withdrawn=True) for n, each in functions.items()}
-        return replace(self, acknowledged=replace(self, **known))
-
     def folder(self, root: Path) -> Path:
         """Where it is written: `root` when that bears its name, else a folder of its name inside."""
         return root if root.name == self.name else root / self.name
-
-
-@contextmanager
-def arriving(target: Path) -> Iterator[Path]:
-    """An empty folder of `target`'s name, renamed to it when the block ends well, else removed.
-
-    It waits alone inside a hidden folder beside the target, so that whoever looks from outside sees
-    it as it will lie at last. What a killed process has left there before goes first.
-
-    Raises:
-        PapersError: the place cannot be written to.
-    """
-    waiting = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}" / target.name
-    lock = None
-    try:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _clear(target.parent)
-            waiting.parent.mkdir()
-            lock = _lock(waiting.parent)
-            waiting.mkdir()
-        except OSError as error:
-            raise PapersError(
-                f"cannot write to {target.parent} ({error.strerror}); choose another ROOT"
-            ) from None
-        try:
-            yield waiting
-            if target.is_dir() and not target.is_symlink():
-                target.rmdir()  # empty, as `occupied` has seen
-            waiting.rename(target)
-        except OSError as error:
-            where = error.filename or target
-            raise PapersError(f"{where}: {error.strerror or error}; nothing was changed") from None
-        finally:
-            shutil.rmtree(waiting.parent, ignore_errors=True)
-    finally:  # once more: a signal, of which one comes through, may have cut the first short
-        shutil.rmtree(waiting.parent, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def _clear(root: Path) -> None:
-    """Remove the folders of `arriving` that nobody holds: their process was killed."""
-    for left in root.glob(".*.????????"):
-        known = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}", left.name)
-        with suppress(OSError):  # another user's stays
-            if known and left.is_dir() and {inner.name for inner in left.iterdir()} <= {known[1]}:
-                lock = _lock(left)
-                if lock is not None:
-                    shutil.rmtree(left, ignore_errors=True)
-                    os.close(lock)
-
-
-def _lock(folder: Path) -> int | None:
-    """Hold `folder` as long as this process lives; None where another one does, or nobody can."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: what a killed process leaves stays
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held, or a file system without locks
-        os.close(handle)
-        return None
-    return handle
-
-
-def occupied(target: Path) -> bool:
-    """Whether something lies at `target` already; an empty folder is nothing."""
-    return target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir())))
-
-
-def as_json(data: DataSet, root: Path, report: Report) -> dict[str, Any]:
-    """A report for `--json`."""
-    return {
-        "name": data.name,
-        "root": str(root),
-        "ok": not report.problems,
-        "summary": report.summary,
-        "problems": list(report.problems),
-        "notes": list(report.notes),
-    }

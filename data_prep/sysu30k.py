@@ -7,41 +7,35 @@ camera 1 once (its match); the distractors of the gallery are other people, seen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from data_prep.pedestrians import Camera, Look, jpeg, network, person, render
-from data_prep.pictures import faults
-from data_prep.progress import shown
-from data_prep.sets import DataSet, Report
-from data_prep.standins import StandIn
+from data_prep.drawing import jpeg, write
+from data_prep.pedestrians import Look, Passage, Person, network, render
+from data_prep.pictures import shown
+from data_prep.sets import DataSet, StandIn
 from papers_lib.datasets.sysu30k import NAME, OTHERS, TEST, TRAIN, Survey, survey
 from papers_lib.settings import Frozen
 
 RELEASED = "SYSU-30k-released/SYSU-30k-released"
-BAG, MATCH, QUERY, OTHER = range(4)
+BAG, MATCH, QUERY, OTHER = range(4)  # kinds of pictures, each with people of its own
 
 
 class Recipe(Frozen):
-    """What is rendered.
-
-    Each of the `bags` has `people`, `shots` pictures of each, before one of the `cameras`; there are
-    `queries` test identities and `distractors`. For `gap` see `data_prep.pedestrians.Look`.
-    """
+    """What is rendered."""
 
     seed: int = Field(0, ge=0)
-    bags: int = Field(12, ge=1)
-    people: int = Field(3, ge=1)
-    shots: int = Field(4, ge=1)
+    bags: int = Field(12, ge=1)  # each of one camera
+    people: int = Field(3, ge=1)  # in each bag
+    shots: int = Field(4, ge=1)  # pictures of each of them
     cameras: int = Field(6, ge=2, le=9)
-    queries: int = Field(16, ge=1)
+    queries: int = Field(16, ge=1)  # and as many test identities
     distractors: int = Field(64, ge=0)
-    pixels: int = Field(32, ge=16, le=512, multiple_of=2)
-    gap: float = Field(0.3, ge=0, le=1)
+    pixels: int = Field(32, ge=16, le=512, multiple_of=2)  # height; the width is half of it
+    gap: float = Field(0.3, ge=0, le=1)  # see `data_prep.pedestrians.Look`
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -50,24 +44,39 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-class Shot(NamedTuple):
-    """One picture: the kind, the person's number within it, the camera from 0, the number of the picture."""
+def draw(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write pictures and lists; returns their counts."""
+    base, seed = folder / RELEASED, recipe.seed
+    look = Look(recipe.gap, occ=0.04, clutter=1.0, jit=0.5, lum=0.05)
+    cameras = network(recipe.pixels, look, recipe.cameras, np.random.default_rng([seed, 0]))
+    # kind, the person's number within it, the camera from 0, the number of the picture
+    shots = [
+        (BAG, bag * recipe.people + number // recipe.shots, bag % recipe.cameras, number)
+        for bag in range(recipe.bags)
+        for number in range(recipe.people * recipe.shots)
+    ]
+    shots += [(QUERY, who, 1, 2) for who in range(recipe.queries)]
+    shots += [(MATCH, who, 0, 1) for who in range(recipe.queries)]
+    shots += [(OTHER, who, who % 2, who // 2 + 1) for who in range(recipe.distractors)]
 
-    kind: int
-    who: int
-    camera: int
-    number: int
-
-
-def check(root: Path) -> Report:
-    """Hold folders, names, lists and counts against each other, then open every image.
-
-    Raises:
-        PapersError: there is no such data set under `root`.
-    """
-    found = survey(root)
-    files = [found.base / file for file in sorted(found.sizes)]
-    return Report(_summary(found), (*found.problems, *faults(files)), tuple(found.notes))
+    lists: dict[str, list[str]] = {"train": [], "query": [], "gallery": []}
+    for kind, who, camera, number in shown(shots, len(shots), "rendering"):
+        world = MATCH if kind == QUERY else kind  # a query and its match are one person
+        person = Person(np.random.default_rng([seed, 1, world, who]))
+        passage = Passage(cameras[camera], np.random.default_rng([seed, 2, world, who, camera]))
+        rng = np.random.default_rng([seed, 3, world, who, camera, number])
+        side = {BAG: "train", QUERY: "query"}.get(kind, "gallery")
+        name = OTHERS if kind == OTHER else f"{recipe.bags + who + 1:09d}"  # numbered on after the bags
+        if kind == BAG:
+            name = f"{who // recipe.people + 1:010d}"
+        lists[side].append(f"{name}/{name}_c{camera + 1}_{number + (kind == BAG)}.jpg")
+        image = render(person, cameras[camera], passage, rng)
+        write(base / ({"train": TRAIN} | TEST)[side] / lists[side][-1], jpeg(image))
+    for side, files in lists.items():
+        write(base / "meta" / f"{side}.txt", "".join(f"{file}\n" for file in sorted(files)).encode())
+    gallery = recipe.queries + recipe.distractors
+    counts = {"bags": recipe.bags, "query": recipe.queries, "gallery": gallery}
+    return {"counts": counts | {"distractors": recipe.distractors}}
 
 
 def _summary(found: Survey) -> str:
@@ -80,63 +89,5 @@ def _summary(found: Survey) -> str:
     )
 
 
-def draw(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    """Write pictures and lists; returns their counts."""
-    base = folder / RELEASED
-    look = Look(recipe.gap, occ=0.04, clutter=1.0, jit=0.5, lum=0.05)
-    cameras = network(recipe.pixels, look, recipe.cameras, np.random.default_rng([recipe.seed, 0]))
-    shots = list(_shots(recipe))
-    files = [_file(shot, recipe) for shot in shots]
-    for path in {(base / file).parent for file in files}:
-        path.mkdir(parents=True, exist_ok=True)
-    for shot, file in shown(zip(shots, files, strict=True), len(shots), "rendering"):
-        (base / file).write_bytes(_picture(shot, cameras[shot.camera], recipe.seed))
-    _write_lists(base / "meta", files)
-    counts = {
-        "bags": recipe.bags,
-        "query": recipe.queries,
-        "gallery": recipe.queries + recipe.distractors,
-        "distractors": recipe.distractors,
-    }
-    return {"counts": counts}
-
-
-def _shots(recipe: Recipe) -> Iterator[Shot]:
-    """Every picture; people of bags, tests and distractors are not the same."""
-    for bag in range(recipe.bags):
-        for number in range(recipe.people * recipe.shots):
-            yield Shot(BAG, bag * recipe.people + number // recipe.shots, bag % recipe.cameras, number)
-    for who in range(recipe.queries):
-        yield Shot(QUERY, who, 1, 2)
-        yield Shot(MATCH, who, 0, 1)
-    for who in range(recipe.distractors):
-        yield Shot(OTHER, who, who % 2, who // 2 + 1)
-
-
-def _file(shot: Shot, recipe: Recipe) -> str:
-    """Where a picture lies; test identities are numbered on after the bags, as in the real set."""
-    if shot.kind == BAG:
-        name = f"{shot.who // recipe.people + 1:010d}"
-        return f"{TRAIN}/{name}/{name}_c{shot.camera + 1}_{shot.number + 1}.jpg"
-    side = TEST["query" if shot.kind == QUERY else "gallery"]
-    name = OTHERS if shot.kind == OTHER else f"{recipe.bags + shot.who + 1:09d}"
-    return f"{side}/{name}/{name}_c{shot.camera + 1}_{shot.number}.jpg"
-
-
-def _picture(shot: Shot, camera: Camera, seed: int) -> bytes:
-    world = MATCH if shot.kind == QUERY else shot.kind  # a query and its match are one person
-    who = person(np.random.default_rng([seed, 1, world, shot.who]))
-    passage = camera.passage(np.random.default_rng([seed, 2, world, shot.who, shot.camera]))
-    rng = np.random.default_rng([seed, 3, world, shot.who, shot.camera, shot.number])
-    return jpeg(render(who, camera, passage, rng))
-
-
-def _write_lists(folder: Path, files: list[str]) -> None:
-    folder.mkdir(parents=True)
-    for side, start in ({"train": TRAIN} | TEST).items():
-        names = [file.removeprefix(f"{start}/") for file in files if file.startswith(f"{start}/")]
-        (folder / f"{side}.txt").write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
-
-
 STAND_IN = StandIn(NAME, "bags 1", Recipe, SIZES, draw)
-DATASETS = (DataSet(NAME, check, STAND_IN.make, STAND_IN.made, survey=survey),)
+DATASETS = (DataSet(NAME, survey, _summary, STAND_IN),)

@@ -30,12 +30,12 @@ def tensor(name: str, values: Array) -> Tensor:
         PapersError: text, objects, dates, complex numbers, missing values, rows of several lengths, or
             tensors that are sparse, quantised or without data.
     """
-    found = values if isinstance(values, Tensor) else _from_array(name, values)
-    plain = found.layout == torch.strided and not (found.is_nested or found.is_quantized or found.is_meta)
-    if not plain or found.is_complex():
-        what = f"({str(found.layout).removeprefix('torch.')}, {found.device})"
-        raise PapersError(f"{name} of type {kind(found)} are no real numbers in a dense tensor {what}")
-    return found.resolve_neg()
+    x = values if isinstance(values, Tensor) else _from_array(name, values)
+    plain = x.layout == torch.strided and not (x.is_nested or x.is_quantized or x.is_meta)
+    if not plain or x.is_complex():
+        what = f"({str(x.layout).removeprefix('torch.')}, {x.device})"
+        raise PapersError(f"{name} of type {kind(x)} are no real numbers in a dense tensor {what}")
+    return x.resolve_neg()  # a lazily negated tensor has no NumPy view
 
 
 def numbers(name: str, values: Array, ndim: int = 2, like: Tensor | None = None) -> Tensor:
@@ -47,14 +47,14 @@ def numbers(name: str, values: Array, ndim: int = 2, like: Tensor | None = None)
     Raises:
         PapersError: as `tensor`, another shape, or another device.
     """
-    found = tensor(name, values)
-    if found.ndim != ndim:
-        raise PapersError(f"{name} are {shape(found)}; they must be {'[N, d]' if ndim == 2 else '[N]'}")
+    x = tensor(name, values)
+    if x.ndim != ndim:
+        raise PapersError(f"{name} are {shape(x)}; they must be {'[N, d]' if ndim == 2 else '[N]'}")
     if like is not None:
-        if found.shape != like.shape:
-            raise PapersError(f"{name} are {shape(found)} beside {shape(like)}; both must be of one shape")
-        together(name, found, like)
-    return found if found.is_floating_point() else found.float()
+        if x.shape != like.shape:
+            raise PapersError(f"{name} are {shape(x)} beside {shape(like)}; both must be of one shape")
+        together(name, x, like)
+    return x if x.is_floating_point() else x.float()
 
 
 def features(name: str, values: Array, least: int = 1, wide: bool = True) -> Tensor:
@@ -66,8 +66,8 @@ def features(name: str, values: Array, least: int = 1, wide: bool = True) -> Ten
     x = tensor(name, values).detach()
     if x.ndim != 2 or len(x) < least or x.shape[1] == 0:
         raise PapersError(f"{name} are {shape(x)}; they must be [N, d] with N ≥ {least} and d ≥ 1")
-    x = x if wide and x.dtype == torch.float64 else x.float()
-    if x.numel() and not torch.stack(torch.aminmax(x)).isfinite().all():  # NaN is both
+    x = x if wide and x.dtype == torch.float64 else x.float()  # [N, d]
+    if x.numel() and not torch.stack(torch.aminmax(x)).isfinite().all():  # NaN is both extremes
         raise PapersError(f"{name} {BROKEN}")
     return x
 
@@ -84,21 +84,21 @@ def integers(
     Raises:
         PapersError: as `tensor`, floats or answers of yes and no, another shape, or out of range.
     """
-    found = tensor(name, values)
-    # An empty list is of no type.
-    whole_numbers = not found.numel() or not (found.is_floating_point() or found.dtype == torch.bool)
-    if not whole_numbers or found.ndim != 1 or count not in (None, len(found)):
+    x = tensor(name, values)
+    typed = x.numel() > 0  # an empty list is of no type
+    fraction_or_mask = x.is_floating_point() or x.dtype == torch.bool
+    if (typed and fraction_or_mask) or x.ndim != 1 or count not in (None, len(x)):
         many = "[N]" if count is None else f"[{count}]"
-        raise PapersError(f"{name} are {kind(found)} {shape(found)}; they must be integers {many}")
-    unsigned, found = found.dtype == torch.uint64, found.long()
-    if unsigned and (found < 0).any():  # wrapped round
+        raise PapersError(f"{name} are {kind(x)} {shape(x)}; they must be integers {many}")
+    unsigned, x = x.dtype == torch.uint64, x.long()
+    if unsigned and (x < 0).any():  # wrapped round
         raise PapersError(f"{name} reach beyond 2**63; number them from 0")
-    if len(found) and (least is not None or below is not None):
-        low, high = torch.stack(torch.aminmax(found)).tolist()
+    if len(x) and (least is not None or below is not None):
+        low, high = torch.stack(torch.aminmax(x)).tolist()
         if (least is not None and low < least) or (below is not None and high >= below):
             reach = f"{least} or more" if below is None else f"{least or 0} to {below - 1}"
             raise PapersError(f"{name} run from {low} to {high}; they must be {reach}")
-    return found
+    return x
 
 
 def rows(name: str, chosen: Array, count: int) -> Tensor:
@@ -107,11 +107,11 @@ def rows(name: str, chosen: Array, count: int) -> Tensor:
     Raises:
         PapersError: as `integers`, or a mask of another length.
     """
-    found = tensor(name, chosen)
-    if found.dtype == torch.bool and found.numel():
-        if found.shape != (count,):
-            raise PapersError(f"{name} are a mask {shape(found)} for {count} rows; give one answer a row")
-        return found.nonzero()[:, 0]
+    x = tensor(name, chosen)
+    if x.dtype == torch.bool and x.numel():
+        if x.shape != (count,):
+            raise PapersError(f"{name} are a mask {shape(x)} for {count} rows; give one answer a row")
+        return x.nonzero()[:, 0]
     return integers(name, chosen, least=0, below=count)
 
 
@@ -121,14 +121,14 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     Raises:
         PapersError: another.
     """
-    found = None
+    number = None
     if getattr(value, "dtype", type(value)) not in (bool, np.bool_, torch.bool):
         # A tensor of several numbers is torch's RuntimeError.
         with suppress(TypeError, ValueError, RuntimeError):
-            found = operator.index(value)
-    if found is None or found < least:
+            number = operator.index(value)
+    if number is None or number < least:
         raise PapersError(f"{name} is {value!r}; it must be a whole number, {least} or more")
-    return found
+    return number
 
 
 def wholes(name: str, values: Any, least: int = 1) -> list[int]:
@@ -146,20 +146,20 @@ def one_of(name: str, value: Any, known: Sequence[str]) -> None:
         raise PapersError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
 
 
-def together(name: str, found: Tensor, like: Tensor) -> None:
+def together(name: str, x: Tensor, like: Tensor) -> None:
     """Refuse tensors on two devices."""
-    if found.device != like.device:
-        raise PapersError(f"{name} are on {found.device} and the rest on {like.device}; move them together")
+    if x.device != like.device:
+        raise PapersError(f"{name} are on {x.device} and the rest on {like.device}; move them together")
 
 
-def shape(found: Tensor) -> str:
+def shape(x: Tensor) -> str:
     """For a message."""
-    return str(tuple(found.shape))
+    return str(tuple(x.shape))
 
 
-def kind(found: Tensor) -> str:
+def kind(x: Tensor) -> str:
     """The type of its numbers, for a message."""
-    return str(found.dtype).removeprefix("torch.")
+    return str(x.dtype).removeprefix("torch.")
 
 
 def _from_array(name: str, values: Any) -> Tensor:
@@ -169,16 +169,16 @@ def _from_array(name: str, values: Any) -> Tensor:
         except RuntimeError:
             raise PapersError(f"{name} are tensors of several shapes or devices; give one tensor") from None
     try:
-        found = np.asarray(values)
+        array = np.asarray(values)
     except Exception:  # whatever another library's arrays may raise
-        found = np.asarray(None)
-    if np.ma.is_masked(values) or found.dtype.kind not in "biuf":
+        array = np.asarray(None)
+    if np.ma.is_masked(values) or array.dtype.kind not in "biuf":
         raise PapersError(
-            f"{name} of type {found.dtype} are no real numbers; give a tensor or an array of numbers "
+            f"{name} of type {array.dtype} are no real numbers; give a tensor or an array of numbers "
             "(np.unique(names, return_inverse=True)[1] numbers names)"
         )
     # torch takes neither long doubles, other byte orders nor negative strides.
-    dtype = found.dtype.newbyteorder("=") if found.dtype.itemsize <= 8 else np.dtype(np.float64)
+    dtype = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of read-only memory: nothing here writes to what it is given
-        return torch.from_numpy(np.require(found, dtype, "C"))
+        return torch.from_numpy(np.require(array, dtype, "C"))

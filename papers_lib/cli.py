@@ -249,7 +249,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     findings = doctor.examine(list(papers.PAPERS))
     lines = [f"{f.verdict:4}  {f.name}: {f.found}\n      {f.advice}" for f in findings]
-    _print(options, [finding.as_dict() for finding in findings], lines)
+    _print(options, [finding._asdict() for finding in findings], lines)
     return 1 if any(finding.verdict == "bad" for finding in findings) else 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import cars196_standin
+from data_prep import cars196
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def tiny_cars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     folder = root / "standin" / "cars196"
     folder.mkdir(parents=True)
-    cars196_standin.make(folder, "smoke", {"per_model": "4", "pixels": "16"})
+    cars196.STAND_IN.make(folder, "smoke", {"per_model": "4", "pixels": "16"})
     return root
 
 

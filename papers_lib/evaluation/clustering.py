@@ -51,7 +51,7 @@ class Clustering:
 
 @exact()
 def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int | None = None) -> Clustering:
-    """Cluster by k-means (scikit-learn, k-means++, one start a seed, float32) and compare with labels.
+    """Cluster by k-means (scikit-learn, k-means++, one start per seed, float32) and compare with labels.
 
     One seed gives the same clusters however many threads there are: scikit-learn adds up its
     centres in the order in which threads finish, so that it is held to one.
@@ -63,10 +63,14 @@ def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int
         k: number of clusters (default: the number of classes).
 
     Raises:
-        PapersError: what is no matrix of finite features with an integer label a row, no seed, or k
+        PapersError: what is no matrix of finite features with an integer label per row, no seed, or k
             outside 1…N.
     """
+    # Imported here, as scikit-learn takes a second to load.
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     points = arrays.features("features", features, wide=False)
     names = arrays.integers("labels", labels, len(points))
@@ -76,23 +80,18 @@ def nmi(features: Array, labels: Array, seeds: Iterable[int] = range(10), k: int
         raise PapersError("no k-means seed given; NMI needs one or more")
     if k > len(names):
         raise PapersError(f"k is {k} with {len(names)} samples; it must lie between 1 and N")
-    x, y = points.cpu().numpy(), names.cpu().numpy()
-    found = [_clusters(x, k, seed) for seed in seeds]
-    return Clustering(
-        seeds,
-        tuple(float(normalized_mutual_info_score(y, clusters)) for clusters in found),
-        tuple(float(adjusted_mutual_info_score(y, clusters)) for clusters in found),
-    )
-
-
-def _clusters(x: object, k: int, seed: int) -> object:
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
+    x, y = points.cpu().numpy(), names.cpu().numpy()  # [N, d], [N]
+    clusterings = []
     with warnings.catch_warnings(), threadpool_limits(limits=1, user_api="openmp"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer points than clusters: the score says so
-        return KMeans(k, n_init=1, random_state=seed).fit(x).labels_
+        for seed in seeds:
+            clusterings.append(KMeans(k, n_init=1, random_state=seed).fit(x).labels_)
+    return Clustering(
+        seeds,
+        # NMI = 2 I(y; c) / (H(y) + H(c)); AMI takes off what chance would share.
+        tuple(float(normalized_mutual_info_score(y, clusters)) for clusters in clusterings),
+        tuple(float(adjusted_mutual_info_score(y, clusters)) for clusters in clusterings),
+    )
 
 
 def _sd(values: tuple[float, ...]) -> float:

@@ -37,8 +37,10 @@ def effective_rank(features: Array) -> float:
     size = x.abs().max()
     if size == 0:
         raise PapersError("all features are zero, so they have no rank; the network is dead")
-    x = x.double() / size
+    x = x.double() / size  # squares of tiny features would vanish
+    # σᵢ² are the eigenvalues of either Gram matrix; rounding can take a zero below zero.
     squares = torch.linalg.eigvalsh(x.T @ x if len(x) > x.shape[1] else x @ x.T).clamp(min=0)
+    # entr(p) = − p log p, and 0 at 0.
     return float(torch.special.entr(squares / squares.sum()).sum().exp())
 
 
@@ -56,6 +58,7 @@ def std_of_normalised(features: Array) -> float:
         PapersError: fewer rows, or values that are not finite.
     """
     x = F.normalize(of_ordinary_size(arrays.features("features", features, least=2)))
+    # Even over the sphere, a coordinate has variance 1 / d.
     return float(x.std(0).mean() * x.shape[1] ** 0.5)
 
 
@@ -70,17 +73,12 @@ def clusters(features: Array, cosine: float = 0.9, chunk: int = 1536) -> int:
     Raises:
         PapersError: not a matrix with rows, or values that are not finite.
     """
-    x = F.normalize(of_ordinary_size(arrays.features("features", features)))
-    labels: NDArray[np.int32] = np.arange(len(x), dtype=np.int32)
+    x = F.normalize(of_ordinary_size(arrays.features("features", features)))  # [N, d]
+    labels: NDArray[np.int32] = np.arange(len(x), dtype=np.int32)  # [N] the component of each row
     for rows in slices(0, len(x), max(1, chunk * chunk // len(x))):
-        near = (x[rows] @ x[rows.start :].T > cosine).nonzero().cpu().numpy() + rows.start
-        labels = _joined(labels, near)
+        edges = (x[rows] @ x[rows.start :].T > cosine).nonzero().cpu().numpy() + rows.start  # [E, 2]
+        # The components so far are the nodes: joining them keeps the graph small.
+        a, b = labels[edges].T
+        graph = coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(labels.max() + 1,) * 2)
+        labels = connected_components(graph, directed=False)[1][labels]
     return int(labels.max()) + 1
-
-
-def _joined(labels: NDArray[np.int32], edges: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The components of each sample after joining those that `edges` [E, 2] connect."""
-    a, b = labels[edges].T
-    graph = coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(labels.max() + 1,) * 2)
-    found: NDArray[np.int32] = connected_components(graph, directed=False)[1]
-    return found[labels]

@@ -1,7 +1,7 @@
 """Average precision of boxes and masks as COCO defines it (Lin et al., ECCV 2014), by pycocotools.
 
 AP is the mean over IoU 0.50, 0.55, … 0.95 and over the classes that occur, each the mean of the interpolated
-precision at 101 recalls, at most 100 detections an image. VOC07+12 is scored by the same rule, its
+precision at 101 recalls, at most 100 detections per image. VOC07+12 is scored by the same rule, its
 difficult objects as COCO's crowds; AP50 of VOC's own devkit, which the paper's baselines report, integrates
 the precision otherwise and differs by some tenths of a point. pycocotools is in the extra `detection`.
 """
@@ -22,16 +22,12 @@ from papers_lib.errors import PapersError
 
 
 class Found(NamedTuple):
-    """What a detector finds in one scene.
+    """What a detector finds in one scene."""
 
-    `boxes` [m, 4] x1, y1, x2, y2 in pixels of the image file, `scores` [m], `labels` [m] from 1, `masks` m
-    run-length codes of `encode`, or None.
-    """
-
-    boxes: NDArray[np.floating]
-    scores: NDArray[np.floating]
-    labels: NDArray[np.integer]
-    masks: list[dict[str, Any]] | None = None
+    boxes: NDArray[np.floating]  # [m, 4] x1, y1, x2, y2 in pixels of the image file
+    scores: NDArray[np.floating]  # [m]
+    labels: NDArray[np.integer]  # [m] from 1
+    masks: list[dict[str, Any]] | None = None  # m run-length codes of `encode`
 
 
 def require() -> None:
@@ -45,32 +41,32 @@ def require() -> None:
 
 def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Run-length codes of masks [m, H, W]: what `Found` holds, a thousandth of the masks' size."""
-    columns = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))
+    columns = np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))  # [H, W, m]
     return list(_pycocotools("mask").encode(columns))
 
 
-def coco_ap(scenes: Sequence[Scene], found: Sequence[Found], masks: bool = False) -> dict[str, float]:
+def coco_ap(scenes: Sequence[Scene], results: Sequence[Found], masks: bool = False) -> dict[str, float]:
     """{"AP_box": …, "AP50_box": …, "AP75_box": …} as fractions, and the same with "_mask" for `masks`.
 
     Args:
         scenes: N scenes with their objects.
-        found: what was found in each, in the same order.
+        results: what was found in each, in the same order.
         masks: score the masks, too.
 
     Raises:
         PapersError: no pycocotools, lengths that differ, no object to find, masks asked for and not there,
             or scores that are not finite.
     """
-    if len(scenes) != len(found):
-        raise PapersError(f"{len(scenes)} scenes and {len(found)} results; give one result a scene")
+    if len(scenes) != len(results):
+        raise PapersError(f"{len(scenes)} scenes and {len(results)} results; give one result a scene")
     if not any((~scene.ignored).any() for scene in scenes):
         raise PapersError("no object to find in these scenes, so AP is not defined; give scenes with objects")
-    if masks and any(s.outlines is None or f.masks is None for s, f in zip(scenes, found, strict=True)):
+    if masks and any(s.outlines is None or f.masks is None for s, f in zip(scenes, results, strict=True)):
         raise PapersError("masks are to be scored, and scenes or results have none; score boxes alone")
-    if not all(np.isfinite(f.scores).all() and np.isfinite(f.boxes).all() for f in found):
+    if not all(np.isfinite(f.scores).all() and np.isfinite(f.boxes).all() for f in results):
         raise PapersError("detections hold NaN or infinity; the detector diverged")
-    result = _score(_truths(scenes, masks), _finds(found), scenes, "bbox", "box")
-    return result | (_score(_truths(scenes, masks), _finds(found), scenes, "segm", "mask") if masks else {})
+    ap = _score(scenes, results, masks, "bbox", "box")
+    return ap | (_score(scenes, results, masks, "segm", "mask") if masks else {})
 
 
 def _pycocotools(name: str) -> ModuleType:
@@ -85,8 +81,17 @@ def _pycocotools(name: str) -> ModuleType:
 
 
 def _score(
-    truths: list[dict[str, Any]], finds: list[dict[str, Any]], scenes: Sequence[Scene], kind: str, name: str
+    scenes: Sequence[Scene], results: Sequence[Found], masks: bool, kind: str, name: str
 ) -> dict[str, float]:
+    truths: list[dict[str, Any]] = []
+    finds: list[dict[str, Any]] = []
+    for image, (scene, result) in enumerate(zip(scenes, results, strict=True), 1):
+        shapes = [_shape(outline, scene) for outline in scene.outlines or ()] if masks else []
+        truths += _annotations(image, scene.boxes, scene.labels, shapes, iscrowd=scene.ignored)
+        nobody = np.zeros(len(result.boxes))  # no detection is a crowd
+        finds += _annotations(
+            image, result.boxes, result.labels, result.masks, iscrowd=nobody, score=result.scores
+        )
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         evaluator = _pycocotools("cocoeval").COCOeval(_coco(truths, scenes), _coco(finds, scenes), kind)
         evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
@@ -94,55 +99,38 @@ def _score(
         evaluator.evaluate()
         evaluator.accumulate()
     precision = evaluator.eval["precision"]  # [IoU, recall, class, 1, 1], −1 for a class that has no object
-    at = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
-    return {f"{key}_{name}": float(p[p > -1].mean()) for key, part in at.items() for p in [precision[part]]}
+    parts = {"AP": precision, "AP50": precision[0:1], "AP75": precision[5:6]}  # IoU .50, .55, … .95
+    return {f"{key}_{name}": float(part[part > -1].mean()) for key, part in parts.items()}
+
+
+def _annotations(
+    image: int,
+    boxes: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    masks: Sequence[Any] | None,
+    **columns: NDArray[Any],
+) -> list[dict[str, Any]]:
+    """The objects of one image as COCO writes them: boxes as x, y, width, height."""
+    rows = []
+    for i, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, dtype=float).reshape(-1, 4).tolist()):
+        box = [x1, y1, x2 - x1, y2 - y1]
+        row = {"image_id": image, "category_id": int(labels[i]), "bbox": box, "area": box[2] * box[3]}
+        row |= {name: float(values[i]) for name, values in columns.items()}
+        rows.append(row | ({"segmentation": masks[i]} if masks else {}))
+    return rows
 
 
 def _coco(annotations: list[dict[str, Any]], scenes: Sequence[Scene]) -> Any:
     coco = _pycocotools("coco").COCO()
     labels = sorted({int(label) for scene in scenes for label in scene.labels})
+    known = [row for row in annotations if row["category_id"] in labels]  # a class that never occurs is none
     coco.dataset = {
         "images": [{"id": i, "height": s.height, "width": s.width} for i, s in enumerate(scenes, 1)],
         "categories": [{"id": label} for label in labels],
-        "annotations": [a for a in annotations if a["category_id"] in labels],
+        "annotations": [row | {"id": number} for number, row in enumerate(known, 1)],
     }
     coco.createIndex()
     return coco
-
-
-def _truths(scenes: Sequence[Scene], masks: bool) -> list[dict[str, Any]]:
-    return [
-        _annotation(image, scene.boxes[i], scene.labels[i])
-        | {"iscrowd": int(scene.ignored[i])}
-        | ({"segmentation": _shape(scene.outlines[i], scene)} if masks and scene.outlines else {})
-        | {"id": number}
-        for number, (image, scene, i) in enumerate(
-            ((image, scene, i) for image, scene in enumerate(scenes, 1) for i in range(len(scene.boxes))), 1
-        )
-    ]
-
-
-def _finds(found: Sequence[Found]) -> list[dict[str, Any]]:
-    return [
-        _annotation(image, each.boxes[i], each.labels[i])
-        | {"iscrowd": 0, "score": float(each.scores[i])}
-        | ({"segmentation": each.masks[i]} if each.masks is not None else {})
-        | {"id": number}
-        for number, (image, each, i) in enumerate(
-            ((image, each, i) for image, each in enumerate(found, 1) for i in range(len(each.boxes))), 1
-        )
-    ]
-
-
-def _annotation(image: int, box: NDArray[np.floating], label: np.integer) -> dict[str, Any]:
-    x1, y1, x2, y2 = map(float, box)
-    width, height = x2 - x1, y2 - y1
-    return {
-        "image_id": image,
-        "category_id": int(label),
-        "bbox": [x1, y1, width, height],
-        "area": width * height,
-    }
 
 
 def _shape(outline: Outline, scene: Scene) -> Any:

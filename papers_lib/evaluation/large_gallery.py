@@ -59,19 +59,22 @@ def rank_one(
     ks, block = arrays.wholes("K", ks), arrays.whole("block", block)
     if x.shape[1] != y.shape[1]:
         raise PapersError(f"queries have {x.shape[1]} dimensions, the gallery {y.shape[1]}; embed both alike")
+    # -- the bar: each query's most similar true match --
     centre = common_direction(y[:: max(1, len(y) // PAIRS)].to(x))
     x = unit(x, centre)
     rows, columns = _matches(ids, other_ids)
-    nearest = _nearest(x, y, rows, columns, centre)
+    nearest = _nearest(x, y, rows, columns, centre)  # [Q]
+    # -- count what reaches it, block by block --
     ahead = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for part in slices(0, len(y), block):
         directions = Directions.of(y[part].to(x), centre)
         if not (directions.scale > 0).all():
             raise PapersError(f"gallery features {arrays.BROKEN}")
-        cosine = directions.cosines(x)
+        cosine = directions.cosines(x)  # [Q, block]
+        # The true matches in this block are nobody's wrong answer.
         first, last = np.searchsorted(columns, (part.start, part.stop))
-        own = (torch.from_numpy(v).to(x.device) for v in (rows[first:last], columns[first:last] - part.start))
-        cosine[tuple(own)] = -torch.inf
+        places = (rows[first:last], columns[first:last] - part.start)
+        cosine[tuple(torch.from_numpy(at).to(x.device) for at in places)] = -torch.inf
         ahead += torch.count_nonzero(cosine >= nearest[:, None], dim=1)
     return {f"rank{k}": (ahead < k).double().mean().item() for k in ks}
 
@@ -93,6 +96,7 @@ def _matches(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every pair of a query and a true match: rows and columns [M], ordered by column."""
     order = np.argsort(others, kind="stable")
+    # A query's matches are order[start : stop].
     start, stop = (np.searchsorted(others[order], ids, side=side) for side in ("left", "right"))
     counts = stop - start
     if not counts.all():
@@ -101,7 +105,8 @@ def _matches(
             f"query {lost} (identity {ids[lost]}) has no image of its identity in the gallery; restore it, "
             "or leave the query out"
         )
-    rows = np.repeat(np.arange(len(ids)), counts)
+    rows = np.repeat(np.arange(len(ids)), counts)  # [M]
+    # 0, 1, … within each query's matches
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = order[np.repeat(start, counts) + within]
     by_column = np.argsort(columns, kind="stable")
@@ -116,9 +121,9 @@ def _nearest(
     reach = x.new_zeros(())
     for part in slices(0, len(rows), PAIRS):
         row = torch.from_numpy(rows[part]).to(x.device)
-        match = unit(y[torch.from_numpy(columns[part]).to(y.device)].to(x), centre)
+        match = unit(y[torch.from_numpy(columns[part]).to(y.device)].to(x), centre)  # [m, d]
         cosine = (x[row] * match).sum(1)
-        if centre is not None:
+        if centre is not None:  # q·g = (q − c)·(g − c) − |g − c|²/2 + what q decides
             cosine -= match.square().sum(1) / 2
         nearest.scatter_reduce_(0, row, cosine, "amax")
         reach = torch.maximum(reach, torch.linalg.vector_norm(match, dim=1).max())

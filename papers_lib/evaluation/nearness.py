@@ -59,6 +59,7 @@ class Points:
         """Nearness [rows, columns], written to the front of the flat buffer `out`."""
         a, b = self.x[rows], self.x[columns]
         block = out[: len(a) * len(b)].view(len(a), len(b))
+        # a·b − |a|²/2 − |b|²/2
         torch.add(self.half[rows][:, None], self.half[columns], out=block)
         return block.addmm_(a, b.T, beta=-1)
 
@@ -97,16 +98,17 @@ def far_mean(x: Tensor) -> Tensor | None:
     It is rounded to a power of two below the points' spread, so that to take it off rounds next to nothing
     and distances that were equal stay so; the mean of equal points is exactly they.
     """
-    total, squares = x.new_zeros(x.shape[1], dtype=torch.float64), 0.0
+    total, squares = x.new_zeros(x.shape[1], dtype=torch.float64), 0.0  # Σ x, Σ |x|²
     for part in torch.split(x, PART):
         wide = part.double()
         total, squares = total + wide.sum(0), squares + float(wide.square().sum())
-    mean = total / len(x)
-    squares, own = squares / len(x), float(mean @ mean)
-    if own <= FAR * squares:
+    mean = total / len(x)  # [d]
+    squares, of_mean = squares / len(x), float(mean @ mean)
+    if of_mean <= FAR * squares:
         return None
-    if squares - own > 1e-12 * own:  # else rounding alone
-        grid = 2.0 ** (math.frexp(math.sqrt((squares - own) / x.shape[1]))[1] - 1)
+    # The spread per dimension: √((E|x|² − |E x|²) / d).
+    if squares - of_mean > 1e-12 * of_mean:  # else rounding alone
+        grid = 2.0 ** (math.frexp(math.sqrt((squares - of_mean) / x.shape[1]))[1] - 1)
         mean = (mean / grid).round() * grid
     return mean.to(x)
 
@@ -146,13 +148,13 @@ def common_direction(gallery: Tensor) -> Tensor | None:
 
 def unit(x: Tensor, centre: Tensor | None = None) -> Tensor:
     """Rows [N, d] brought to length 1, then taken about a centre."""
-    found: Tensor = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
-    return found if centre is None else found - centre
+    rows: Tensor = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
+    return rows if centre is None else rows - centre
 
 
 def slices(start: int, stop: int, step: int) -> Iterator[slice]:
     """Consecutive slices of about the same length, `step` at most, from `start` to `stop`."""
-    count = -(-(stop - start) // step)
+    count = -(-(stop - start) // step)  # ⌈length / step⌉
     cuts = [start + (stop - start) * i // max(count, 1) for i in range(count + 1)]
     return (slice(a, b) for a, b in itertools.pairwise(cuts))
 
@@ -167,6 +169,7 @@ def pairs(points: Points, groups: Sequence[slice], chunk: int) -> Iterator[tuple
     out = points.buffer(chunk * chunk)
     for group in groups:
         for rows in slices(group.start, group.stop, chunk):
+            # A block keeps chunk² values whatever its height.
             width = chunk * chunk // (rows.stop - rows.start)
             for columns in slices(group.stop, len(points), width):
                 yield rows, columns, points.nearness(rows, columns, out)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -70,10 +71,10 @@ def knn_accuracy(
     step = max(1, BLOCK // count)
     right = 0
     for rows, labels in zip(queries.split(step), data.test_labels.split(step), strict=True):
-        cosine, nearest = directions.cosines(rows).topk(k, sorted=False)
+        cosine, nearest = directions.cosines(rows).topk(k, sorted=False)  # [n, k] both
         # exp(cos / τ) up to a factor of the query, so that a small τ leaves the range of no float
         weights = ((cosine - cosine.amax(1, keepdim=True)) / tau).exp()
-        votes = rows.new_zeros(len(rows), data.classes)
+        votes = rows.new_zeros(len(rows), data.classes)  # [n, C]
         votes.scatter_add_(1, data.train_labels[nearest], weights)
         right += int((votes.argmax(1) == labels).sum())
     return right / len(queries)
@@ -110,7 +111,7 @@ def linear_probe(
         train_labels, test_labels: class numbers [N], [M].
         lrs: learning rates to choose from; a single one is taken as it is, but scored all the same.
         epochs: passes over the training set, at least 1.
-        batch_size: images a step; the last, smaller batch counts too.
+        batch_size: images per step; the last, smaller batch counts too.
         seed: of the split, the weights and the order of the images.
         held_out: share of each class that is held out, in (0, 1); of two images or more at least one
             is held out and at least one is not.
@@ -120,57 +121,62 @@ def linear_probe(
         PapersError: as `knn_accuracy`; or settings out of range, or no class with two training images.
     """
     if not lrs or min(lrs) <= 0 or epochs < 1 or batch_size < 1 or not 0 < held_out < 1:
-        found = f"lrs={tuple(lrs)}, epochs={epochs}, batch_size={batch_size}, held_out={held_out:g}"
-        raise PapersError(f"linear probe with {found}; all are above 0, and held_out below 1")
+        settings = f"lrs={tuple(lrs)}, epochs={epochs}, batch_size={batch_size}, held_out={held_out:g}"
+        raise PapersError(f"linear probe with {settings}; all are above 0, and held_out below 1")
     data = _data(train, train_labels, test, test_labels, classes)
     generator = torch.Generator().manual_seed(seed)
-    away = _held_out(data.train_labels, held_out, generator)
-    fit = _Fit(sorted(lrs), epochs, batch_size, data.classes, generator)
-    weights = fit(data.train, data.train_labels, (~away).nonzero()[:, 0])
+    fit = partial(_fit, epochs=epochs, batch_size=batch_size, classes=data.classes, generator=generator)
+
+    # -- choose: every rate on one part of train, scored on the rest --
+    away = _held_out(data.train_labels, held_out, generator)  # [N] bool
+    lrs = sorted(lrs)
+    weights = fit(data.train, data.train_labels, (~away).nonzero()[:, 0], lrs)
     scores = _accuracies(weights, data.train[away], data.train_labels[away])
-    best = max(range(len(lrs)), key=scores.__getitem__)  # the first of equals
-    everything = torch.arange(len(away))
-    final = fit._replace(lrs=[fit.lrs[best]])(data.train, data.train_labels, everything)
+    best = lrs[scores.index(max(scores))]  # the first of equals
+
+    # -- fit the best to all of train, and meet the test set once --
+    final = fit(data.train, data.train_labels, torch.arange(len(away)), [best])
     [accuracy] = _accuracies(final, data.test, data.test_labels)
-    by_lr = {f"{lr:g}": score for lr, score in zip(fit.lrs, scores, strict=True)}
-    return LinearProbe(accuracy=accuracy, lr=fit.lrs[best], held_out=by_lr)
+    by_lr = {f"{lr:g}": score for lr, score in zip(lrs, scores, strict=True)}
+    return LinearProbe(accuracy=accuracy, lr=best, held_out=by_lr)
 
 
-class _Fit(NamedTuple):
-    """Softmax regression by SGD, for several learning rates at once."""
+def _fit(
+    x: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    lrs: list[float],
+    *,
+    epochs: int,
+    batch_size: int,
+    classes: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Softmax regression by SGD on the `rows` of x [N, d], for L learning rates at once.
 
-    lrs: list[float]
-    epochs: int
-    batch_size: int
-    classes: int
-    generator: torch.Generator
-
-    def __call__(self, x: Tensor, labels: Tensor, of: Tensor) -> Tensor:
-        """Weights [d + 1, L, C] of L classifiers, the last row the bias, from the rows `of` x [N, d].
-
-        All see the same batches, so that a step of all is two matrix products. The gradient is written
-        down: for a batch of n it is xᵀ (softmax(x W) − onehot) / n.
-        """
-        weights = self._start(x)
-        momentum = torch.zeros_like(weights)
-        lrs = torch.tensor(self.lrs, device=x.device)[:, None]
-        steps, step = self.epochs * math.ceil(len(of) / self.batch_size), 0
-        for _ in range(self.epochs):
-            order = of[torch.randperm(len(of), generator=self.generator)].to(x.device)
-            for batch in order.split(self.batch_size):
-                rows = _with_one(x[batch])
-                error = torch.tensordot(rows, weights, 1).softmax(2)
-                error -= F.one_hot(labels[batch], self.classes)[:, None]
-                momentum.mul_(0.9).add_(torch.tensordot(rows.T, error, 1), alpha=1 / len(rows))
-                factor = (1 + math.cos(math.pi * step / steps)) / 2
-                weights.addcmul_(lrs * factor, momentum, value=-1)
-                step += 1
-        return weights
-
-    def _start(self, x: Tensor) -> Tensor:
-        one = torch.randn(x.shape[1] + 1, 1, self.classes, generator=self.generator) * 0.01
-        one[-1] = 0
-        return one.to(x).expand(-1, len(self.lrs), -1).contiguous()
+    All see the same batches, so that a step of all is two matrix products. The gradient is written down: for
+    a batch of n it is xᵀ (softmax(x W) − onehot) / n. Gives weights [d + 1, L, C], the last row the bias.
+    """
+    # -- start: one draw from N(0, 0.01²) for all rates, the bias 0 --
+    start = torch.randn(x.shape[1] + 1, 1, classes, generator=generator) * 0.01
+    start[-1] = 0
+    weights = start.to(x).expand(-1, len(lrs), -1).contiguous()  # [d + 1, L, C]
+    momentum = torch.zeros_like(weights)
+    rates = torch.tensor(lrs, device=x.device)[:, None]  # [L, 1]
+    steps, step = epochs * math.ceil(len(rows) / batch_size), 0
+    for _ in range(epochs):
+        order = rows[torch.randperm(len(rows), generator=generator)].to(x.device)
+        for batch in order.split(batch_size):
+            inputs = _with_one(x[batch])  # [n, d + 1]
+            # -- gradient: xᵀ (softmax(x W) − onehot) / n --
+            error = torch.tensordot(inputs, weights, 1).softmax(2)  # [n, L, C]
+            error -= F.one_hot(labels[batch], classes)[:, None]
+            # -- step: m ← 0.9 m + gradient; W ← W − lr · (1 + cos(π t / T)) / 2 · m --
+            momentum.mul_(0.9).add_(torch.tensordot(inputs.T, error, 1), alpha=1 / len(inputs))
+            factor = (1 + math.cos(math.pi * step / steps)) / 2
+            weights.addcmul_(rates * factor, momentum, value=-1)
+            step += 1
+    return weights
 
 
 def _with_one(rows: Tensor) -> Tensor:
@@ -180,21 +186,21 @@ def _with_one(rows: Tensor) -> Tensor:
 
 def _accuracies(weights: Tensor, x: Tensor, labels: Tensor) -> list[float]:
     """Of each of the L classifiers."""
-    parts = zip(x.split(4096), labels.split(4096), strict=True)
-    right = [
-        (torch.tensordot(_with_one(rows), weights, 1).argmax(2) == own[:, None]).sum(0) for rows, own in parts
-    ]
-    found: list[float] = (torch.stack(right).sum(0).double() / len(x)).tolist()
-    return found
+    right = torch.zeros(weights.shape[1], dtype=torch.int64, device=x.device)
+    for rows, answers in zip(x.split(4096), labels.split(4096), strict=True):
+        logits = torch.tensordot(_with_one(rows), weights, 1)  # [n, L, C]
+        right += (logits.argmax(2) == answers[:, None]).sum(0)
+    shares: list[float] = (right.double() / len(x)).tolist()
+    return shares
 
 
 def _held_out(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """A random `share` of each class, bool [N]."""
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
-    order = order[labels[order].argsort(stable=True)]
-    sizes = labels.bincount()
-    # The place of each image in its class, after shuffling.
+    order = order[labels[order].argsort(stable=True)]  # [N] by class, shuffled within
+    sizes = labels.bincount()  # [C]
+    # The place of each image in its class, after shuffling: its own minus its class's first.
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[labels[order]]
     most = (sizes * share).round().long().clamp(min=1)
@@ -237,5 +243,5 @@ def _data(train: Array, train_labels: Array, test: Array, test_labels: Array, cl
 
 
 def _side(name: str, features: Array, labels: Array) -> tuple[Tensor, Tensor]:
-    x = arrays.features(f"{name} features", features, wide=False)
+    x = arrays.features(f"{name} features", features, wide=False)  # [N, d] float32
     return x, arrays.integers(f"{name} labels", labels, len(x)).to(x.device)

@@ -78,6 +78,7 @@ def cmc_map(
     if ap not in get_args(Rule) or no_match not in get_args(NoMatch):
         raise PapersError(f"ap={ap!r}, no_match={no_match!r}; give rectangle or trapezoid, skip or zero")
     ks = arrays.wholes("K", ks)
+    # x [Q, d], y [G, d]; ids and cameras [Q], [G]
     x, ids, cameras = _side("query", query, query_ids, query_cameras)
     y, other_ids, other_cameras = _side("gallery", gallery, gallery_ids, gallery_cameras)
     if x.shape[1] != y.shape[1]:
@@ -87,7 +88,7 @@ def cmc_map(
         raise PapersError(
             "no query has a match by another camera; check ids and cameras (without cameras: 0 and 1)"
         )
-    precision, first = np.zeros(len(x)), np.full(len(x), np.inf)
+    precision, first = np.zeros(len(x)), np.full(len(x), np.inf)  # AP and rank of the first match, by query
     for q, row in _similarities(x, y, task):
         ranks = task.ranks(q, row)
         precision[q], first[q] = average_precision(ranks, ap), ranks[0]
@@ -103,7 +104,7 @@ class Task:
     """Who is whose match.
 
     In `order` the gallery's images lie by person, then camera. A query's person is the slice from
-    `start` to `stop`, and the person by the query's own camera the slice `own` within that one.
+    `start` to `stop`, and the person by the query's own camera the slice `unseen` within that one.
     """
 
     order: Ints  # [G] indices into the gallery
@@ -111,23 +112,24 @@ class Task:
     valid: NDArray[np.bool_]  # [Q] not junk
     start: Ints  # [Q]
     stop: Ints  # [Q]
-    own: Ints  # [Q, 2], from start
+    unseen: Ints  # [Q, 2], from start
     matched: NDArray[np.bool_]  # [Q] not junk, and with a match
 
     @staticmethod
     def of(query_ids: Ints, gallery_ids: Ints, query_cameras: Ints, gallery_cameras: Ints) -> Task:
         """The task for these ids and cameras, [Q] or [G]."""
+        # Each side's key: person · cameras + camera, so that one sort groups by person, then camera.
         people = np.unique(np.concatenate([query_ids, gallery_ids]), return_inverse=True)[1]
         names, cameras = np.unique(np.concatenate([query_cameras, gallery_cameras]), return_inverse=True)
         query, gallery = np.split(people * len(names) + cameras, [len(query_ids)])
         order = np.argsort(gallery)
         person = query - cameras[: len(query)]  # the key of the person's first camera
-        keys = np.stack([person, person + len(names), query, query + 1])
+        keys = np.stack([person, person + len(names), query, query + 1])  # [4, Q]
         start, stop, first, last = np.searchsorted(gallery[order], keys)
         valid = query_ids != JUNK
-        matched = valid & (stop - start > last - first)
-        own = np.stack([first - start, last - start], 1)
-        return Task(order, np.flatnonzero(gallery_ids == JUNK), valid, start, stop, own, matched)
+        matched = valid & (stop - start > last - first)  # an image by another camera
+        unseen = np.stack([first - start, last - start], 1)
+        return Task(order, np.flatnonzero(gallery_ids == JUNK), valid, start, stop, unseen, matched)
 
     def ranks(self, q: int, row: NDArray[np.floating]) -> Ints:
         """The ranks of the matches of a query, from 1, ascending.
@@ -139,28 +141,27 @@ class Task:
             row: [G] its similarities, −∞ for junk; overwritten.
         """
         person = self.order[self.start[q] : self.stop[q]]
-        matches, (first, last) = row[person], self.own[q]
+        matches, (first, last) = row[person], self.unseen[q]
         if first < last:
             matches = np.concatenate((matches[:first], matches[last:]))
-        matches.sort()
+        matches.sort()  # ascending: the last match first
         row[person] = -np.inf
-        ahead = _ahead(matches, row.take(np.flatnonzero(row >= matches[0])))
+        others = row.take(np.flatnonzero(row >= matches[0]))
+        # How many others are at least as similar as each match.
+        if len(others) > COUNT * len(matches):
+            ahead = np.array([np.count_nonzero(others >= match) for match in matches])
+        else:
+            others.sort()
+            ahead = len(others) - others.searchsorted(matches)
         return ahead[::-1] + np.arange(1, len(matches) + 1)
-
-
-def _ahead(matches: NDArray[np.floating], others: NDArray[np.floating]) -> Ints:
-    """[n] how many others are at least as large as each of the ascending matches; overwrites others."""
-    if len(others) > COUNT * len(matches):
-        return np.array([np.count_nonzero(others >= match) for match in matches])
-    others.sort()
-    return len(others) - others.searchsorted(matches)
 
 
 def average_precision(ranks: Ints, rule: Rule) -> float:
     """Average precision from the ranks of all matches, from 1, ascending."""
     place = np.arange(1, len(ranks) + 1)
-    precision = place / ranks
+    precision = place / ranks  # at match n of rank r: n / r
     if rule == "trapezoid":
+        # Before it (n − 1) / (r − 1), and 1 before the first item; the mean of both.
         before = (place - 1) / np.maximum(ranks - 1, 1)
         before[0] = before[0] if ranks[0] > 1 else 1
         precision = (precision + before) / 2
@@ -180,7 +181,7 @@ def _similarities(query: Tensor, gallery: Tensor, task: Task) -> Iterator[tuple[
     out = gallery.new_empty(min(step, len(active)) * len(gallery))
     for part in slices(0, len(active), step):
         few = torch.from_numpy(active[part])
-        block = out[: len(few) * len(gallery)].view(len(few), len(gallery))
+        block = out[: len(few) * len(gallery)].view(len(few), len(gallery))  # [q, G]
         directions.cosines(unit(of_ordinary_size(query[few.to(query.device)].to(gallery)), centre), block)
         rows = block.cpu().numpy()
         rows[:, task.junk] = -np.inf

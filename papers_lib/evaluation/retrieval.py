@@ -38,25 +38,28 @@ def recall_at_k(
         chunk: working memory is two matrices of chunk × chunk, or of chunk × the largest class.
 
     Raises:
-        PapersError: what is no matrix of finite features with an integer label a row, a K or chunk below
+        PapersError: what is no matrix of finite features with an integer label per row, a K or chunk below
             1, or no class with two samples.
     """
     gallery, chunk = _gallery(features, labels), arrays.whole("chunk", chunk)
-    points, best = gallery.points, torch.full_like(gallery.points.half, -torch.inf)
-    ahead = torch.zeros_like(best)
+    points = gallery.points
+    best = torch.full_like(points.half, -torch.inf)  # [N] nearness of the nearest match
+    ahead = torch.zeros_like(best)  # [N] how many of other classes are at least as near
     groups = list(_groups(gallery.sizes, chunk))
     out, flags = points.buffer(chunk * chunk), points.buffer(chunk * chunk)
+    # -- within groups of whole classes: all matches, and some others --
     for group in groups:
         for rows in slices(group.start, group.stop, chunk):
             for columns in slices(group.start, group.stop, chunk):
                 block = points.nearness(rows, columns, out)
                 same = gallery.same(rows, columns)
-                own = _matches(block, same, rows.start - columns.start)
-                best[rows] = torch.maximum(best[rows], own.amax(1))
+                matches = _matches(block, same, rows.start - columns.start)
+                best[rows] = torch.maximum(best[rows], matches.amax(1))
                 # A group with several classes is one block, so `best` is complete for its rows.
                 flag = flags[: block.numel()].view_as(block)
                 block.masked_fill_(same, torch.nan)  # NaN is never ahead, not even of −∞
                 ahead[rows] += torch.ge(block, points.tie(rows, best[rows, None]), out=flag).sum(1)
+    # -- between groups: only others, each block for its rows and its columns --
     best = points.tie(slice(None), best)
     for rows, columns, block in pairs(points, groups, chunk):
         flag = flags[: block.numel()].view_as(block)
@@ -88,8 +91,9 @@ def scores(
     ahead = torch.zeros_like(gallery.labels)
     precision = torch.zeros_like(gallery.points.half)
     for rows in slices(0, len(ahead), step):
-        ranks = _ranks(gallery, rows, out, max(arrays.wholes("K", ks), default=1))
-        count = gallery.size[rows] - 1  # R
+        ranks = _ranks(gallery, rows, out, max(arrays.wholes("K", ks), default=1))  # [rows, most]
+        count = gallery.size[rows] - 1  # R, [rows]
+        # (1/R) Σ i / rank(i) over the matches i whose rank is R at most.
         place = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
         ahead[rows] = ranks[:, 0] - 1
         hits = (place / ranks).masked_fill(ranks > count[:, None], 0)
@@ -146,24 +150,26 @@ def _ranks(gallery: _Gallery, rows: slice, out: Tensor, kmax: int) -> Tensor:
     Exact up to the larger of R and `kmax`; beyond it, and where a row has fewer matches, larger.
     """
     points, labels = gallery.points, gallery.labels
-    block = points.nearness(rows, slice(0, len(points)), out)
+    block = points.nearness(rows, slice(0, len(points)), out)  # [rows, N]
+    # The classes of these rows are one window of columns.
     first, last = (int(labels[at]) for at in (rows.start, rows.stop - 1))
     before = sum(gallery.sizes[:first])
     window = slice(before, before + sum(gallery.sizes[first : last + 1]))
     same = gallery.same(rows, window)
     most = max(1, max(gallery.sizes[first : last + 1]) - 1)
-    own = _matches(block[:, window], same, rows.start - window.start).topk(most).values
+    matches = _matches(block[:, window], same, rows.start - window.start).topk(most).values  # [rows, most]
     block[:, window].masked_fill_(same, -torch.inf)
     others = block.topk(min(max(most, kmax), len(points))).values
-    nearer = torch.searchsorted(-others, -points.tie(rows, own), right=True)
-    return nearer + torch.arange(1, own.shape[1] + 1, device=own.device)
+    # rank(i) = i + the others that are at least as near.
+    nearer = torch.searchsorted(-others, -points.tie(rows, matches), right=True)
+    return nearer + torch.arange(1, most + 1, device=nearer.device)
 
 
 def _matches(block: Tensor, same: Tensor, offset: int) -> Tensor:
     """The block with −∞ at all but the matches; row i itself is column i + offset, if there."""
-    own = block.masked_fill(~same, -torch.inf)
-    own.diagonal(offset).fill_(-torch.inf)
-    return own
+    matches = block.masked_fill(~same, -torch.inf)
+    matches.diagonal(offset).fill_(-torch.inf)
+    return matches
 
 
 def _recall(ahead: Tensor, ks: Sequence[int]) -> dict[int, float]:

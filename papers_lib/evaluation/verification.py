@@ -29,15 +29,11 @@ Answers = NDArray[np.bool_]
 
 
 class Rate(NamedTuple):
-    """True acceptance at a false-acceptance rate.
+    """True acceptance at a false-acceptance rate."""
 
-    `far` was asked for; `tar` is the share of genuine pairs accepted below `threshold`, `reached` the
-    share of impostors, at most `far`.
-    """
-
-    far: float
-    tar: float
-    reached: float
+    far: float  # as it was asked for
+    tar: float  # share of genuine pairs below the threshold
+    reached: float  # share of impostors below it, at most `far`
     threshold: float
 
 
@@ -53,8 +49,8 @@ def face_embeddings(network: nn.Module, images: Tensor, batch_size: int = 256) -
     network.eval()
     parts = []
     for batch in images.split(batch_size):
-        pixels = scaled(batch)
-        parts.append(network(pixels).float() + network(pixels.flip(3)).float())
+        pixels = scaled(batch)  # [B, 3, H, W]
+        parts.append(network(pixels).float() + network(pixels.flip(3)).float())  # [B, d]
     network.train(training)
     return normalize(torch.cat(parts))
 
@@ -77,8 +73,8 @@ def face_distances(first: Array, second: Array) -> Distances:
         raise PapersError(f"embeddings of pairs are {shapes}; give two of one shape [P, d]")
     arrays.together("the second embeddings", y, x)
     a, b = (unit(of_ordinary_size(side).double()) for side in (x, y))
-    found: Distances = (a - b).square().sum(1).cpu().numpy()
-    return found
+    distances: Distances = (a - b).square().sum(1).cpu().numpy()  # |a − b|² = 2 − 2 cos
+    return distances
 
 
 def ten_fold(
@@ -110,12 +106,13 @@ def ten_fold(
             f"{len(d)} pairs do not divide into {folds!r} folds; give a whole number that divides them"
         )
     folds = int(folds)
-    fold, order = np.repeat(np.arange(folds), len(d) // folds), np.argsort(d, kind="stable")
+    fold = np.repeat(np.arange(folds), len(d) // folds)  # [P]
+    order = np.argsort(d, kind="stable")  # one sort serves all folds
     thresholds = np.empty(folds)
     for k in range(folds):
-        others = order[fold[order] != k]
+        others = order[fold[order] != k]  # the pairs of the other folds, ascending
         thresholds[k] = best_threshold(d[others], genuine[others])
-    correct = (d < thresholds[fold]) == genuine
+    correct = (d < thresholds[fold]) == genuine  # [P]
     accuracies = correct.reshape(folds, -1).mean(1)
     return {
         "accuracy": float(accuracies.mean()),
@@ -143,7 +140,7 @@ def best_threshold(distances: Distances, genuine: Answers) -> float:
         return float(np.nextafter(distances[-1], np.inf))
     below, above = float(distances[i - 1]), float(distances[i])
     middle = below + (above - below) / 2
-    return middle if middle > below else above
+    return middle if middle > below else above  # neighbouring floats have none between them
 
 
 def tar_at_far(distances: Array, same: Array, fars: Sequence[float] = (0.1, 0.01, 0.001)) -> list[Rate]:
@@ -160,19 +157,18 @@ def tar_at_far(distances: Array, same: Array, fars: Sequence[float] = (0.1, 0.01
     Raises:
         PapersError: as `ten_fold`, or a rate out of range.
     """
-    d, genuine = _checked(distances, same)
-    impostors, own = np.sort(d[~genuine]), np.sort(d[genuine])
-    return [_rate(impostors, own, far) for far in _numbers(fars, "false-acceptance rates").ravel().tolist()]
-
-
-def _rate(impostors: Distances, own: Distances, far: float) -> Rate:
-    if not 0 <= far <= 1:
-        raise PapersError(f"a false-acceptance rate of {far} is none; give 0 to 1")
-    allowed = int(far * len(impostors) + 1e-9)  # 0.001 · 3000 is a hair below 3 in some products
-    accept_all = allowed >= len(impostors)
-    threshold = float("inf") if accept_all else float(impostors[allowed])
-    reached, tar = (np.searchsorted(each, threshold) / len(each) for each in (impostors, own))
-    return Rate(far, float(tar), float(reached), threshold)
+    d, same_person = _checked(distances, same)
+    impostors, genuine = np.sort(d[~same_person]), np.sort(d[same_person])
+    rates = []
+    for far in _numbers(fars, "false-acceptance rates").ravel().tolist():
+        if not 0 <= far <= 1:
+            raise PapersError(f"a false-acceptance rate of {far} is none; give 0 to 1")
+        allowed = int(far * len(impostors) + 1e-9)  # 0.001 · 3000 is a hair below 3 in some products
+        threshold = float(impostors[allowed]) if allowed < len(impostors) else float("inf")
+        # Accepted is d < t: what lies left of t in ascending order.
+        tar, reached = (float(np.searchsorted(x, threshold) / len(x)) for x in (genuine, impostors))
+        rates.append(Rate(far, tar, reached, threshold))
+    return rates
 
 
 def _checked(distances: Array, same: Array) -> tuple[Distances, Answers]:
@@ -191,5 +187,5 @@ def _checked(distances: Array, same: Array) -> tuple[Distances, Answers]:
 
 
 def _numbers(values: Array, what: str) -> Distances:
-    found: Distances = arrays.tensor(what, values).detach().cpu().double().numpy()
-    return found
+    numbers: Distances = arrays.tensor(what, values).detach().cpu().double().numpy()
+    return numbers

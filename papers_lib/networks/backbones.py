@@ -29,12 +29,13 @@ class Projection(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [B, inside, H, W] → [B, outside, ⌈H / stride⌉, ⌈W / stride⌉]."""
+        # Every pixel that a strided kernel of one pixel would visit.
         down, across = self.stride
         return F.conv2d(maps[:, :, ::down, ::across], self.weight)
 
 
 class TinyResNet(nn.Module):
-    """One residual block a stage, widths w, 2w, 4w, 8w; a 3×3 stem of stride 2 and no max-pooling.
+    """One residual block per stage, widths w, 2w, 4w, 8w; a 3×3 stem of stride 2 and no max-pooling.
 
     Small enough for two cores at 32–64 px. The blocks are torchvision's (He et al. 2016).
     """
@@ -48,21 +49,22 @@ class TinyResNet(nn.Module):
         )
         widths = [width, width, 2 * width, 4 * width, 8 * width]
         self.stages = nn.Sequential(
-            *(_block(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(itertools.pairwise(widths)))
+            *(block(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(itertools.pairwise(widths)))
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Average over the last feature map: [B, 8 · width]."""
-        features: Tensor = self.stages(self.stem(images))
+        features: Tensor = self.stages(self.stem(images))  # [B, 8 · width, H / 16, W / 16]
         return features.mean((2, 3))
 
 
-def _block(inside: int, outside: int, stride: int) -> nn.Module:
+def block(inside: int, outside: int, stride: int) -> nn.Module:
+    """torchvision's basic block; its shortcut is a `Projection` where stride or width change."""
     shortcut = None
     if stride != 1 or inside != outside:
         shortcut = nn.Sequential(Projection(inside, outside, stride), nn.BatchNorm2d(outside))
-    block: nn.Module = BasicBlock(inside, outside, stride, shortcut)
-    return block
+    basic: nn.Module = BasicBlock(inside, outside, stride, shortcut)
+    return basic
 
 
 def build(name: str, weights: str | dict[str, Tensor] | None = None) -> tuple[nn.Module, int]:
@@ -76,37 +78,39 @@ def build(name: str, weights: str | dict[str, Tensor] | None = None) -> tuple[nn
     Raises:
         PapersError: an unknown name, no ImageNet weights for it, or a state dict that does not fit.
     """
+    if name not in NAMES:
+        raise PapersError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
     if name in TINY:
         if weights == "imagenet":
             raise PapersError(f"no ImageNet weights exist for '{name}'; use start=warm or scratch")
-        backbone: nn.Module = TinyResNet(TINY[name])
         dimension = 8 * TINY[name]
-    elif name in TORCHVISION:
-        backbone, dimension = _torchvision(name, weights == "imagenet")
+        backbone: nn.Module = TinyResNet(TINY[name])
     else:
-        raise PapersError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
+        try:
+            pretrained = "IMAGENET1K_V1" if weights == "imagenet" else None
+            model = torchvision.models.get_model(name, weights=pretrained)
+        except OSError as error:
+            raise PapersError(
+                f"torchvision cannot fetch the ImageNet weights of {name} ({error}); "
+                "give a file with -p weights FILE"
+            ) from None
+        dimension = model.fc.in_features
+        model.fc = nn.Identity()
+        backbone = model
     if isinstance(weights, dict):
-        _load(backbone, weights, name)
+        load(backbone, weights, name)
     return backbone, dimension
 
 
-def _torchvision(name: str, imagenet: bool) -> tuple[nn.Module, int]:
-    try:
-        model = torchvision.models.get_model(name, weights="IMAGENET1K_V1" if imagenet else None)
-    except OSError as error:
-        raise PapersError(
-            f"torchvision cannot fetch the ImageNet weights of {name} ({error}); "
-            "give a file with -p weights FILE"
-        ) from None
-    dimension: int = model.fc.in_features
-    model.fc = nn.Identity()
-    return model, dimension
+def load(backbone: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    """Put a state dict into a backbone; a classifier `fc` in it is left out.
 
-
-def _load(backbone: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    own = backbone.state_dict()
+    Raises:
+        PapersError: other names or shapes than those of the backbone `name`.
+    """
+    expected = backbone.state_dict()
     kept = {key: value for key, value in weights.items() if not key.startswith("fc.")}
-    if kept.keys() != own.keys() or any(kept[k].shape != own[k].shape for k in own):
+    if kept.keys() != expected.keys() or any(kept[key].shape != expected[key].shape for key in expected):
         raise PapersError(f"the weights given do not fit the backbone '{name}'; choose its own file")
     backbone.load_state_dict(kept)
 

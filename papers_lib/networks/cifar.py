@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
@@ -31,15 +30,15 @@ def resnet18(width: int = 64) -> tuple[nn.Module, int]:
         conv1=nn.Conv2d(3, width, 3, padding=1, bias=False),
         bn1=nn.BatchNorm2d(width),
         relu=nn.ReLU(inplace=True),
-        layer1=_stage(width, width, 1),
-        layer2=_stage(width, 2 * width, 2),
-        layer3=_stage(2 * width, 4 * width, 2),
-        layer4=_stage(4 * width, 8 * width, 2),
+        layer1=_stage(width, width, 1),  # [B, w, 32, 32] of 32 pixels
+        layer2=_stage(width, 2 * width, 2),  # [B, 2w, 16, 16]
+        layer3=_stage(2 * width, 4 * width, 2),  # [B, 4w, 8, 8]
+        layer4=_stage(4 * width, 8 * width, 2),  # [B, 8w, 4, 4]
         avgpool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
     )
     network = nn.Sequential(parts)
-    for module in network.modules():
+    for module in network.modules():  # as torchvision starts its own; Conv2d's default is narrower
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network, 8 * width
@@ -47,10 +46,7 @@ def resnet18(width: int = 64) -> tuple[nn.Module, int]:
 
 def _stage(inside: int, outside: int, stride: int) -> nn.Module:
     """Two blocks; the first halves the map where stride is 2."""
-    shortcut = None
-    if stride != 1:
-        shortcut = nn.Sequential(backbones.Projection(inside, outside, stride), nn.BatchNorm2d(outside))
-    return nn.Sequential(BasicBlock(inside, outside, stride, shortcut), BasicBlock(outside, outside))
+    return nn.Sequential(backbones.block(inside, outside, stride), backbones.block(outside, outside, 1))
 
 
 def build(name: str, weights: str | dict[str, Tensor] | None = None) -> tuple[nn.Module, int]:
@@ -69,13 +65,5 @@ def build(name: str, weights: str | dict[str, Tensor] | None = None) -> tuple[nn
         raise PapersError(f"no ImageNet weights exist for '{name}'; start it from random weights")
     backbone, dimension = resnet18(CIFAR[name])
     if weights is not None:
-        _load(backbone, weights, name)
+        backbones.load(backbone, weights, name)
     return backbone, dimension
-
-
-def _load(backbone: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    own = backbone.state_dict()
-    kept = {key: value for key, value in weights.items() if not key.startswith("fc.")}
-    if kept.keys() != own.keys() or any(kept[k].shape != own[k].shape for k in own):
-        raise PapersError(f"the weights given do not fit the backbone '{name}'; choose its own file")
-    backbone.load_state_dict(kept)

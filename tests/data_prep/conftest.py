@@ -1,4 +1,4 @@
-"""One tiny stand-in for all tests of this folder, to be copied before it is broken."""
+"""Every stand-in once, tiny: read it where it lies, or copy it before you break it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from data_prep import cars196_standin
+from prepared import TINY, draw
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rendered") / "cars196"
-    folder.mkdir()
-    cars196_standin.make(folder, "smoke", {"per_model": "4", "pixels": "16"})
-    return folder
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("drawn")
+    for name in TINY:
+        draw(root, name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def rendered(drawn: Path) -> Path:
+    return drawn / "cars196"
 
 
 @pytest.fixture
-def copy(rendered: Path, tmp_path: Path) -> Callable[[str], Path]:
-    def at(place: str = "data") -> Path:
-        shutil.copytree(rendered, tmp_path / place / "cars196")
+def copy(drawn: Path, tmp_path: Path) -> Callable[..., Path]:
+    def at(place: str = "data", name: str = "cars196") -> Path:
+        shutil.copytree(drawn / name, tmp_path / place / name)
         return tmp_path / place
 
     return at

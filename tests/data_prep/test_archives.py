@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import damaged, fuzz
+from prepared import content
 
 from data_prep import __main__ as command
 from data_prep.archives import inside
-from data_prep.sets import DataSet, Report
+from data_prep.sets import DataSet
 from papers_lib.errors import PapersError
 
 CONTENT = {
@@ -64,25 +65,17 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes = b"", **told: Any) ->
     archive.addfile(info, io.BytesIO(data))
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def _survey(folder: Path) -> SimpleNamespace:
     for base in (folder / "tiny", folder):
         if (base / "train").is_dir():
-            return SimpleNamespace(base=base, problems=[])
+            return SimpleNamespace(base=base, problems=[], notes=[], sizes={})
     raise PapersError(f"no tiny in {folder}; bring it")
-
-
-def _check(folder: Path) -> Report:
-    return Report(f"{len(content(_survey(folder).base))} files")
 
 
 @pytest.fixture
 def bring(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
     """`import` of a data set that is whole when it has `train/`: exit code, and what was said."""
-    monkeypatch.setattr(command, "_datasets", lambda: {"tiny": DataSet("tiny", _check, survey=_survey)})
+    monkeypatch.setattr(command, "_datasets", lambda: {"tiny": DataSet("tiny", _survey, lambda _: "tiny")})
 
     def run(source: Path | bytes, *options: str, root: Path = tmp_path / "data") -> tuple[int, str]:
         if isinstance(source, bytes):
@@ -180,6 +173,7 @@ def _joined(raw: bytes) -> bytes:
 
 
 A = {"name": "train/a.bin", "data": b"a" * 600}
+OUTSIDE = ("../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:/evil")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +188,10 @@ A = {"name": "train/a.bin", "data": b"a" * 600}
         (_zip((_unix("train/f", stat.S_IFIFO | 0o777), b"")), "neither a file nor a folder"),
         (_zip(("train/é", b""), patch=lambda raw: raw.replace("é".encode(), b"\xff\xfe")), "is broken"),
         (_zip((f"train/{'n' * 300}", b"")), "File name too long"),
+        *((_zip((name, b"evil")), "reaches outside") for name in OUTSIDE),
+        *((_tar({"name": name, "data": b"evil"}, kind="tar.gz"), "reaches outside") for name in OUTSIDE),
         (_tar(A, {"name": "train/l", "type": tarfile.SYMTYPE, "linkname": "a.bin"}), "which is a link"),
+        (_tar({"name": "train", "type": tarfile.SYMTYPE, "linkname": "/etc"}), "'train', which is a link"),
         (_tar(A, {"name": "train/l", "type": tarfile.LNKTYPE, "linkname": "gone"}), "'gone', which is not"),
         (_tar({"name": "train/l", "type": tarfile.LNKTYPE, "linkname": "../../a"}), "reaches outside"),
         (_tar(A, {"name": "train/d", "type": tarfile.CHRTYPE}), "neither a file nor a folder"),
@@ -210,9 +207,10 @@ A = {"name": "train/a.bin", "data": b"a" * 600}
         (b"", "neither a folder nor a whole zip or tar"),
     ],
 )
-def test_what_is_no_plain_archive_is_a_line(raw, words, bring):
+def test_what_is_no_plain_archive_is_a_line(raw, words, bring, tmp_path):
     code, said = bring(raw)
     assert (code, words in said) == (2, True), said
+    assert {path.name for path in tmp_path.rglob("*")} <= {"archive", "data"}
 
 
 def test_each_damaged_header_of_a_tar_is_found(bring):

@@ -92,9 +92,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     for name, recipe in RECIPES.items():
         (root / name).mkdir()
-        make = _datasets()[name].make
-        assert make is not None
-        make(root / name, "smoke", recipe)
+        stand_in = _datasets()[name].stand_in
+        assert stand_in is not None
+        stand_in.make(root / name, "smoke", recipe)
         use(root, name)
     return root
 

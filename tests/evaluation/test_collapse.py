@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from papers_lib.errors import PapersError
 from papers_lib.evaluation.collapse import clusters, effective_rank, std_of_normalised
 
 
@@ -36,11 +35,6 @@ def test_effective_rank_of_known_shapes():
     assert effective_rank(triangle.repeat(5, 1)) == pytest.approx(2)
     for scale in (1e-30, 1e30):
         assert effective_rank(scale * torch.eye(6)) == pytest.approx(6)
-
-
-def test_effective_rank_of_half_precision_needs_no_cast():
-    x = features(20, 5).bfloat16()
-    assert effective_rank(x) == effective_rank(x.float())
 
 
 def test_std_is_zero_at_collapse_and_one_on_the_whole_sphere():
@@ -88,22 +82,3 @@ def test_clusters_of_known_shapes():
     assert clusters(torch.eye(7)) == 7
     assert clusters(torch.ones(300, 4), chunk=64) == 1
     assert clusters(torch.ones(1, 4)) == 1
-
-
-@pytest.mark.parametrize("meter", [effective_rank, std_of_normalised, clusters])
-def test_broken_features_are_one_line(meter):
-    nan = features(5, 3)
-    nan[1, 1] = math.nan
-    for x, says in (
-        (nan, "NaN"),
-        (nan[0], r"\[N, d\]"),
-        (nan[:0], r"\[N, d\]"),
-        (torch.ones(4, 0), r"\[N, d\]"),
-    ):
-        with pytest.raises(PapersError, match=says) as error:
-            meter(x)
-        assert "\n" not in str(error.value)
-    with pytest.raises(PapersError, match="N ≥ 2"):
-        std_of_normalised(features(1, 3))
-    with pytest.raises(PapersError, match="dead"):
-        effective_rank(torch.zeros(4, 4))

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from papers_lib.errors import PapersError
 from papers_lib.evaluation import verification
 from papers_lib.evaluation.verification import (
     best_threshold,
@@ -137,33 +136,6 @@ def test_tensors_are_taken():
     assert ten_fold(d, same, 10.0) == ten_fold(d, same, np.int64(10)) == ten_fold(d, same)
 
 
-@pytest.mark.parametrize(
-    ("d", "same", "folds", "says"),
-    [
-        (np.ones(7), [1, 0, 1, 0, 1, 0, 1], 10, "7 pairs do not divide into 10 folds"),
-        (np.ones(4), [1, 0, 1, 0], 1, "do not divide"),
-        (np.ones(4), [1, 1, 1, 1], 2, "all 4 pairs are of one kind"),
-        (np.ones(4), [0, 0, 0, 0], 2, "all 4 pairs are of one kind"),
-        (np.ones(0), [], 2, "no pairs"),
-        (np.ones(4), [1, 0, 1], 2, "give two of one length"),
-        (np.array([1, np.nan, 1, 1]), [1, 0, 1, 0], 2, "not finite"),
-        (np.ones(4), [1, 0, 2, 0], 2, "other than 0 and 1"),
-        (np.ones(4), [1, 0, np.nan, 0], 2, "other than 0 and 1"),
-        (np.ones(4), ["1", "0", "1", "0"], 2, "answers of type <U1 are no real numbers"),
-        (["1", "2", "3", "4"], [1, 0, 1, 0], 2, "distances of type <U1 are no real numbers"),
-        ([[1], [2, 3]], [1, 0], 2, "distances of type object are no real numbers"),
-        (np.ones(4) * 1j, [1, 0, 1, 0], 2, "distances of type complex128 are no real numbers"),
-        (torch.ones(4) * 1j, [1, 0, 1, 0], 2, "distances of type complex64 are no real numbers"),
-        (np.ones(4), [1, 0, 1, 0], 2.5, "4 pairs do not divide into 2.5 folds; give a whole number"),
-        (np.ones(4), [1, 0, 1, 0], "2", "4 pairs do not divide into '2' folds"),
-    ],
-)
-def test_bad_input_is_one_line(d, same, folds, says):
-    with pytest.raises(PapersError, match=says) as caught:
-        ten_fold(d, np.array(same), folds)
-    assert "\n" not in str(caught.value)
-
-
 def test_tensors_of_half_the_bits_are_taken():
     d, same = world(2)
     for kind in (torch.bfloat16, torch.float16):
@@ -174,15 +146,6 @@ def test_tensors_of_half_the_bits_are_taken():
 def test_a_rate_is_a_number_or_a_list_of_numbers():
     d, same = world(0)
     assert tar_at_far(d, same, 0.1) == tar_at_far(d, same, np.array([0.1])) == tar_at_far(d, same, [0.1])
-    for fars in ("0.1", ["0.1"], None):
-        with pytest.raises(PapersError, match=r"false-acceptance rates of type .* are no real numbers"):
-            tar_at_far(d, same, fars)
-
-
-def test_a_rate_out_of_range_is_refused():
-    for far in (-0.1, 1.1, float("nan")):
-        with pytest.raises(PapersError, match="give 0 to 1"):
-            tar_at_far(*world(0), fars=(far,))
 
 
 def test_distances_of_normalised_embeddings():
@@ -191,8 +154,6 @@ def test_distances_of_normalised_embeddings():
     for x, y, d in zip(a, b, found, strict=True):
         cosine = float(x @ y / x.norm() / y.norm())
         assert d == pytest.approx(2 - 2 * cosine, abs=1e-5)
-    with pytest.raises(PapersError, match=r"\(5, 3\) and \(4, 3\)"):
-        face_distances(a, b[:4])
 
 
 class Left(nn.Module):

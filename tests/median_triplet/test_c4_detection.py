@@ -33,7 +33,7 @@ def root(tmp_path_factory):
     recipe = {"train": "5", "test": "3", "pixels": "64", "classes": "2"}
     for data in detection_sets.DATASETS:
         (root / data.name).mkdir()
-        data.make(root / data.name, "smoke", recipe)
+        data.stand_in.make(root / data.name, "smoke", recipe)
     (root / "sysu30k").mkdir()
     sysu30k.STAND_IN.make(root / "sysu30k", "smoke", {"bags": "1", "queries": "5", "distractors": "20"})
     return str(root)

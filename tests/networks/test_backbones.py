@@ -1,42 +1,71 @@
+"""Backbones by name: dimensions, weights that go in, and what is refused, at both doors."""
+
 import pytest
 import torch
 
 from papers_lib.errors import PapersError
-from papers_lib.networks import backbones
+from papers_lib.networks import backbones, cifar
 
 
-@pytest.mark.parametrize("name", ["tiny16", "tiny24", "resnet18"])
-def test_features_have_the_dimension_that_build_names(name):
-    net, dimension = backbones.build(name)
-    assert net.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, dimension)
+@pytest.mark.parametrize(
+    ("build", "name", "dimension"),
+    [
+        (backbones.build, "tiny16", 128),
+        (backbones.build, "tiny24", 192),
+        (backbones.build, "resnet18", 512),
+        (cifar.build, "tiny16", 128),  # other names are those of the backbones
+        (cifar.build, "resnet18_cifar", 512),
+        (cifar.build, "resnet18_cifar32", 256),
+        (cifar.build, "resnet18_cifar16", 128),
+    ],
+)
+def test_features_have_the_dimension_that_build_names(build, name, dimension):
+    net, named = build(name)
+    assert named == dimension
+    for side in (32, 20):  # random resolution
+        assert net.eval()(torch.zeros(2, 3, side, side)).shape == (2, dimension)
 
 
 @pytest.mark.parametrize(("name", "dimension"), [("resnet50", 2048), ("resnet101", 2048)])
 def test_the_papers_backbone_is_torchvisions(name, dimension):
     with torch.device("meta"):
-        net, found = backbones.build(name)
-    assert found == dimension
+        net, named = backbones.build(name)
+    assert named == dimension
     assert isinstance(net.fc, torch.nn.Identity)
 
 
-def test_weights_go_in_and_a_classifier_of_other_classes_is_left_out():
-    net, _ = backbones.build("tiny16")
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(backbones.build, "tiny16"), (cifar.build, "tiny16"), (cifar.build, "resnet18_cifar16")],
+)
+def test_weights_go_in_and_a_classifier_of_other_classes_is_left_out(build, name):
+    net, _ = build(name)
     state = {key: torch.full_like(value, 0.5) for key, value in net.state_dict().items()}
-    loaded, _ = backbones.build("tiny16", state | {"fc.weight": torch.zeros(7, 7)})
+    loaded, _ = build(name, state | {"fc.weight": torch.zeros(7, 7)})
     assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "message"),
+    ("build", "name", "weights", "message"),
     [
-        ("resnet17", None, "unknown backbone 'resnet17': known are"),
-        ("tiny16", "imagenet", "no ImageNet weights exist for 'tiny16'"),
-        ("tiny16", {"a": torch.zeros(1)}, "do not fit the backbone 'tiny16'"),
+        (backbones.build, "resnet17", None, "unknown backbone 'resnet17': known are"),
+        (cifar.build, "resnet19", None, "unknown backbone 'resnet19': known are resnet18_cifar, .*resnet50"),
+        (backbones.build, "tiny16", "imagenet", "no ImageNet weights exist for 'tiny16'"),
+        (cifar.build, "resnet18_cifar", "imagenet", "no ImageNet weights exist for 'resnet18_cifar'"),
+        (backbones.build, "tiny16", {"a": torch.zeros(1)}, "do not fit the backbone 'tiny16'"),
+        (
+            cifar.build,
+            "resnet18_cifar16",
+            {"a": torch.zeros(1)},
+            "do not fit the backbone 'resnet18_cifar16'",
+        ),
+        (cifar.build, "resnet18_cifar16", cifar.resnet18(8)[0].state_dict(), "do not fit"),
     ],
 )
-def test_bad_names_and_weights_are_one_line(name, weights, message):
-    with pytest.raises(PapersError, match=message):
-        backbones.build(name, weights)
+def test_bad_names_and_weights_are_one_line(build, name, weights, message):
+    with pytest.raises(PapersError, match=message) as error:
+        build(name, weights)
+    assert "\n" not in str(error.value)
 
 
 def test_frozen_batch_norm_keeps_its_statistics():
