@@ -120,6 +120,11 @@ class Book:
         self.results = Results([(spec, ledger.find(rows, spec)) for spec in self.specs])
         self.folder = figures_root() / paper.name / settings.profile
 
+    @property
+    def rows(self) -> list[ledger.Row]:
+        """The rows of the runs that are there, in the order of the plan."""
+        return self.results.all_rows
+
     def _compute(self, rows: list[ledger.Row]) -> list[ledger.Row]:
         """Compute what is missing; above `smoke` add it to the ledger."""
         smoke = self.settings.profile == "smoke"
@@ -166,7 +171,7 @@ class Book:
 
     def provenance(self) -> str:
         """What the numbers rest on, and how to make those that are missing."""
-        rows = len(self.results.all_rows)
+        rows = len(self.rows)
         footer = self.paper.study.provenance(self.results).text
         if rows == len(self.specs):
             return f"All {rows} runs are there. {footer}"
