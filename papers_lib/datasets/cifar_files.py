@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.folders import lines, reason
+from papers_lib.datasets.folders import lines, read_bytes, reason
 from papers_lib.errors import PapersError
 
 Pixels = NDArray[np.uint8]
@@ -94,7 +94,7 @@ def class_names(path: Path, batches: Batches) -> tuple[str, ...]:
 
 
 def _binary(path: Path, head: int) -> tuple[Pixels, Labels]:
-    content = np.frombuffer(_bytes(path), dtype=np.uint8)
+    content = np.frombuffer(read_bytes(path), dtype=np.uint8)
     if not len(content) or len(content) % (head + VALUES):
         raise PapersError(
             f"{path} has {len(content)} bytes, not a multiple of {head + VALUES}; fetch it again"
@@ -107,12 +107,7 @@ def _images(rows: Pixels) -> Pixels:
     return np.ascontiguousarray(rows.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
-
+# -- unpickling --
 
 _PLAIN = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 
@@ -216,7 +211,7 @@ class Arrays(pickle._Unpickler):
 
 def _unpickled(path: Path) -> dict[str, Any]:
     try:
-        content = Arrays(_bytes(path), encoding="latin1").load()
+        content = Arrays(read_bytes(path), encoding="latin1").load()
     except PapersError:
         raise
     except Exception as error:  # a broken pickle raises almost anything
