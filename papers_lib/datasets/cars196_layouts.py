@@ -128,11 +128,7 @@ class Survey(folders.Survey):
 
 
 def survey(root: Path, name: str) -> Survey:
-    """Read the label table under `root` and hold it against the folders and the known counts.
-
-    Args:
-        root: the data set's own folder, or the folder that holds it as `<name>/`.
-        name: `cars196_half` is the official training half, all 196 classes.
+    """Hold the label table of `name` under `root` against the folders and the known counts.
 
     Raises:
         PapersError: an unknown name, nothing to survey, or a broken `STANDIN.json`.
@@ -230,7 +226,8 @@ def _rendered(name: str, base: Path, content: dict[str, Any]) -> Catalogue:
 def _labelled(survey: Survey) -> None:
     """Read each part, which is a folder of images and the file of their labels."""
     parts = {"cars_train": "cars_train_annos.mat", "cars_test": "cars_test_annos_withlabels.mat"}
-    meta, columns = "cars_meta.mat", ("fname", "class", *_BOX)
+    meta: str = "cars_meta.mat"
+    columns: tuple[str, ...] = ("fname", "class", *_BOX)
     if survey.layout == "B":
         parts, meta = {"car_ims": "cars_annos.mat"}, "cars_annos.mat"
         columns = ("relative_im_path", "class", "test", *_BOX)
@@ -294,10 +291,8 @@ def _class_folders(survey: Survey) -> None:
     official = [part for part in ("train", "test") if (survey.base / part).is_dir()]
     if survey.name == "cars196_half":
         if "train" not in official:
-            survey.problems.append(
-                f"{survey.base / 'images'} does not say which images are the official training half; "
-                "use the name cars196, or a copy with devkit/"
-            )
+            wrong = "does not say which images are the official training half"
+            survey.fault("images", f"{wrong}; use the name cars196, or a copy with devkit/")
             return
         official = ["train"]
     elif len(official) == 1:
@@ -307,8 +302,7 @@ def _class_folders(survey: Survey) -> None:
         for folder in survey.folders_in(part):
             label = survey.catalogue.known.get(key(folder))
             if label is None:
-                place = survey.base / part / folder
-                survey.problems.append(f"{place}: no class of {survey.name} has this name; rename it")
+                survey.fault(f"{part}/{folder}:", f"no class of {survey.name} has this name; rename it")
             else:
                 survey.pictures += [Picture(file, label) for file in survey.images_in(f"{part}/{folder}")]
 
@@ -355,10 +349,10 @@ def _add(survey: Survey, file: str, row: Mapping[str, Any], names: list[str], pa
     label = names[number - 1] if 0 < number <= len(names) else f"number {number}"
     known = survey.catalogue.known.get(key(label))
     if known is None:
-        survey.problems.append(
+        wrong = (
             f"{path}: {file} has the class {label!r}, which is none of the {len(survey.catalogue.classes)}"
-            "; take the label file that belongs to these images"
         )
+        survey.problems.append(f"{wrong}; take the label file that belongs to these images")
     else:
         survey.pictures.append(Picture(file, known, box))
 

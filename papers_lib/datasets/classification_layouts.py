@@ -100,11 +100,7 @@ class Survey(folders.Survey):
 
 
 def survey(root: Path, name: str) -> Survey:
-    """Read files and folders of `name` under `root` and hold them against the known counts.
-
-    Args:
-        root: the data set's own folder, or the one that holds it as `<name>/` or as its official folder.
-        name: one of `SETS`.
+    """Hold files and folders of `name`, one of `SETS`, under `root` against the known counts.
 
     Raises:
         PapersError: an unknown name, nothing to survey, or a broken `STANDIN.json`.
@@ -152,10 +148,8 @@ def _read_batches(survey: Survey) -> None:
             survey.labels[side] = labels = np.concatenate([labels for _, labels in parts])  # [N]
             outside = (labels < 0) | (labels >= len(survey.classes))
             if outside.any():
-                survey.problems.append(
-                    f"{survey.base}: {outside.sum()} {side} labels are none of the {len(survey.classes)} "
-                    f"classes of {batches.meta}; fetch the files again"
-                )
+                wrong = f"{outside.sum()} {side} labels are none of the {len(survey.classes)} classes"
+                survey.problems.append(f"{survey.base}: {wrong} of {batches.meta}; fetch the files again")
 
 
 # -- a folder per class --
@@ -177,10 +171,8 @@ def _read_folders(survey: Survey) -> None:
     for here, there, folder in ((train, held_out, test), (held_out, train, "train")):
         absent = sorted(here.keys() - there.keys())
         if absent:
-            survey.problems.append(
-                f"{survey.base / folder} has no folder of {len(absent)} classes, as {absent[0]!r}; train and "
-                "test must have the same classes"
-            )
+            wrong = f"has no folder of {len(absent)} classes, as {absent[0]!r}"
+            survey.fault(folder, f"{wrong}; train and test must have the same classes")
     if not survey.problems:
         _take(survey, "test", held_out)
 
@@ -188,9 +180,7 @@ def _read_folders(survey: Survey) -> None:
 def _class_folders(survey: Survey, folder: str) -> dict[str, list[str]]:
     classes = survey.images_by_folder(folder)
     if not classes:
-        survey.problems.append(
-            f"{survey.base / folder} has no class folders; put each image below a folder of its class"
-        )
+        survey.fault(folder, "has no class folders; put each image below a folder of its class")
     return classes
 
 
@@ -224,10 +214,8 @@ def _read_list(survey: Survey, folder: str) -> None:
     survey.each_line(survey.base / VAL_LIST, judge)
     unlisted = sorted(there - rows.keys())
     if unlisted:
-        survey.problems.append(
-            f"{survey.base / unlisted[0]} and {len(unlisted) - 1} more images are not in {VAL_LIST}; take "
-            "the whole list"
-        )
+        more = f"and {len(unlisted) - 1} more images"
+        survey.fault(unlisted[0], f"{more} are not in {VAL_LIST}; take the whole list")
     survey.files["test"] = sorted(rows)
     survey.labels["test"] = np.array([rows[file] for file in sorted(rows)], dtype=np.int64)  # [N]
 
@@ -248,7 +236,5 @@ def _hold_counts(survey: Survey) -> None:
         share = len(survey.labels[side]) // len(survey.classes)
         for label, count in sorted(Counter(survey.labels[side].tolist()).items()):
             if count != share:
-                survey.problems.append(
-                    f"class {survey.classes[label]!r} has {count} {side} images, {share} expected; restore "
-                    f"the copy in {survey.base}"
-                )
+                wrong = f"class {survey.classes[label]!r} has {count} {side} images, {share} expected"
+                survey.problems.append(f"{wrong}; restore the copy in {survey.base}")

@@ -87,9 +87,7 @@ def _content(survey: Survey, path: Path) -> dict[str, Any] | None:
         survey.problems.append(f"{path} is no file of COCO instances ({reason(error)}); copy it again")
         return None
     if survey.classes and survey.classes != classes:
-        survey.problems.append(
-            f"{path} has other categories than the training file; take files of one release"
-        )
+        survey.fault(path, "has other categories than the training file; take files of one release")
         return None
     survey.classes = classes
     return dict(content)

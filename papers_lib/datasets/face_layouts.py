@@ -139,12 +139,7 @@ class Survey(folders.Survey):
 
 
 def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey:
-    """Read files and folders of `name` under `root` and hold them against each other and the known counts.
-
-    Args:
-        root: the data set's own folder, or the one that holds it as `<name>/` or as its official folder.
-        name: one of `SETS`.
-        acknowledge_withdrawn: read a real copy of a withdrawn data set.
+    """Hold files and folders of `name`, one of `SETS`, against each other and the known counts.
 
     Raises:
         PapersError: an unknown name, nothing to survey, a broken `STANDIN.json`, or a withdrawn data set
@@ -298,9 +293,8 @@ def _hold_counts(survey: Survey) -> None:
     mend = f"restore the copy in {survey.base}"
     if editions and there not in editions:
         right = " or ".join(f"{images:,} of {identities:,}" for images, identities in editions)
-        survey.problems.append(
-            f"{survey.name} has {there[0]:,} images of {there[1]:,} identities, {right} expected; {mend}"
-        )
+        people = f"{there[0]:,} images of {there[1]:,} identities"
+        survey.problems.append(f"{survey.name} has {people}, {right} expected; {mend}")
     for name, test in survey.tests.items():
         if name in pairs and len(test) != pairs[name]:
             survey.problems.append(f"{name} has {len(test)} pairs, {pairs[name]} expected; {mend}")

@@ -34,6 +34,9 @@ RENDER = "python -m data_prep make {name} {root}"
 BRING_OR_RENDER = f"{BRING} or render a stand-in: {RENDER}"
 """What to do where a data set is not there."""
 
+COPY = "add it from the copy that you have"
+EMPTY = "holds no image; restore its images"
+
 _UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 _LEFT = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")  # and all that begins with a dot
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -113,9 +116,7 @@ class Survey:
         for entry in self._entries(folder):
             file, suffix = _path(folder, entry.name), "." + entry.name.rpartition(".")[2].lower()
             if suffix in _UNREAD and entry.is_file():
-                self.problems.append(
-                    f"{self.base / file} is of a format that is not read, {suffix[1:]}; save it as JPEG"
-                )
+                self.fault(file, f"is of a format that is not read, {suffix[1:]}; save it as JPEG")
             elif suffix not in SUFFIXES or entry.is_dir():
                 self.ignored.append(file)
             elif entry.is_file():
@@ -124,7 +125,7 @@ class Survey:
                 files.append(file)
             else:
                 what = "a link that leads nowhere" if entry.is_symlink() else "no file"
-                self.problems.append(f"{self.base / file} is {what}; restore the image")
+                self.fault(file, f"is {what}; restore the image")
         return files
 
     def folders_in(self, folder: str) -> list[str]:
@@ -134,27 +135,23 @@ class Survey:
         return [name for name, is_folder in entries if is_folder]
 
     def images_by_folder(
-        self,
-        folder: str,
-        empty: str = "holds no image; restore its images",
-        names: Sequence[str] | None = None,
+        self, folder: str, empty: str = EMPTY, names: Sequence[str] | None = None
     ) -> dict[str, list[str]]:
-        """The images of each folder in `folder`, by its name; errors as `images_in`.
+        """The images of each folder in `folder`, or of those of the `names`; errors as `images_in`.
 
-        Args:
-            folder: the path from `base`.
-            empty: what is said of a folder without images; nothing if it is blank.
-            names: the folders to look into, by default all.
+        `empty` is what is said of a folder without images; nothing if it is blank.
         """
         names = self.folders_in(folder) if names is None else names
         images = {name: self.images_in(_path(folder, name)) for name in names}
-        places = [self.base / folder / name for name, files in images.items() if not files]
-        self.problems += [f"{place} {empty}" for place in places if empty]
+        for name, files in images.items():
+            if empty and not files:
+                self.fault(_path(folder, name), empty)
         return images
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """What lies in `folder`, sorted by name, so that no order depends on the file system."""
-        place, kept = self.base / folder, []
+        place = self.base / folder
+        kept = []
         try:
             with os.scandir(place) as listed:
                 entries = sorted(listed, key=lambda entry: entry.name)
@@ -166,14 +163,17 @@ class Survey:
             if is_left(entry.name):
                 self.ignored.append(_path(folder, entry.name))
             elif ODD.search(entry.name):
-                self.problems.append(
-                    f"{place} holds the name {os.fsencode(entry.name)!r}, which is no plain UTF-8; rename it"
-                )
+                name = os.fsencode(entry.name)
+                self.fault(folder, f"holds the name {name!r}, which is no plain UTF-8; rename it")
             else:
                 kept.append(entry)
         return kept
 
     # -- what is wrong --
+
+    def fault(self, place: str | Path, what: str) -> None:
+        """Take down what is wrong with a file or a folder (its path may be from `base`) and what mends it."""
+        self.problems.append(f"{self.base / place} {what}")
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -183,9 +183,16 @@ class Survey:
         except PapersError as error:
             self.problems.append(str(error))
 
-    def half(self, missing: Iterable[str], mend: str = "add it from the copy that you have") -> None:
+    def half(self, missing: Iterable[str], mend: str = COPY) -> None:
         """Take down what a data set lacks: folders with a slash behind, and files."""
         self.problems.append(f"half a data set: {' and '.join(missing)} missing in {self.base}; {mend}")
+
+    def has_folder(self, name: str, mend: str = COPY) -> bool:
+        """Whether the data set has that part; if not, it is taken down as half a data set."""
+        there = (self.base / name).is_dir()
+        if not there:
+            self.half([f"{name}/"], mend)
+        return there
 
     def each_line(self, path: Path, judge: Callable[[str], str]) -> None:
         """Let `judge` take in each line of a list; what it says is wrong with one, with the line's number."""

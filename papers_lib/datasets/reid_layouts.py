@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from papers_lib.datasets import folders
-from papers_lib.datasets.folders import BRING_OR_RENDER, RENDER, STANDIN, find, marked, pick, standin
+from papers_lib.datasets.folders import BRING_OR_RENDER, EMPTY, RENDER, STANDIN, find, marked, pick, standin
 from papers_lib.errors import PapersError
 
 SIDES = ("train", "query", "gallery")
@@ -132,12 +132,7 @@ class Survey(folders.Survey):
 
 
 def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey:
-    """Read the names and lists of `name` under `root` and hold them against each other and the counts.
-
-    Args:
-        root: the data set's own folder, or the one that holds it as `<name>/` or as its official folder.
-        name: one of `LAYOUTS`.
-        acknowledge_withdrawn: read a real copy of a withdrawn data set.
+    """Hold the names and lists of `name`, one of `LAYOUTS`, against each other and the counts.
 
     Raises:
         PapersError: an unknown name, nothing to survey, a broken `STANDIN.json`, or a real copy of a
@@ -157,7 +152,8 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     else:
         _read_names(survey)
     if all(survey.sides.values()):  # a missing part is told already
-        survey.problems += [*_wrong_cameras(survey), *_wrong_queries(survey)]
+        _hold_cameras(survey)
+        _hold_queries(survey)
         survey.hold_counts(_counts(survey))
     survey.note_ignored()
     return survey
@@ -189,33 +185,30 @@ def _missing(root: Path, name: str) -> str:
 
 def _read_names(survey: Survey) -> None:
     for side, folder in zip(SIDES, survey.layout.folders, strict=True):
-        if not (survey.base / folder).is_dir():
-            survey.half([f"{folder}/"])
+        if not survey.has_folder(folder):
             continue
         files = survey.images_in(folder)
         if not files:
-            survey.problems.append(f"{survey.base / folder} holds no image; restore its images")
-        survey.problems += _same_stem(survey, files)
+            survey.fault(folder, EMPTY)
+        _hold_stems(survey, files)
         rows = _parsed(survey, folder, files)
         if survey.layout.kind == "market" and side == "gallery":
             survey.junk = sum(row.id == -1 for row in rows)
         elif survey.layout.kind == "market":
-            survey.problems += [
-                f"{survey.base / row.file} is a distractor or junk (identity {row.id}), which only the "
-                "gallery may have; move it there"
-                for row in rows
-                if row.id < 1
-            ]
+            for row in rows:
+                if row.id < 1:
+                    wrong = f"is a distractor or junk (identity {row.id}), which only the gallery may have"
+                    survey.fault(row.file, f"{wrong}; move it there")
         survey.sides[side] = [row for row in rows if row.id != -1]
 
 
-def _same_stem(survey: Survey, files: Iterable[str]) -> Iterator[str]:
-    """Two images of one name in a side: public code that keys features by name mixes them up."""
+def _hold_stems(survey: Survey, files: Iterable[str]) -> None:
+    """Refuse two images of one name in a side: public code that keys features by name mixes them up."""
     stems: dict[str, str] = {}
     for file in files:
         first = stems.setdefault(file.rpartition("/")[2].rpartition(".")[0], file)
         if first != file:
-            yield f"{survey.base / file} has the same name as {first}; rename one, or move it elsewhere"
+            survey.fault(file, f"has the same name as {first}; rename one, or move it elsewhere")
 
 
 def _parsed(survey: Survey, folder: str, files: list[str]) -> list[Row]:
@@ -227,10 +220,9 @@ def _parsed(survey: Survey, folder: str, files: list[str]) -> list[Row]:
         else:
             rows.append(Row(file, int(name["id"]), int(name["camera"])))
     if bad and not rows:
-        survey.problems.append(
-            f"{survey.base / folder}: none of {len(bad)} names is of {survey.name}, as in {bad[0]}; they "
-            f"look like {survey.layout.example} there, so bring the right data set"
-        )
+        wrong = f"none of {len(bad)} names is of {survey.name}, as in {bad[0]}"
+        mend = f"they look like {survey.layout.example} there, so bring the right data set"
+        survey.fault(f"{folder}:", f"{wrong}; {mend}")
     else:
         survey.problems += [_unparsed(survey, file) for file in bad]
     return rows
@@ -249,17 +241,15 @@ def _unparsed(survey: Survey, file: str) -> str:
 def _read_lists(survey: Survey) -> None:
     train, test, _ = survey.layout.folders
     for folder in (train, test):
-        if not (survey.base / folder).is_dir():
-            survey.half([f"{folder}/"])
-        elif not any(survey.images_by_folder(folder, empty="").values()):
-            survey.problems.append(f"{survey.base / folder} holds no image; restore its images")
+        if survey.has_folder(folder) and not any(survey.images_by_folder(folder, empty="").values()):
+            survey.fault(folder, EMPTY)
     listed: dict[str, str] = {}
     for side, names in _LISTS.items():
         folder = train if side == "train" else test
         rows = [row for name in names for row in _read_list(survey, folder, f"{name}.txt", listed)]
         survey.sides[side] = sorted(rows)
     for folder in (train, test):
-        survey.problems += _same_stem(survey, sorted(f for f in listed if f.startswith(f"{folder}/")))
+        _hold_stems(survey, sorted(file for file in listed if file.startswith(f"{folder}/")))
     unlisted = sorted(survey.sizes.keys() - listed)
     if unlisted and all(survey.sides.values()):
         survey.notes.append(f"{len(unlisted)} images stand in no list and are left out, as {unlisted[0]}")
@@ -284,7 +274,7 @@ def _read_list(survey: Survey, folder: str, name: str, listed: dict[str, str]) -
 
     survey.each_line(survey.base / name, judge)
     if not rows:
-        survey.problems.append(f"{survey.base / name} lists no image of {folder}/; take the official list")
+        survey.fault(name, f"lists no image of {folder}/; take the official list")
     return rows
 
 
@@ -300,47 +290,39 @@ def _row(survey: Survey, folder: str, line: str) -> Row | str:
     if file not in survey.sizes:
         return f"{file} is missing; restore the image"
     if not int(words["folder"]) == int(words["id"]) == int(words["listed"]):
-        return (
-            f"{file} is listed as identity {words['listed']}; name, folder and list must agree: take whole "
-            "lists"
-        )
+        wrong = f"{file} is listed as identity {words['listed']}"
+        return f"{wrong}; name, folder and list must agree: take whole lists"
     return Row(file, int(words["id"]), int(words["camera"]))
 
 
 # -- the sides against each other and the counts --
 
 
-def _wrong_cameras(survey: Survey) -> Iterator[str]:
+def _hold_cameras(survey: Survey) -> None:
     there = {row.camera for rows in survey.sides.values() for row in rows}
     if len(there) == 1:
-        yield (
-            f"{survey.base} has one camera, and a query is only matched across cameras; "
-            "bring images of a second one"
-        )
+        wrong = "has one camera, and a query is only matched across cameras"
+        survey.fault("", f"{wrong}; bring images of a second one")
     missing = sorted(set(range(1, max(there) + 1)) - there)
     if missing or 0 in there:
         wrong = f"{_some(missing)} missing" if missing else "0 among them"
-        yield (
-            f"{survey.base}: cameras are {_some(sorted(there))}, with {wrong}; number them "
-            "from 1 without a gap in the file names"
-        )
+        mend = "number them from 1 without a gap in the file names"
+        survey.problems.append(f"{survey.base}: cameras are {_some(sorted(there))}, with {wrong}; {mend}")
 
 
 def _some(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:20])) + ", …" * (len(numbers) > 20)
 
 
-def _wrong_queries(survey: Survey) -> Iterator[str]:
-    """Identities of the query that the gallery lacks; those it has from their own camera only are noted."""
+def _hold_queries(survey: Survey) -> None:
+    """Refuse identities of the query that the gallery lacks; note those of their own camera only."""
     cameras: dict[int, set[int]] = {}  # in which an identity of the gallery was seen
     for row in survey.sides["gallery"]:
         cameras.setdefault(row.id, set()).add(row.camera)
     for identity, images in sorted(Counter(row.id for row in survey.sides["query"]).items()):
         if identity not in cameras:
-            yield (
-                f"identity {identity} has {images} images in the query and none in the gallery of "
-                f"{survey.base}; restore them"
-            )
+            wrong = f"identity {identity} has {images} images in the query and none in the gallery"
+            survey.problems.append(f"{wrong} of {survey.base}; restore them")
     unmatched = [r for r in survey.sides["query"] if r.id in cameras and not cameras[r.id] - {r.camera}]
     if unmatched:
         survey.notes.append(

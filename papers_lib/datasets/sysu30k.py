@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from papers_lib.datasets import folders
-from papers_lib.datasets.folders import find, marked, standin
+from papers_lib.datasets.folders import EMPTY, find, marked, standin
 from papers_lib.datasets.reid import Side, side_of
 from papers_lib.datasets.reid_layouts import Row
 from papers_lib.errors import PapersError
@@ -134,41 +134,32 @@ def survey(root: Path, bags: int | None = None) -> Survey:
 
 
 def _read_train(survey: Survey, bags: int | None) -> None:
-    if not (survey.base / TRAIN).is_dir():
-        survey.half([f"{TRAIN}/"], mend="add it, or load the test side with bags=0")
+    if not survey.has_folder(TRAIN, mend="add it, or load the test side with bags=0"):
         return
     names = survey.folders_in(TRAIN)
     survey.folders = len(names)
     survey.train = survey.images_by_folder(TRAIN, names=names[:bags])
     if not names:
-        survey.problems.append(f"{survey.base / TRAIN} has no bag; restore the folders, one per bag")
+        survey.fault(TRAIN, "has no bag; restore the folders, one per bag")
 
 
 def _read_test(survey: Survey, side: str) -> None:
-    if not (survey.base / TEST[side]).is_dir():
-        survey.half([f"{TEST[side]}/"])
+    if not survey.has_folder(TEST[side]):
         return
-    for name, files in survey.images_by_folder(TEST[side], empty="").items():
-        for file in files:
-            row = _row(survey, side, name, file)
-            if isinstance(row, str):
-                survey.problems.append(row)
-            else:
-                survey.sides[side].append(row)
+    images = survey.images_by_folder(TEST[side], empty="")
+    for folder, file in ((folder, file) for folder, files in images.items() for file in files):
+        name = _NAME.match(file.rpartition("/")[2])
+        if name is None:
+            survey.fault(file, "has a name unlike 000028311_c1_1.jpg; rename it")
+        elif name["id"] != folder:
+            survey.fault(file, f"is identity {name['id']} in the folder of {folder}; move it")
+        elif side == "query" and folder == OTHERS:
+            survey.fault(file, "is a distractor, which only the gallery may have; move it there")
+        else:
+            identity = DISTRACTOR if folder == OTHERS else int(folder)
+            survey.sides[side].append(Row(file, identity, int(name["camera"])))
     if not survey.sides[side] and not survey.problems:
-        survey.problems.append(f"{survey.base / TEST[side]} holds no image; restore its images")
-
-
-def _row(survey: Survey, side: str, folder: str, file: str) -> Row | str:
-    """A test image, or what is wrong with its name."""
-    name = _NAME.match(file.rpartition("/")[2])
-    if name is None:
-        return f"{survey.base / file} has a name unlike 000028311_c1_1.jpg; rename it"
-    if name["id"] != folder:
-        return f"{survey.base / file} is identity {name['id']} in the folder of {folder}; move it"
-    if side == "query" and folder == OTHERS:
-        return f"{survey.base / file} is a distractor, which only the gallery may have; move it there"
-    return Row(file, DISTRACTOR if folder == OTHERS else int(folder), int(name["camera"]))
+        survey.fault(TEST[side], EMPTY)
 
 
 # -- the sides against each other, the lists and the counts --
