@@ -28,20 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from papers_lib.datasets import folders, matlab
-from papers_lib.datasets.folders import (
-    BRING,
-    BRING_OR_RENDER,
-    ODD,
-    STANDIN,
-    SUFFIXES,
-    find,
-    is_left,
-    marked,
-    pick,
-    read_text,
-    reason,
-    standin,
-)
+from papers_lib.datasets.folders import BRING, BRING_OR_RENDER, ODD, STANDIN, SUFFIXES
 from papers_lib.errors import PapersError
 from papers_lib.settings import Frozen, validate
 
@@ -133,20 +120,24 @@ def survey(root: Path, name: str) -> Survey:
     Raises:
         PapersError: an unknown name, nothing to survey, or a broken `STANDIN.json`.
     """
-    pick(name, COUNTS)
+    folders.pick(name, COUNTS)
     root = Path(root)
     mend = BRING_OR_RENDER if name == "cars196" else BRING
     archives = [folder for outer in (root / name, root) for folder in _archive(outer)]
     inside = (*_INSIDE, *archives)
-    base, outer = find(root, name, inside, lambda base: _layout(base, base.name in archives), _MISSING, mend)
-    told = standin((base, outer), "cars196", dict.fromkeys(COUNTS, list))
+    base, outer = folders.find(
+        root, name, inside, lambda base: _layout(base, base.name in archives), _MISSING, mend
+    )
+    told = folders.standin((base, outer), "cars196", dict.fromkeys(COUNTS, list))
     survey = Survey(name, base, outer, _layout(base), _catalogue(name, base, told), told=told)
     if survey.layout == "C":
         _class_folders(survey)
     else:
         _labelled(survey)
     if not survey.problems:  # a missing part would only be told again, image by image
-        survey.problems += _out_of_step(survey)
+        survey.hold_listed(
+            [p.file for p in survey.pictures], survey.sizes, "the labels name it", "is in no label file"
+        )
         _hold_counts(survey)
     survey.note_ignored()
     return survey
@@ -157,7 +148,7 @@ def survey(root: Path, name: str) -> Survey:
 
 def _layout(base: Path, archive: bool = False) -> str:
     """The layout that lies in `base`, if any; in an archive's folder, C's names may be another data set's."""
-    kinds = [kind for kind, marks in _MARKS.items() if marked(*marks)(base)]
+    kinds = [kind for kind, marks in _MARKS.items() if folders.marked(*marks)(base)]
     return kinds[0] if kinds and not (archive and kinds[0] == "C") else ""
 
 
@@ -169,7 +160,7 @@ def _archive(outer: Path) -> list[str]:
 
 def _folder_names(place: Path) -> list[str]:
     names = next(os.walk(place), ("", [], []))[1]
-    return [name for name in sorted(names) if not is_left(name)]
+    return [name for name in sorted(names) if not folders.is_left(name)]
 
 
 def _inside(base: Path) -> list[Path]:
@@ -191,33 +182,29 @@ def key(label: str) -> str:
 
 
 def _catalogue(name: str, base: Path = Path(), told: dict[str, Any] | None = None) -> Catalogue:
-    if told is not None:
-        return _rendered(name, base, told)
-    lines = read_text(_TYPES).splitlines()
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    return Catalogue(
-        classes=tuple(row["class_name"] for row in rows),
-        training=frozenset(row["class_name"] for row in rows if row["split"] == "train"),
-        coarse={m: tuple(row[m] for row in rows) for m in ("type22", "body9")},
-        counts=COUNTS[name],
-        images=tuple(int(row["images"]) for row in rows) if name == "cars196" else None,
-    )
-
-
-def _rendered(name: str, base: Path, content: dict[str, Any]) -> Catalogue:
+    """The published class list, or the one that `STANDIN.json` in `base` tells."""
+    if told is None:
+        lines = folders.read_text(_TYPES).splitlines()
+        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+        return Catalogue(
+            classes=tuple(row["class_name"] for row in rows),
+            training=frozenset(row["class_name"] for row in rows if row["split"] == "train"),
+            coarse={m: tuple(row[m] for row in rows) for m in ("type22", "body9")},
+            counts=COUNTS[name],
+            # How the images of a class fall into the official halves is not in the table.
+            images=tuple(int(row["images"]) for row in rows) if name == "cars196" else None,
+        )
     try:
-        told = validate(StandIn, content)
-        images = told.counts[name]
-        pairs = list(zip(told.classes, images, strict=True))
-        if any(len(types) != len(told.classes) for types in told.coarse.values()):
-            raise ValueError("a coarse map of another length than the class list")
-    except (ValueError, TypeError, AttributeError, KeyError, PapersError) as error:
-        raise PapersError(
-            f"the {STANDIN} of {base} is broken ({reason(error)}); render the stand-in again"
-        ) from None
-    training = frozenset(told.training)
-    train = sum(n for label, n in pairs if label in training)
-    return Catalogue(told.classes, training, told.coarse, (train, sum(images) - train), images)
+        standin = validate(StandIn, told)
+        images = standin.counts[name]
+        if any(len(values) != len(standin.classes) for values in (images, *standin.coarse.values())):
+            raise ValueError("another length than the class list")
+    except (ValueError, KeyError, PapersError) as error:
+        wrong = f"the {STANDIN} of {base} is broken ({folders.reason(error)})"
+        raise PapersError(f"{wrong}; render the stand-in again") from None
+    training = frozenset(standin.training)
+    train = sum(n for label, n in zip(standin.classes, images, strict=True) if label in training)
+    return Catalogue(standin.classes, training, standin.coarse, (train, sum(images) - train), images)
 
 
 # -- layouts A and B: images and a table of labels --
@@ -357,19 +344,7 @@ def _add(survey: Survey, file: str, row: Mapping[str, Any], names: list[str], pa
         survey.pictures.append(Picture(file, known, box))
 
 
-# -- the table against the folders and the counts --
-
-
-def _out_of_step(survey: Survey) -> Iterator[str]:
-    listed = Counter(p.file for p in survey.pictures)
-    for file, times in listed.items():
-        if file not in survey.sizes:
-            yield f"{survey.base / file} is missing, but the labels name it; restore the image"
-        elif times > 1:
-            yield f"{survey.base / file} stands {times} times in the label file; take a whole file"
-    for file in survey.sizes:
-        if file not in listed:
-            yield f"{survey.base / file} is in no label file; take labels in step, or move it elsewhere"
+# -- the counts --
 
 
 def _hold_counts(survey: Survey) -> None:

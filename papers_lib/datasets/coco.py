@@ -9,22 +9,12 @@ annotation files whole, some gigabytes of memory at full size, and lists the fol
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from papers_lib.datasets import scenes
 from papers_lib.datasets.folders import ODD, read_json, reason
-from papers_lib.datasets.scenes import (
-    Drawn,
-    Scenes,
-    Survey,
-    begin,
-    scene,
-    wrong_box,
-    wrong_outline,
-    wrong_size,
-)
+from papers_lib.datasets.scenes import Drawn, Scenes, Survey
 from papers_lib.errors import PapersError
 
 NAME, OFFICIAL = "coco2017", "coco"
@@ -56,7 +46,7 @@ def survey(root: Path) -> Survey:
     Raises:
         PapersError: nothing to survey, or a broken `STANDIN.json`.
     """
-    survey = begin(root, NAME, OFFICIAL, "annotations")
+    survey = scenes.begin(root, NAME, OFFICIAL, "annotations")
     survey.classes = ()  # those of the files
     for side, folder in FOLDERS.items():
         path = survey.base / "annotations" / f"instances_{folder}.json"
@@ -73,7 +63,7 @@ def survey(root: Path) -> Survey:
 
 
 def _content(survey: Survey, path: Path) -> dict[str, Any] | None:
-    """An annotation file with its three lists, or a problem told."""
+    """An annotation file with its three lists; None where a problem is told."""
     if not path.is_file():
         survey.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
         return None
@@ -123,19 +113,12 @@ def _read(survey: Survey, side: str, path: Path, content: dict[str, Any], there:
             survey.problems.append(f"{where} {item}")
     names = {number: f"{FOLDERS[side]}/{image['file_name']}" for number, image in listed.items()}
     for number, image in listed.items():
-        if wrong := wrong_size(image["height"], image["width"]):
+        if wrong := scenes.wrong_size(image["height"], image["width"]):
             survey.problems.append(f"{path}: image {number} {wrong}; take a whole file")
-    survey.problems += _out_of_step(survey, path, Counter(names.values()), there)
-    survey.sides[side] = [
-        scene(
-            survey.base / names[number],
-            listed[number]["height"],
-            listed[number]["width"],
-            objects[number],
-            masks=True,
-        )
-        for number in sorted(listed, key=names.__getitem__)
-    ]
+    survey.hold_listed(names.values(), sorted(there), f"{path.name} lists it", f"is not in {path.name}")
+    for number in sorted(listed, key=names.__getitem__):
+        image, height, width = survey.base / names[number], listed[number]["height"], listed[number]["width"]
+        survey.sides[side].append(scenes.scene(image, height, width, objects[number], masks=True))
 
 
 def _object(annotation: dict[str, Any], image: dict[str, Any] | None, label: dict[int, int]) -> Drawn | str:
@@ -149,23 +132,13 @@ def _object(annotation: dict[str, Any], image: dict[str, Any] | None, label: dic
     if len(box) == 4 and all(type(value) in (int, float) and abs(value) < _MANY for value in box):
         x, y, width, height = map(float, box)
         corners = (x, y, x + width, y + height)
-        fault = wrong_box(corners, *size)
+        fault = scenes.wrong_box(corners, *size)
     if fault:
         return f"has a box that {fault} ({box!r:.80} in {image['file_name']}); mend or remove it"
     crowd, outline = annotation.get("iscrowd", 0), annotation.get("segmentation")
     if crowd not in (0, 1) or not outline:
         fault = "no segmentation" if crowd in (0, 1) else "an iscrowd that is neither 0 nor 1"
         return f"has {fault}; take the instances files"
-    if fault := wrong_outline(outline, *size):
+    if fault := scenes.wrong_outline(outline, *size):
         return f"{fault}; take the official instances files"
     return Drawn(corners, label[annotation["category_id"]], bool(crowd), outline)
-
-
-def _out_of_step(survey: Survey, path: Path, listed: Counter[str], there: set[str]) -> Iterator[str]:
-    for name, times in listed.items():
-        if name not in there:
-            yield f"{survey.base / name} is missing, but {path.name} lists it; restore the image"
-        elif times > 1:
-            yield f"{path}: {name} is listed {times} times; take a whole file"
-    for name in sorted(there - listed.keys()):
-        yield f"{survey.base / name} is not in {path.name}; take annotations in step, or move it elsewhere"

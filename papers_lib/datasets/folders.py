@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,6 +201,18 @@ class Survey:
             for number, line in lines(path):
                 if wrong := judge(line):
                     self.problems.append(f"{path}, line {number}: {wrong}")
+
+    def hold_listed(self, listed: Iterable[str], there: Iterable[str], named: str, unnamed: str) -> None:
+        """Hold images that labels list against those that are there; the last two say who lists them or not."""
+        times = Counter(listed)
+        for file, count in times.items():
+            if file not in self.sizes:
+                self.fault(file, f"is missing, but {named}; restore the image")
+            elif count > 1:
+                self.fault(file, f"is listed {count} times; take a whole file")
+        for file in there:
+            if file not in times:
+                self.fault(file, f"{unnamed}; take labels in step, or move it elsewhere")
 
     def hold_counts(self, counts: Iterable[tuple[str, int, int]]) -> None:
         """Take down each (what, number there, number expected) whose numbers differ."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -13,74 +12,15 @@ import pytest
 import torch
 from PIL import Image
 from standins import tell
+from tiny_sets import GALLERY, MSMT, OFFICIAL, QUERY, TRAIN, people, refused, write
 
 from papers_lib.datasets import reid, reid_layouts
 from papers_lib.datasets.crops import load_images
 from papers_lib.errors import PapersError
 
-TRAIN = ("0002_c1s1_000451_03", "0002_c2s1_000776_01", "0007_c1s1_000001_01", "0007_c3s3_000001_02")
-QUERY = ("0001_c1s1_001051_00", "0005_c3s1_001051_00")
-GALLERY = ("0001_c2s1_000001_01", "0005_c1s1_000001_01", "0000_c2s1_000001_02", "-1_c3s2_000001_03")
-MARKET = {"bounding_box_train": TRAIN, "query": QUERY, "bounding_box_test": GALLERY}
-DUKE = {
-    "bounding_box_train": ("0001_c2_f0046182", "0001_c1_f0046200"),
-    "query": ("0005_c1_f0000001", "0009_c2_f0000002"),
-    "bounding_box_test": ("0005_c2_f0000003", "0009_c1_f0000004", "0011_c1_f0000005"),
-}
-MSMT = {
-    "list_train": ("0000/0000_000_01_0303morning_0008_0", "0001/0001_000_02_0303morning_0017_2_ex"),
-    "list_val": ("0000/0000_001_03_0113noon_0001_1",),
-    "list_query": ("0000/0000_000_02_0303morning_0008_0", "0001/0001_001_03_0303morning_0001_0"),
-    "list_gallery": ("0000/0000_001_03_0303morning_0008_0", "0001/0001_000_01_0303morning_0001_0"),
-}
-KIND = {"market1501": MARKET, "dukemtmc": DUKE, "msmt17_v1": MSMT, "msmt17_v2": MSMT}
-OFFICIAL = {
-    "market1501": "Market-1501-v15.09.15",
-    "dukemtmc": "DukeMTMC-reID",
-    "msmt17_v1": "MSMT17_V1",
-    "msmt17_v2": "MSMT17_V2",
-}
-
-
-def standin(base: Path, name: str, **counts: int) -> None:
-    tell(base, name, counts or {"train": 0, "query": 0, "gallery": 0})
-
-
-def write(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(path.name.encode())
-
-
-def build(base: Path, name: str, **changed: tuple[str, ...]) -> Path:
-    """A tiny stand-in of `name`, with single folders or lists of other files."""
-    files = KIND[name] | changed
-    for place, stems in files.items():
-        if not name.startswith("msmt"):
-            for stem in stems:
-                write(base / place / f"{stem}.jpg")
-            continue
-        side = "train" if place in ("list_train", "list_val") else "test"
-        folder = side if name == "msmt17_v1" else f"mask_{side}_v2"
-        for stem in stems:
-            write(base / folder / f"{stem}.jpg")
-        lines = [f"{stem}.jpg {int(stem.split('/')[0])}\n" for stem in stems]
-        (base / f"{place}.txt").write_text("".join(lines))
-    told = [len(stems) for stems in files.values()]
-    train, query, gallery = told if len(told) == 3 else (told[0] + told[1], *told[2:])
-    standin(base, name, train=train, query=query, gallery=gallery)
-    return base
-
 
 def faults(root: Path, name: str = "market1501") -> list[str]:
     return reid_layouts.survey(root, name, acknowledge_withdrawn=True).problems
-
-
-def refused(root: Path, name: str = "market1501", acknowledged: bool = True) -> str:
-    with pytest.raises(PapersError) as caught:
-        reid.load(root, name, acknowledged)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
 
 
 def named(side: reid.Side) -> list[tuple[str, int, int]]:
@@ -92,7 +32,7 @@ def named(side: reid.Side) -> list[tuple[str, int, int]]:
 
 
 def test_market_drops_junk_and_keeps_distractors(tmp_path):
-    data = reid.load(build(tmp_path, "market1501"), "market1501")
+    data = reid.load(people(tmp_path, "market1501"), "market1501")
     assert named(data.train) == [(TRAIN[0], 2, 0), (TRAIN[1], 2, 1), (TRAIN[2], 7, 0), (TRAIN[3], 7, 2)]
     assert named(data.query) == [(QUERY[0], 1, 0), (QUERY[1], 5, 2)]
     assert named(data.gallery) == [(GALLERY[2], 0, 1), (GALLERY[0], 1, 1), (GALLERY[1], 5, 0)]
@@ -102,7 +42,7 @@ def test_market_drops_junk_and_keeps_distractors(tmp_path):
 
 
 def test_duke_has_its_own_names(tmp_path):
-    data = reid.load(build(tmp_path, "dukemtmc"), "dukemtmc")
+    data = reid.load(people(tmp_path, "dukemtmc"), "dukemtmc")
     assert named(data.train) == [("0001_c1_f0046200", 1, 0), ("0001_c2_f0046182", 1, 1)]
     assert data.gallery.ids.tolist() == [5, 9, 11]
     assert data.cameras == 2
@@ -110,7 +50,7 @@ def test_duke_has_its_own_names(tmp_path):
 
 @pytest.mark.parametrize("name", ["msmt17_v1", "msmt17_v2"])
 def test_msmt_trains_on_both_lists_and_numbers_from_zero_twice(name, tmp_path):
-    data = reid.load(build(tmp_path, name), name)
+    data = reid.load(people(tmp_path, name), name)
     assert [n[5:] for n, _, _ in named(data.train)] == [
         "000_01_0303morning_0008_0", "001_03_0113noon_0001_1", "000_02_0303morning_0017_2_ex",
     ]  # fmt: skip
@@ -120,56 +60,8 @@ def test_msmt_trains_on_both_lists_and_numbers_from_zero_twice(name, tmp_path):
     assert data.query.files[0].parts[-3] == ("test" if name == "msmt17_v1" else "mask_test_v2")
 
 
-@pytest.mark.parametrize("name", list(OFFICIAL))
-def test_found_wherever_it_lies(name, tmp_path):
-    prints = set()
-    for i, inside in enumerate((name, f"{name}/{OFFICIAL[name]}", OFFICIAL[name], "")):
-        root = tmp_path / f"pl äce {i}"
-        base = build(root / inside, name)
-        for start in {root, root / name if (root / name).is_dir() else root, base}:
-            data = reid.load(start, name)
-            assert (data.root, data.stand_in) == (base, True)
-            prints.add(data.fingerprint)
-    assert len(prints) == 1
-
-
-def test_the_standin_file_may_lie_beside_the_official_folder(tmp_path):
-    base = build(tmp_path / "market1501" / OFFICIAL["market1501"], "market1501")
-    shutil.move(base / "STANDIN.json", base.parent)
-    assert reid.load(tmp_path, "market1501").stand_in
-    assert reid.load(base, "market1501").stand_in
-
-
-def test_order_does_not_depend_on_the_folder(tmp_path, monkeypatch):
-    scandir = os.scandir
-
-    class Backwards:
-        def __init__(self, path: Path) -> None:
-            with scandir(path) as entries:
-                self.entries = sorted(entries, key=lambda e: e.name, reverse=True)
-
-        def __enter__(self) -> Backwards:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return None
-
-        def __iter__(self):
-            return iter(self.entries)
-
-    roots = {name: build(tmp_path / name, name) for name in ("market1501", "msmt17_v1")}
-    before = {name: reid.load(root, name) for name, root in roots.items()}
-    monkeypatch.setattr(os, "scandir", Backwards)
-    for name, root in roots.items():
-        after = reid.load(root, name)
-        assert after.fingerprint == before[name].fingerprint
-        for side in ("train", "query", "gallery"):
-            assert getattr(after, side).files == getattr(before[name], side).files
-            assert list(getattr(after, side).files) == sorted(getattr(after, side).files)
-
-
 def test_the_digest_of_content_sees_names_and_sizes_of_what_is_used(tmp_path):
-    root = build(tmp_path, "market1501")
+    root = people(tmp_path, "market1501")
     before = reid.load(root, "market1501").pixels
     junk = root / "bounding_box_test" / f"{GALLERY[3]}.jpg"
     junk.write_bytes(b"other")
@@ -184,21 +76,8 @@ def test_the_digest_of_content_sees_names_and_sizes_of_what_is_used(tmp_path):
     assert reid.load(root, "market1501").pixels not in (before, changed)
 
 
-def test_leftovers_are_ignored_and_noted(tmp_path):
-    for name in ("market1501", "msmt17_v1"):
-        root = build(tmp_path / name, name)
-        before = reid.load(root, name).fingerprint
-        inside = root / ("query" if name == "market1501" else "test/0000")
-        (inside / "._0001_c1s1_001051_00.jpg").write_bytes(b"mac")
-        (inside / "Thumbs.db").write_bytes(b"windows")
-        (root / "__MACOSX").mkdir()
-        assert reid.load(root, name).fingerprint == before
-        notes = reid_layouts.survey(root, name).notes
-        assert [n for n in notes if n.startswith("3 leftovers of an archive") and "__MACOSX" in n]
-
-
 def test_an_image_in_no_list_is_left_out_and_noted(tmp_path):
-    root = build(tmp_path, "msmt17_v1")
+    root = people(tmp_path, "msmt17_v1")
     write(root / "train" / "0000" / "0000_009_01_0303morning_0001_0.jpg")
     assert len(reid.load(root, "msmt17_v1").train.files) == 3
     assert any("1 images stand in no list" in n for n in reid_layouts.survey(root, "msmt17_v1").notes)
@@ -206,7 +85,7 @@ def test_an_image_in_no_list_is_left_out_and_noted(tmp_path):
 
 def test_a_query_that_only_its_own_camera_saw_is_noted(tmp_path):
     gallery = ("0001_c1s1_000001_01", "0005_c1s1_000001_01", "0000_c2s1_000001_02")
-    root = build(tmp_path, "market1501", bounding_box_test=gallery)
+    root = people(tmp_path, "market1501", bounding_box_test=gallery)
     assert reid.load(root, "market1501").query.ids.tolist() == [1, 5]
     assert any(
         "1 queries have no match in another camera" in n
@@ -219,7 +98,7 @@ def test_a_query_that_only_its_own_camera_saw_is_noted(tmp_path):
 
 @pytest.mark.parametrize("name", list(OFFICIAL))
 def test_counts_of_a_real_copy(name, tmp_path, monkeypatch, capsys):
-    root = build(tmp_path, name)
+    root = people(tmp_path, name)
     (root / "STANDIN.json").unlink()
     layout = reid_layouts.LAYOUTS[name]
     lines = faults(root, name)
@@ -249,67 +128,42 @@ def test_published_counts_add_up():
     assert [counts[n].cameras for n in OFFICIAL] == [6, 8, 15, 15]
 
 
-def test_a_withdrawn_set_is_read_only_when_acknowledged(tmp_path, capsys):
-    root = build(tmp_path, "dukemtmc")
-    reid.load(root, "dukemtmc")  # a stand-in needs none
-    assert capsys.readouterr().err == ""
-    (root / "STANDIN.json").unlink()
-    line = refused(root, "dukemtmc", acknowledged=False)
-    assert "withdrawn by its authors in 2019" in line
-    assert "acknowledge_withdrawn=True" in line
-    assert "--acknowledge-withdrawn" in line
-    assert "--acknowledge-withdrawn" in refused(root, "dukemtmc")  # how to see all its faults
-    assert "import" not in refused(tmp_path / "query", "dukemtmc")  # never fetched, only rendered
-
-
 def test_a_truncated_standin_is_told(tmp_path):
-    root = build(tmp_path, "market1501")
+    root = people(tmp_path, "market1501")
     (root / "bounding_box_train" / f"{TRAIN[0]}.jpg").unlink()
     assert faults(root) == [f"market1501 has 3 train images, 4 expected; restore the copy in {root}"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "market1501"}', "\xff"])
-def test_broken_standin_file(text, tmp_path):
-    root = build(tmp_path, "market1501")
-    (root / "STANDIN.json").write_bytes(text.encode("latin-1"))
-    assert "STANDIN.json is broken" in refused(root)
-
-
 def test_standin_of_another_set_and_of_none(tmp_path):
-    root = build(tmp_path, "market1501")
-    standin(root, "pedestrians_many", train=4, query=2, gallery=4)
-    assert "is a stand-in of pedestrians_many, not of market1501" in refused(root)
+    root = people(tmp_path, "market1501")
+    tell(root, "pedestrians_many", {"train": 4, "query": 2, "gallery": 4})
     assert reid.load(root, "pedestrians_many").name == "pedestrians_many"
     (root / "STANDIN.json").unlink()
     assert "has no STANDIN.json, and pedestrians_many is never a real data set" in refused(
-        root, "pedestrians_many"
+        reid.load, root, "pedestrians_many"
     )
+    (root / "query").rename(root / "other")
+    for folder in ("bounding_box_train", "bounding_box_test"):
+        shutil.rmtree(root / folder)
+    assert "; render it: python -m data_prep make pedestrians_many" in refused(
+        reid.load, root, "pedestrians_many"
+    )
+    assert "-p images FOLDER" in refused(reid.load, root, "reid_from_images")
 
 
 # What is refused
 
 
-def test_nothing_there(tmp_path):
-    assert "does not exist" in refused(tmp_path / "no where")
-    (tmp_path / "empty").mkdir()
-    assert "is empty" in refused(tmp_path / "empty")
-    line = refused(tmp_path)
-    assert "none of bounding_box_train/, query/, bounding_box_test/ is there" in line
-    assert "python -m data_prep make market1501" in line
-    assert "-p images FOLDER" in refused(tmp_path, "reid_from_images")
-    assert "unknown data set 'market'; known: market1501, dukemtmc, msmt17_v1" in refused(tmp_path, "market")
-
-
 @pytest.mark.parametrize(("there", "asked"), [("msmt17_v1", "msmt17_v2"), ("msmt17_v2", "msmt17_v1")])
 @pytest.mark.parametrize("inside", ["", "official", "name"])
 def test_v1_is_never_read_as_v2(there, asked, inside, tmp_path):
-    build(tmp_path / {"official": OFFICIAL[there], "name": there}.get(inside, ""), there)
-    assert f"belongs to {there}, whose results differ; use that name" in refused(tmp_path, asked)
+    people(tmp_path / {"official": OFFICIAL[there], "name": there}.get(inside, ""), there)
+    assert f"belongs to {there}, whose results differ; use that name" in refused(reid.load, tmp_path, asked)
 
 
 @pytest.mark.parametrize(("there", "asked"), [("market1501", "dukemtmc"), ("dukemtmc", "market1501")])
 def test_market_is_never_read_as_duke(there, asked, tmp_path):
-    root = build(tmp_path, there)
+    root = people(tmp_path, there)
     (root / "STANDIN.json").unlink()
     lines = faults(root, asked)
     assert len(lines) == 3
@@ -326,37 +180,29 @@ def test_market_is_never_read_as_duke(there, asked, tmp_path):
     ],
 )
 def test_names_that_do_not_parse(file, words, tmp_path):
-    root = build(tmp_path, "market1501")
+    root = people(tmp_path, "market1501")
     write(root / file)
     assert [line for line in faults(root) if str(root / file) in line and words in line]
-    assert "0002_c1s1_000451_03.jpg" in refused(root)
-
-
-def test_all_faults_are_told_and_the_first_is_raised(tmp_path):
-    root = build(tmp_path, "market1501")
-    for file in ("query/a.jpg", "query/b.jpg", "bounding_box_train/0001_x.jpg"):
-        write(root / file)
-    assert len(faults(root)) == 3
-    assert "and 2 more faults; see: python -m data_prep check market1501" in refused(root)
+    assert "0002_c1s1_000451_03.jpg" in refused(reid.load, root, "market1501")
 
 
 @pytest.mark.parametrize("side", ["bounding_box_train", "query"])
 @pytest.mark.parametrize("who", ["-1", "0000"])
 def test_junk_and_distractors_belong_to_the_gallery(side, who, tmp_path):
-    root = build(tmp_path, "market1501")
+    root = people(tmp_path, "market1501")
     write(root / side / f"{who}_c1s1_000001_09.jpg")
     assert any("which only the gallery may have" in line for line in faults(root))
 
 
 def test_colliding_names(tmp_path):
-    root = build(tmp_path / "market", "market1501")
+    root = people(tmp_path / "market", "market1501")
     write(root / "query" / f"{QUERY[0]}.png")
     assert any(f"{QUERY[0]}.png has the same name as query/{QUERY[0]}.jpg" in line for line in faults(root))
 
 
 def test_msmt_lists_that_name_an_image_twice(tmp_path):
     again = (*MSMT["list_val"], MSMT["list_train"][0])
-    lines = faults(build(tmp_path / "a", "msmt17_v1", list_val=again), "msmt17_v1")
+    lines = faults(people(tmp_path / "a", "msmt17_v1", list_val=again), "msmt17_v1")
     assert (
         len(
             [x for x in lines if "list_val.txt, line 2" in x and "listed again, first in list_train.txt" in x]
@@ -364,7 +210,7 @@ def test_msmt_lists_that_name_an_image_twice(tmp_path):
         == 1
     )
     both = (*MSMT["list_gallery"], MSMT["list_query"][1])
-    lines = faults(build(tmp_path / "b", "msmt17_v1", list_gallery=both), "msmt17_v1")
+    lines = faults(people(tmp_path / "b", "msmt17_v1", list_gallery=both), "msmt17_v1")
     assert any("listed again, first in list_query.txt" in line for line in lines)
 
 
@@ -383,14 +229,14 @@ def test_msmt_lists_that_name_an_image_twice(tmp_path):
     ],
 )
 def test_msmt_lines_that_are_wrong(line, words, tmp_path):
-    root = build(tmp_path, "msmt17_v1")
+    root = people(tmp_path, "msmt17_v1")
     path = root / "list_val.txt"
     path.write_bytes(path.read_bytes() + b"\n" + line.encode("latin-1") + b"\n")
     assert any("list_val.txt, line 3: " in fault and words in fault for fault in faults(root, "msmt17_v1"))
 
 
 def test_lists_read_on_windows(tmp_path):
-    root = build(tmp_path, "msmt17_v1")
+    root = people(tmp_path, "msmt17_v1")
     before = reid.load(root, "msmt17_v1").fingerprint
     for path in root.glob("*.txt"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
@@ -399,7 +245,7 @@ def test_lists_read_on_windows(tmp_path):
 
 @pytest.mark.parametrize("missing", ["list_train", "list_val", "list_query", "list_gallery"])
 def test_a_missing_and_an_empty_list(missing, tmp_path):
-    root = build(tmp_path, "msmt17_v1")
+    root = people(tmp_path, "msmt17_v1")
     (root / f"{missing}.txt").write_text("\n")
     assert any(f"{missing}.txt lists no image" in line for line in faults(root, "msmt17_v1"))
     (root / f"{missing}.txt").unlink()
@@ -408,7 +254,7 @@ def test_a_missing_and_an_empty_list(missing, tmp_path):
 
 @pytest.mark.parametrize("side", ["bounding_box_train", "query", "bounding_box_test"])
 def test_a_missing_and_an_empty_folder(side, tmp_path):
-    root = build(tmp_path, "market1501")
+    root = people(tmp_path, "market1501")
     shutil.rmtree(root / side)
     assert faults(root) == [f"half a data set: {side}/ missing in {root}; add it from the copy that you have"]
     (root / side).mkdir()
@@ -416,7 +262,7 @@ def test_a_missing_and_an_empty_folder(side, tmp_path):
 
 
 def test_an_empty_folder_of_msmt(tmp_path):
-    root = build(tmp_path, "msmt17_v1")
+    root = people(tmp_path, "msmt17_v1")
     shutil.rmtree(root / "test")
     assert f"half a data set: test/ missing in {root}; add it from the copy that you have" in faults(
         root, "msmt17_v1"
@@ -442,20 +288,24 @@ def _recamera(root: Path, cameras: dict[str, str]) -> None:
     ],
 )
 def test_cameras_must_be_numbered_without_a_gap(cameras, words, tmp_path):
-    root = build(tmp_path, "market1501")
+    root = people(tmp_path, "market1501")
     _recamera(root, cameras)
-    assert words in refused(root)
+    assert words in refused(reid.load, root, "market1501")
 
 
 def test_one_camera_is_no_network(tmp_path):
-    root = build(tmp_path, "market1501")
+    root = people(tmp_path, "market1501")
     _recamera(root, {"1": "1", "2": "1", "3": "1"})
-    assert "has one camera, and a query is only matched across cameras" in refused(root)
+    assert "has one camera, and a query is only matched across cameras" in refused(
+        reid.load, root, "market1501"
+    )
 
 
 def test_query_without_gallery(tmp_path):
-    root = build(tmp_path, "market1501", bounding_box_test=("0001_c2s1_000001_01", "0000_c2s1_000001_02"))
-    assert "identity 5 has 1 images in the query and none in the gallery" in refused(root)
+    root = people(tmp_path, "market1501", bounding_box_test=("0001_c2s1_000001_01", "0000_c2s1_000001_02"))
+    assert "identity 5 has 1 images in the query and none in the gallery" in refused(
+        reid.load, root, "market1501"
+    )
 
 
 # Pixels
