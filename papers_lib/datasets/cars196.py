@@ -64,6 +64,7 @@ def load(root: Path, name: str = "cars196", coarse_map: str = "type22") -> Cars1
     c = seen.catalogue
     if coarse_map not in c.coarse:
         raise PapersError(f"unknown coarse_map {coarse_map!r}; known: {', '.join(c.coarse)}")
+    # Types are numbered by their names, as classes are by the devkit.
     coarse_names = tuple(sorted(set(c.coarse[coarse_map])))
     types = np.array([coarse_names.index(word) for word in c.coarse[coarse_map]], dtype=np.int64)  # [C]
     position = {label: i for i, label in enumerate(c.classes)}
@@ -72,11 +73,11 @@ def load(root: Path, name: str = "cars196", coarse_map: str = "type22") -> Cars1
     return Cars196(
         name=name,
         root=seen.base,
-        files=tuple(seen.base / p.file for p in seen.pictures),
+        files=tuple(seen.base / p.file for p in seen.pictures),  # N
         boxes=np.array(boxes, dtype=np.int64) if boxes else None,  # [N, 4]
         fine=fine,
-        coarse=types[fine],
-        train=np.array([label in c.training for label in c.classes])[fine],
+        coarse=types[fine],  # [N]
+        train=np.array([label in c.training for label in c.classes])[fine],  # [N]
         class_names=c.classes,
         coarse_names=coarse_names,
         **seen.known,

@@ -38,9 +38,12 @@ COUNTS: Mapping[str, tuple[int, int]] = {"cars196": (8054, 8131), "cars196_half"
 """Images of the 98 training and of the 98 test classes."""
 
 _TYPES = Path(__file__).with_name("cars196_types.csv")
+# Columns of the devkit, whose README has them in another order.
 _BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+# Folders that torchvision and Kaggle put around the data, "" for none, as they are tried.
 _INSIDE = ("stanford_cars", "", "car_data/car_data", "car_data")
 _MISSING = "neither devkit/ with cars_train/, nor cars_annos.mat with car_ims/, nor images/<class>/ is there"
+# Any one is enough to tell a layout, so that half a copy is told as half.
 _MARKS = {
     "A": ("devkit", "cars_train", "cars_test"),
     "B": ("cars_annos.mat", "car_ims"),
@@ -110,6 +113,7 @@ class Survey(folders.Survey):
         c = self.catalogue
         types = [list(words) for _, words in sorted(c.coarse.items())]
         rows = [[p.file, p.label, p.box, self.sizes.get(p.file)] for p in self.pictures]
+        # Without blanks, and in the order of the label files.
         text = json.dumps([c.classes, sorted(c.training), types, rows], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -123,6 +127,7 @@ def survey(root: Path, name: str) -> Survey:
     folders.pick(name, COUNTS)
     root = Path(root)
     mend = BRING_OR_RENDER if name == "cars196" else BRING
+    # A zip is often unpacked to a folder of its own name.
     archives = [folder for outer in (root / name, root) for folder in _archive(outer)]
     inside = (*_INSIDE, *archives)
     base, outer = folders.find(
@@ -130,6 +135,7 @@ def survey(root: Path, name: str) -> Survey:
     )
     told = folders.standin((base, outer), "cars196", dict.fromkeys(COUNTS, list))
     survey = Survey(name, base, outer, _layout(base), _catalogue(name, base, told), told=told)
+    # C has its labels in folder names, A and B in files of MATLAB.
     if survey.layout == "C":
         _class_folders(survey)
     else:
@@ -202,6 +208,7 @@ def _catalogue(name: str, base: Path = Path(), told: dict[str, Any] | None = Non
     except (ValueError, KeyError, PapersError) as error:
         wrong = f"the {STANDIN} of {base} is broken ({folders.reason(error)})"
         raise PapersError(f"{wrong}; render the stand-in again") from None
+    # The counts of the two sides follow from those of the classes.
     training = frozenset(standin.training)
     train = sum(n for label, n in zip(standin.classes, images, strict=True) if label in training)
     return Catalogue(standin.classes, training, standin.coarse, (train, sum(images) - train), images)
@@ -220,10 +227,14 @@ def _labelled(survey: Survey) -> None:
         columns = ("relative_im_path", "class", "test", *_BOX)
     elif survey.name == "cars196_half":
         del parts["cars_test"]
+    # B keeps class names and rows in one file.
     mats = _label_files(survey, [meta, *parts.values()])
     if meta not in mats and meta not in parts.values():
         _half(survey, [meta])
-    names = _class_names(survey, *mats[meta]) if meta in mats else []
+    path, content = mats.get(meta, (Path(), {}))
+    names = [ODD.sub("?", name) for name in content.get("class_names", ())]  # in this copy's numbering
+    if content and not content.keys() & {"class_names", "error"}:
+        survey.fault(path, "has no class_names; take the file of the devkit")
     for part, file in parts.items():
         folder = _folder(survey, part)
         if not folder or file not in mats:
@@ -231,6 +242,7 @@ def _labelled(survey: Survey) -> None:
             continue
         survey.images_in(folder)
         for row in _rows(survey, *mats[file], columns):
+            # A names the file alone, B the path from the folder around.
             image = f"{folder}/{str(row[columns[0]]).removeprefix(f'{part}/')}"
             if survey.name == "cars196_half" and row.get("test"):
                 survey.sizes.pop(image, None)  # of the official test half
@@ -242,10 +254,18 @@ def _label_files(survey: Survey, names: list[str]) -> dict[str, tuple[Path, dict
     """Where each label file lies, and what it holds; "x (1).mat", a browser's second copy, is x.mat, too."""
     there: dict[str, Path] = {}
     mats = [path for place in _inside(survey.base) for path in sorted(place.glob("*.[mM][aA][tT]"))]
+    # The shortest name first: the original wins over its copies.
     for path in sorted(mats, key=lambda path: len(path.name)):
         there.setdefault(re.sub(r"( ?\(\d+\)| - Copy)?\.mat$", ".mat", path.name, flags=re.I), path)
     wanted = {name: there[name] for name in names if name in there}
     content = matlab.read(list(wanted.values()))
+    for path in wanted.values():
+        error = content.get(path, {}).get("error")
+        if error == "v7.3":
+            wrong = "is a MATLAB 7.3 file, which is HDF5 and not read here"
+            survey.fault(path, f"{wrong}; save it with -v7 in MATLAB, or take the file of the devkit")
+        elif error:
+            survey.fault(path, f"cannot be read ({error}); copy the file again")
     return {name: (path, content.get(path, {})) for name, path in wanted.items()}
 
 
@@ -257,61 +277,18 @@ def _folder(survey: Survey, name: str) -> str:
 
 
 def _half(survey: Survey, missing: list[str]) -> None:
+    # The training half alone is a data set of its own.
     mend = "add what is missing from the copy that you have"
     if any("test" in name for name in missing):
         mend = "add the official test half, or use the name cars196_half"
     survey.half(missing, mend)
 
 
-def _class_names(survey: Survey, path: Path, content: dict[str, Any]) -> list[str]:
-    if "error" in content:
-        survey.problems.append(_unread(path, content))
-    elif "class_names" not in content:
-        survey.problems.append(f"{path} has no class_names; take the file of the devkit")
-    return [ODD.sub("?", name) for name in content.get("class_names", ())]
-
-
-# -- layout C: a folder per class --
-
-
-def _class_folders(survey: Survey) -> None:
-    official = [part for part in ("train", "test") if (survey.base / part).is_dir()]
-    if survey.name == "cars196_half":
-        if "train" not in official:
-            wrong = "does not say which images are the official training half"
-            survey.fault("images", f"{wrong}; use the name cars196, or a copy with devkit/")
-            return
-        official = ["train"]
-    elif len(official) == 1:
-        _half(survey, ["test/" if official == ["train"] else "train/"])
-        return
-    for part in official or ["images"]:
-        for folder in survey.folders_in(part):
-            label = survey.catalogue.known.get(key(folder))
-            if label is None:
-                survey.fault(f"{part}/{folder}:", f"no class of {survey.name} has this name; rename it")
-            else:
-                survey.pictures += [Picture(file, label) for file in survey.images_in(f"{part}/{folder}")]
-
-
-# -- the rows of label files --
-
-
-def _unread(path: Path, content: dict[str, Any]) -> str:
-    if content["error"] == "v7.3":
-        return (
-            f"{path} is a MATLAB 7.3 file, which is HDF5 and not read here; save it with -v7 in MATLAB, or "
-            "take the file of the devkit"
-        )
-    return f"{path} cannot be read ({content['error']}); copy the file again"
-
-
 def _rows(
     survey: Survey, path: Path, content: dict[str, Any], fields: tuple[str, ...]
 ) -> Iterator[Mapping[str, Any]]:
+    """The rows of a label file by their columns; none where it is told what is wrong with it."""
     if "error" in content:
-        line = _unread(path, content)
-        survey.problems += [line] if line not in survey.problems else []
         return
     there = content.get("fields", ())
     absent = [name for name in fields if name not in there]
@@ -319,9 +296,10 @@ def _rows(
         mend = "take the file of the devkit"
         if absent == ["class"]:
             mend = "the devkit's own test list has no classes: take cars_test_annos_withlabels.mat"
-        survey.problems.append(f"{path} has no {', '.join(absent)} in its annotations; {mend}")
+        survey.fault(path, f"has no {', '.join(absent)} in its annotations; {mend}")
         return
     for row in content["rows"]:
+        # A name goes into messages, which are one line.
         plain = (ODD.sub("?", value) if isinstance(value, str) else value for value in row)
         yield dict(zip(there, plain, strict=True))
 
@@ -344,11 +322,37 @@ def _add(survey: Survey, file: str, row: Mapping[str, Any], names: list[str], pa
         survey.pictures.append(Picture(file, known, box))
 
 
+# -- layout C: a folder per class --
+
+
+def _class_folders(survey: Survey) -> None:
+    official = [part for part in ("train", "test") if (survey.base / part).is_dir()]
+    if survey.name == "cars196_half":
+        if "train" not in official:
+            wrong = "does not say which images are the official training half"
+            survey.fault("images", f"{wrong}; use the name cars196, or a copy with devkit/")
+            return
+        # The official half is the folder train/.
+        official = ["train"]
+    elif len(official) == 1:
+        _half(survey, ["test/" if official == ["train"] else "train/"])
+        return
+    # `images/<class>/` has both halves in one.
+    for part in official or ["images"]:
+        for folder in survey.folders_in(part):
+            label = survey.catalogue.known.get(key(folder))
+            if label is None:
+                survey.fault(f"{part}/{folder}:", f"no class of {survey.name} has this name; rename it")
+            else:
+                survey.pictures += [Picture(file, label) for file in survey.images_in(f"{part}/{folder}")]
+
+
 # -- the counts --
 
 
 def _hold_counts(survey: Survey) -> None:
     c = survey.catalogue
+    # Recall@1 needs two images of a class, so that one alone is a fault, too.
     images = Counter(p.label for p in survey.pictures)
     for side, expected in zip(("training", "test"), c.counts, strict=True):
         classes = c.side(side)

@@ -77,6 +77,7 @@ def load(root: Path, name: str) -> Classified:
     seen = survey(Path(root), name)
     seen.admit(Path(root))
     known = seen.known
+    # The time stands beside the content, which cannot see other bytes of the same number.
     content = known["pixels"] or known["fingerprint"]
     state = hashlib.sha256(f"{content} {seen.newest}".encode()).hexdigest()[:16]
     sides = []
@@ -112,6 +113,7 @@ def load_images(split: Split, size: int | None = None, threads: int = 2) -> Pixe
     pixels = _kept(path, len(split))
     if pixels is None:
         pixels = _decode_all(split.images, size, threads)
+        # Of a set as large as ImageNet the copy would cost more than decoding again.
         if path is not None and pixels.nbytes <= LARGEST:
             _keep(path, pixels)
     return pixels
@@ -120,14 +122,14 @@ def load_images(split: Split, size: int | None = None, threads: int = 2) -> Pixe
 def _squares(images: Pixels, size: int | None, threads: int) -> Pixels:
     if size is None or images.shape[1:3] == (size, size):
         return images
-    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)  # [N, size, size, 3]
     fill(pixels, lambda i: np.asarray(_square(Image.fromarray(images[i]), size)), threads)
     return pixels
 
 
 def _decode_all(files: Sequence[Path], size: int | None, threads: int) -> Pixels:
     first = decode(files[0], size).shape if files else (size or 0, size or 0, 3)
-    pixels = np.empty((len(files), *first), dtype=np.uint8)
+    pixels = np.empty((len(files), *first), dtype=np.uint8)  # [N, H, W, 3]
 
     def decoded(i: int) -> Pixels:
         image = decode(files[i], size)
@@ -146,6 +148,7 @@ def decode(file: Path, size: int | None = None) -> Pixels:
     """One image [H, W, 3] of `load_images`."""
     with open_image(file) as image:
         if size is not None:
+            # The JPEG decoder halves the image as often as leaves its shorter side at least `size`.
             (wide, high), factor = image.size, size / min(image.size)
             image.draft("RGB", (math.ceil(wide * factor), math.ceil(high * factor)))
         picture = rgb(image)
@@ -155,6 +158,7 @@ def decode(file: Path, size: int | None = None) -> Pixels:
 def _square(picture: Image.Image, size: int) -> Image.Image:
     """The middle square, scaled to `size`."""
     wide, high = picture.size
+    # The box is cut out and scaled in one step.
     side = min(wide, high)
     x, y = (wide - side) / 2, (high - side) / 2
     return picture.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
@@ -168,6 +172,7 @@ def _kept(path: Path | None, count: int) -> Pixels | None:
         return None
     try:
         with path.open("rb") as file:
+            # Read whole, not mapped: the digest behind the pixels is held against them.
             pixels = np.lib.format.read_array(file, allow_pickle=False)
             whole = file.read() == _digest(pixels)
     except Exception:  # a damaged file raises almost anything: the images are decoded again
@@ -184,7 +189,9 @@ def _digest(pixels: NDArray[Any]) -> bytes:
 
 def _keep(path: Path, pixels: Pixels) -> None:
     """Write `pixels`, and remove what older files, or a killed process, left for this side and size."""
+    # "train-<state>-<size>.npy"
     side, _, own = path.stem.split("-")
+    # A folder that cannot be written costs time, nothing else.
     with suppress(PlaceError), replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, pixels, allow_pickle=False)
         file.write(_digest(pixels))

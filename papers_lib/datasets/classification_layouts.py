@@ -80,6 +80,7 @@ class Survey(folders.Survey):
     @property
     def title(self) -> str:
         """How a result on it names it: "CIFAR-10 (JPEG copy)" where CIFAR's images lie as JPEGs."""
+        # PNG keeps the pixels, JPEG does not.
         copied = SETS[self.name].even and any(not f.endswith(".png") for f in self.files["train"])
         return SETS[self.name].title + " (JPEG copy)" * (copied and not self.stand_in)
 
@@ -111,6 +112,7 @@ def survey(root: Path, name: str) -> Survey:
     base, outer = find(Path(root), name, ("", *known.inner), lambda base: _layout(base, name), missing)
     told = standin((base, outer), name, dict.fromkeys((*SIDES, "classes"), int))
     survey = Survey(name, base, outer, _layout(base, name), told=told)
+    # CIFAR's own files hold pixels and labels at once; of folders the names are read.
     if survey.layout in ("python", "binary"):
         _read_batches(survey)
     else:
@@ -143,6 +145,7 @@ def _read_batches(survey: Survey) -> None:
     with survey.telling():
         survey.classes = class_names(survey.base / batches.meta, batches)
         for side, files in (("train", batches.train), ("test", batches.test)):
+            # In the order of the published batches.
             parts = [read(survey.base / file, batches) for file in files]
             survey.pixels[side] = np.concatenate([pixels for pixels, _ in parts])  # [N, 32, 32, 3]
             survey.labels[side] = labels = np.concatenate([labels for _, labels in parts])  # [N]
@@ -168,6 +171,7 @@ def _read_folders(survey: Survey) -> None:
         _read_list(survey, test)
         return
     held_out = _class_folders(survey, test)
+    # Each side is held against the other.
     for here, there, folder in ((train, held_out, test), (held_out, train, "train")):
         absent = sorted(here.keys() - there.keys())
         if absent:
@@ -186,6 +190,7 @@ def _class_folders(survey: Survey, folder: str) -> dict[str, list[str]]:
 
 def _take(survey: Survey, side: str, classes: dict[str, list[str]]) -> None:
     survey.files[side] = [file for files in classes.values() for file in files]
+    # Labels are positions in the sorted names, of test, too.
     numbers = [survey.classes.index(name) for name in classes]
     survey.labels[side] = np.repeat(
         np.array(numbers, dtype=np.int64), [len(files) for files in classes.values()]
@@ -196,6 +201,7 @@ def _take(survey: Survey, side: str, classes: dict[str, list[str]]) -> None:
 
 
 def _read_list(survey: Survey, folder: str) -> None:
+    # A list may be in any order: the images are taken sorted by name.
     there, count = set(survey.images_in(folder)), len(survey.classes)
     rows: dict[str, int] = {}
 
@@ -230,6 +236,7 @@ def _hold_counts(survey: Survey) -> None:
     right = len(survey.problems)
     survey.hold_counts((f"{side} images", len(survey.labels[side]), expected[side]) for side in SIDES)
     survey.hold_counts([("classes", len(survey.classes), expected["classes"])])
+    # Published CIFAR has 5,000 and 1,000 images per class; a renamed folder would not show in the sums.
     if not known.even or survey.stand_in or len(survey.problems) > right:
         return
     for side in SIDES:

@@ -47,6 +47,7 @@ def survey(root: Path) -> Survey:
         PapersError: nothing to survey, or a broken `STANDIN.json`.
     """
     survey = scenes.begin(root, NAME, OFFICIAL, "annotations")
+    # A stand-in tells its classes, too, but the files are what is read.
     survey.classes = ()  # those of the files
     for side, folder in FOLDERS.items():
         path = survey.base / "annotations" / f"instances_{folder}.json"
@@ -85,6 +86,7 @@ def _content(survey: Survey, path: Path) -> dict[str, Any] | None:
 
 def _classes(content: Any) -> tuple[str, ...]:
     """The names of the categories, by their numbers; an error where a table does not have its columns."""
+    # A bool is no int here, so that types are compared and not `isinstance`.
     for key, columns in _COLUMNS.items():
         for row in content[key]:
             for column, kind in columns.items():
@@ -100,6 +102,7 @@ def _classes(content: Any) -> tuple[str, ...]:
 
 def _read(survey: Survey, side: str, path: Path, content: dict[str, Any], there: set[str]) -> None:
     listed = {image["id"]: image for image in content["images"]}
+    # Numbers have gaps (1 … 90), labels have none (1 … 80).
     label = {c["id"]: survey.classes.index(c["name"]) + 1 for c in content["categories"]}
     objects: dict[int, list[Drawn]] = {number: [] for number in listed}
     for annotation in content["annotations"]:
@@ -107,6 +110,7 @@ def _read(survey: Survey, side: str, path: Path, content: dict[str, Any], there:
         item, where = _object(annotation, listed.get(number), label), f"{path}: annotation {annotation['id']}"
         if isinstance(item, Drawn):
             objects[number].append(item)
+        # Two boxes of the release are empty, and every copy has them.
         elif number in EMPTY and item.startswith("has a box that is empty"):
             survey.notes.append(f"{where} {item}: known of the release, left out")
         else:
@@ -130,11 +134,13 @@ def _object(annotation: dict[str, Any], image: dict[str, Any] | None, label: dic
     size, box, fault = (image["height"], image["width"]), annotation["bbox"], "is no list of four numbers"
     corners = (0.0, 0.0, 0.0, 0.0)
     if len(box) == 4 and all(type(value) in (int, float) and abs(value) < _MANY for value in box):
+        # COCO: x, y, width, height; here x1, y1, x2, y2
         x, y, width, height = map(float, box)
         corners = (x, y, x + width, y + height)
         fault = scenes.wrong_box(corners, *size)
     if fault:
         return f"has a box that {fault} ({box!r:.80} in {image['file_name']}); mend or remove it"
+    # Captions and keypoints have neither of the two.
     crowd, outline = annotation.get("iscrowd", 0), annotation.get("segmentation")
     if crowd not in (0, 1) or not outline:
         fault = "no segmentation" if crowd in (0, 1) else "an iscrowd that is neither 0 nor 1"

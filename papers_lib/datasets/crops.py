@@ -31,7 +31,7 @@ def load_images(files: Sequence[Path], height: int, width: int, threads: int = 2
     """
     import torch
 
-    pixels = torch.empty(len(files), height, width, 3, dtype=torch.uint8)
+    pixels = torch.empty(len(files), height, width, 3, dtype=torch.uint8)  # [N, H, W, 3]
     fill(pixels.numpy(), lambda i: decode(files[i], height, width), threads)
     return pixels
 
@@ -39,5 +39,6 @@ def load_images(files: Sequence[Path], height: int, width: int, threads: int = 2
 def decode(file: Path, height: int, width: int) -> NDArray[np.uint8]:
     """One image [height, width, 3] of `load_images`."""
     with open_image(file) as image:
+        # Pillow's resize smooths when it makes smaller; its size is (width, height).
         crop = rgb(image).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(crop)

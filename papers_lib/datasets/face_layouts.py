@@ -34,6 +34,7 @@ WITHDRAWN = (
     "being asked; do not publish new results on it, and consider deleting the copy"
 )
 
+# Where scikit-learn and the three alignments of LFW put the images; the last that is there counts.
 _FACES = ("", "lfw", "lfw_funneled", "lfw-deepfunneled", "test")
 
 
@@ -128,6 +129,7 @@ class Survey(folders.Survey):
                 digest.update(numbers.astype("<i8").tobytes())
         for name, test in sorted(self.tests.items()):
             digest.update(f"\0{name}:{test.folds}".encode())
+            # As 64 bits in Intel's order, whatever the machine has.
             for values in (test.first, test.second, test.same):
                 digest.update(values.astype("<i8").tobytes())
             names = (
@@ -145,6 +147,7 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
         PapersError: an unknown name, nothing to survey, a broken `STANDIN.json`, or a withdrawn data set
             that was not acknowledged.
     """
+    # What shows that a data set is there differs by its name.
     known, records = pick(name, SETS), marked(REC, IDX)
     is_there, missing = {
         "faces_emore": (records, f"neither {REC} nor {IDX} is there"),
@@ -196,6 +199,7 @@ def _read_training(survey: Survey) -> None:
             survey.sizes[REC] = survey.pack.file.size
     else:
         folder = "train" if (survey.base / "train").is_dir() else ""
+        # Without train/, the folder test/ beside the identities has the images of pairs.
         names = [name for name in survey.folders_in(folder) if folder or name != "test"]
         empty = "is an identity without images; restore them, or remove its folder"
         survey.folders = survey.images_by_folder(folder, empty, names)
@@ -207,6 +211,7 @@ def _read_training(survey: Survey) -> None:
 def _take(survey: Survey, test: Pairs, path: Path) -> None:
     """Keep what can be verified on; say what is wrong with the rest."""
     same, count = int(test.same.sum()), len(test)
+    # A threshold needs pairs of both kinds.
     if same in (0, count):
         people = "same person" if same else "different people"
         wrong = f"all {count} pairs are of the {people}; take the whole list"
@@ -237,6 +242,7 @@ def _read_pairs(survey: Survey) -> None:
         rows = list(lines(path))
     if len(survey.problems) > before:
         return
+    # Without a head, the ten folds of LFW's protocol.
     folds, announced = FOLDS, len(rows)
     head = [number(word) for word in rows[0][1].split()] if rows else []
     if len(head) in (1, 2) and None not in head:  # "folds pairs", or "pairs" of one fold
@@ -260,6 +266,7 @@ def _read_pairs(survey: Survey) -> None:
         else:
             first, second = (places.setdefault(name, len(places)) for name in names)
             pairs.append((first, second, names[0].partition("/")[0] == names[1].partition("/")[0]))
+    # A list that was cut short still parses.
     if announced != len(rows):
         survey.problems.append(f"{path} announces {announced} pairs and has {len(rows)}; take the whole list")
     if len(survey.problems) == before:
@@ -284,6 +291,7 @@ def _pair(line: str) -> tuple[str, ...]:
 
 def _hold_counts(survey: Survey) -> None:
     known, there = SETS[survey.name], (survey.images, survey.identities)
+    # The two editions of MS1M differ in images and identities, and in results.
     editions, pairs = list(known.editions), dict(known.pairs)
     if survey.told is not None:
         counts = survey.told["counts"]

@@ -73,12 +73,14 @@ class RecordFile:
         Raises:
             PapersError: no record begins there, or it is cut short.
         """
+        # The magic word stood where the parts were cut.
         parts = [self._bytes(start, length) for start, length in self._parts(offset)]
         return MAGIC.join(parts)
 
     def end(self, offset: int) -> int:
         """Where the record at `offset` ends, padding included; errors as `payload`."""
         *_, (start, length) = self._parts(offset)
+        # padded to four bytes
         return start + length + -length % 4
 
     def record(self, offset: int) -> Record:
@@ -86,6 +88,7 @@ class RecordFile:
         payload = self.payload(offset)
         try:
             count, label, key, _ = HEAD.unpack_from(payload)
+            # A count of 0 says that the one label is in the head.
             labels = struct.unpack_from(f"<{count}f", payload, HEAD.size) if count else (label,)
         except struct.error:
             raise self._wrong(offset, "a record too short for its labels") from None
@@ -96,6 +99,7 @@ class RecordFile:
     def label(self, offset: int) -> int:
         """The first label of the record at `offset`, without reading its image; errors as `payload`."""
         kind, length = self._part(offset)
+        # In parts, or without room for a label behind the head: the whole record is read.
         if kind != WHOLE or length < HEAD.size + 4:
             return int(self.record(offset).labels[0])
         head = self._bytes(offset + PART.size, HEAD.size + 4)
@@ -116,6 +120,7 @@ class RecordFile:
             raise self._wrong(offset, "the middle of a record")
         while True:
             start = offset + PART.size
+            # Held before anything is read: a length of 512 MB costs no memory.
             if start + length > self.size:
                 raise PapersError(
                     f"{self.path} is cut short: the record at byte {offset} needs {length} bytes, "
@@ -131,6 +136,7 @@ class RecordFile:
 
     def _part(self, offset: int) -> tuple[int, int]:
         """Kind and length of the part at `offset`."""
+        # upper 3 bits: kind; lower 29: length
         magic, word = PART.unpack(self._bytes(offset, PART.size))
         if magic != MAGIC:
             raise self._wrong(offset, f"no record (magic 0x{magic[::-1].hex()}, not 0x{MAGIC[::-1].hex()})")
@@ -219,9 +225,12 @@ def read_pack(folder: Path, stem: str = "train") -> Pack:
     if len(header.labels) > 1:
         images, labels, own = _identities(file, place, header)
     else:
+        # A header without labels is no image.
         images = offsets[keys > 0] if 0 in place and not header.image else offsets
+        # In the order of the file, which is read from front to back.
         images = images[np.argsort(images)]
         own = np.array([file.label(offset) for offset in images.tolist()], dtype=np.int64)
+        # own labels → 0 .. C-1
         own, labels = np.unique(own, return_inverse=True)
     count = len(own)
     if not count:
@@ -251,6 +260,7 @@ def _identities(
             f"{file.path} announces keys 1 to {stop - 1}, and its .idx has no {missing}; take both from one "
             "source"
         )
+    # [first key, last + 1) of each identity
     ranges = [_range(file, place, key, start) for key in range(start, stop)]
     end = 1  # of the images that are of an identity so far
     for first, after in (*sorted(ranges), (start, start)):
@@ -268,6 +278,7 @@ def _identities(
                 f"and {labels[1]}",
             )
         own.append(labels[0])
+    # Two identities of one label would be taken for one.
     if len(set(own)) < len(own):
         twice = next(label for i, label in enumerate(own) if label in own[:i])
         raise _out_of_step(file, f" has two identities of label {twice}")
@@ -304,8 +315,10 @@ def read_index(path: Path) -> tuple[Integers, Integers]:
     Raises:
         PapersError: it is missing, empty, no list of "key<tab>offset" lines, or has a key or an offset twice.
     """
+    # Millions of lines: one call of numpy, no loop.
     words = read_bytes(path).removeprefix(BOM_UTF8).split()
     try:
+        # [K, 2]: key, offset
         pairs = np.array(words, dtype=np.int64).reshape(-1, 2)
     except (ValueError, OverflowError):
         pairs = np.empty((0, 2), dtype=np.int64)
@@ -392,6 +405,7 @@ def read_bin(path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
             answers other than 0 and 1.
     """
     try:
+        # never `pickle.load`: a pickle can run any program
         images, same = Arrays(read_bytes(path), encoding="bytes").load()
         files = _files(images)
         for value in column(same):

@@ -40,7 +40,7 @@ class Training:
         Raises:
             PapersError: one is missing or damaged; the message names it.
         """
-        pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
+        pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)  # [n, size, size, 3]
         source = self.source
 
         def image(i: int) -> Pixels:
@@ -89,6 +89,7 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Faces:
         train = Training(seen.pack, seen.pack.labels, seen.pack.identities)
     elif SETS[name].trains:
         files = tuple(seen.base / file for files in seen.folders.values() for file in files)
+        # Identities are numbered by their sorted folders.
         sizes = [len(files) for files in seen.folders.values()]
         train = Training(files, np.repeat(np.arange(len(sizes), dtype=np.int64), sizes), len(sizes))
     return Faces(name, seen.title, seen.base, train, seen.tests, **seen.known)
@@ -125,7 +126,7 @@ def load_images(pairs: Pairs, size: int, threads: int = 2) -> Pixels:
             source, str(source) if isinstance(source, Path) else f"{pairs.name}.bin, image {i}", size
         )
 
-    pixels = np.empty((len(pairs.images), size, size, 3), dtype=np.uint8)
+    pixels = np.empty((len(pairs.images), size, size, 3), dtype=np.uint8)  # [N, size, size, 3]
     fill(pixels, image, threads)
     return pixels
 
@@ -138,6 +139,7 @@ def decode(image: Path | bytes, name: str, size: int) -> Pixels:
     """
     with open_image(image, name) as opened:
         picture = rgb(opened)
+        # An aligned pack at its own size stays as it is, bit by bit.
         if picture.size != (size, size):
             picture = picture.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture)

@@ -91,7 +91,8 @@ class Survey:
     @property
     def known(self) -> dict[str, Any]:
         """What a loaded data set keeps; `pixels`, the content of what is drawn, is provenance of results."""
-        if self.told is None or "made_from" in self.told:  # made of somebody's images: no recipe says which
+        # What is drawn is known by its recipe; all else by its content.
+        if self.told is None or "made_from" in self.told:
             return {"stand_in": self.stand_in, "fingerprint": self.content, "pixels": ""}
         recipe = json.dumps([self.name, {key: self.told[key] for key in RECIPE}], sort_keys=True)
         fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
@@ -115,6 +116,7 @@ class Survey:
         """
         files = []
         for entry in self._entries(folder):
+            # `entry` knows its kind from the listing: no call per file but the one for its size.
             file, suffix = _path(folder, entry.name), "." + entry.name.rpartition(".")[2].lower()
             if suffix in _UNREAD and entry.is_file():
                 self.fault(file, f"is of a format that is not read, {suffix[1:]}; save it as JPEG")
@@ -203,7 +205,8 @@ class Survey:
                     self.problems.append(f"{path}, line {number}: {wrong}")
 
     def hold_listed(self, listed: Iterable[str], there: Iterable[str], named: str, unnamed: str) -> None:
-        """Hold images that labels list against those that are there; the last two say who lists them or not."""
+        """Hold the images that labels list against those that are there; the last two are words for it."""
+        # Every difference is a line: labels of one release and images of another are common.
         times = Counter(listed)
         for file, count in times.items():
             if file not in self.sizes:
@@ -238,6 +241,7 @@ class Survey:
     def note_ignored(self) -> None:
         """Note what was ignored: what an archive leaves around the data set, too."""
         littered = dict.fromkeys([self.outer / "__MACOSX", self.base / "__MACOSX"])
+        # The folders beside the data set are no part of the walk.
         left = [str(path) for path in littered if path.exists()]
         loose: list[str] = []
         other: list[str] = []
@@ -260,6 +264,7 @@ class Survey:
         Raises:
             PapersError: the first problem, and the command that shows all.
         """
+        # A stand-in of a withdrawn set needs no notice.
         withdrawn = withdrawn if withdrawn in self.notes else ""
         if self.problems:
             more = f"and {len(self.problems) - 1} more faults; " if len(self.problems) > 1 else ""
@@ -327,6 +332,7 @@ def find(
             if base != outer:
                 return base, outer
             # It may be such an inner folder itself, of as many parts as the longest that fits.
+            # "a/b" of `inner` takes two parts off.
             depth = max((len(Path(each).parts) for each in inner if each and base.match(each)), default=0)
             return base, (base.parents[depth - 1] if depth else base)
     if not root.is_dir():
@@ -349,6 +355,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         PapersError: the file cannot be read, or is no such text.
     """
+    # Windows and its editors begin UTF-8 with a mark, which "utf-8-sig" drops.
     with _reading(path), path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -405,6 +412,7 @@ def _no_number(word: str) -> None:
 
 def reason(error: BaseException) -> str:
     """The first line of what an exception says, or its name."""
+    # A KeyError says the key alone, which nobody understands.
     said = str(error).partition("\n")[0].rstrip(",: ")
     if not said or isinstance(error, KeyError):
         said = f"{type(error).__name__}: {said}".rstrip(": ")
@@ -436,12 +444,14 @@ def standin(places: Iterable[Path], name: str, counts: Mapping[str, type]) -> di
     mend = "render the stand-in again"
     told = read_json(path, mend)
     there = told.get("counts") if isinstance(told, dict) else None
+    # Readers index these counts, so that their types are held here.
     whole = isinstance(there, dict) and all(isinstance(there.get(key), kind) for key, kind in counts.items())
     if not whole or not _is_count(there) or not isinstance(told.get("name", ""), str):
         raise PapersError(f"{path} is broken (no name or counts); {mend}")
     if told.get("name", name) != name:
         other = ODD.sub("?", told["name"])
         raise PapersError(f"{path} is a stand-in of {other}, not of {name}; use that name, or another ROOT")
+    # What is made from images has no recipe that could be drawn again.
     if "made_from" not in told:
         recipe_told(path, name, told)
     return dict(told)

@@ -51,6 +51,7 @@ def open_image(source: Path | bytes, name: str = "") -> Iterator[Image.Image]:
     name = name or str(source)
     try:
         with _begun(source) as image:
+            # Pillow checks no checksum of a PNG while it decodes.
             again = image.format == "PNG"
             if again:
                 image.verify()  # which leaves nothing to be read
@@ -71,6 +72,7 @@ def open_image(source: Path | bytes, name: str = "") -> Iterator[Image.Image]:
 
 def _begun(source: Path | bytes) -> Image.Image:
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    # The header alone is read so far.
     if image.width * image.height > LARGEST:
         image.close()
         raise ValueError(f"{image.width}x{image.height} pixels, more than {LARGEST:,}")
@@ -84,6 +86,7 @@ def rgb(image: Image.Image) -> Image.Image:
         ValueError: pixels of more than 16 bits, whose range nobody knows.
     """
     if image.mode == "F" or image.mode.startswith("I"):
+        # [H, W]; 0 .. 65,535 → 0 .. 255, rounded
         grey = np.asarray(image).astype(np.int64)
         if image.mode == "F" or (len(grey) and not 0 <= grey.min() <= grey.max() < 2**16):
             raise ValueError("pixels of more than 16 bits: save it with 8 or 16 bits")
@@ -91,6 +94,7 @@ def rgb(image: Image.Image) -> Image.Image:
         white = grey == (clear if isinstance(clear, int) else -1)
         return Image.fromarray(np.where(white, 255, (grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        # Black would be what Pillow makes of it.
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return image.convert("RGB")
@@ -134,7 +138,7 @@ def load_images(
         box = None if boxes is None else tuple(map(int, boxes[i]))
         return decode(files[i], size, box).transpose(2, 0, 1)
 
-    pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+    pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)  # [N, 3, size, size]
     fill(pixels.numpy(), planes, threads)
     return pixels
 
@@ -143,6 +147,7 @@ def decode(file: Path, size: int, box: tuple[int, ...] | None = None) -> NDArray
     """One image [size, size, 3] of `load_images`."""
     with open_image(file) as image:
         width, height = image.size
+        # from 1 and inclusive → from 0, right and lower edge outside
         x1, y1, x2, y2 = box or (1, 1, width, height)
         left, top, right, bottom = max(x1 - 1, 0), max(y1 - 1, 0), min(x2, width), min(y2, height)
         if left >= right or top >= bottom:
@@ -151,6 +156,7 @@ def decode(file: Path, size: int, box: tuple[int, ...] | None = None) -> NDArray
         image.draft(
             "RGB", (math.ceil(size * width / (right - left)), math.ceil(size * height / (bottom - top)))
         )
+        # What is left of the halved image, in its own pixels.
         x, y = image.size[0] / width, image.size[1] / height
         window = (left * x, top * y, right * x, bottom * y)
         square = rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=window)

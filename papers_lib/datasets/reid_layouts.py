@@ -64,6 +64,7 @@ class Layout:
     mend: str = BRING_OR_RENDER
 
 
+# Digits are bounded, so that every number fits an int64.
 _ID, _CAMERA = r"[0-9]{1,9}", r"[0-9]{1,4}"
 _MARKET = re.compile(rf"(?P<id>-1|{_ID})_c(?P<camera>{_CAMERA})s\d+_")
 _DUKE = re.compile(rf"(?P<id>{_ID})_c(?P<camera>{_CAMERA})_f\d+")
@@ -75,6 +76,7 @@ _MSMT_NAME = "0000/0000_045_12_0303morning_0006_2.jpg"
 _MARKET_COUNTS = Counts((12936, 751), (3368, 750), (15913, 751), cameras=6, junk=3819)
 _DUKE_COUNTS = Counts((16522, 702), (2228, 702), (17661, 1110), cameras=8)
 _MSMT_COUNTS = Counts((32621, 1041), (11659, 3060), (82161, 3060), cameras=15)
+# train, query, gallery; the lists tell query and gallery apart
 _V1, _V2 = ("train", "test", "test"), ("mask_train_v2", "mask_test_v2", "mask_test_v2")
 _RENDER = f"render it: {RENDER}"
 
@@ -139,6 +141,7 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
             withdrawn data set that was not acknowledged.
     """
     layout = pick(name, LAYOUTS)
+    # The official folder is tried first: a root may hold stand-ins beside it.
     inner = (layout.official, "")
     base, outer = find(root, name, inner, marked(*layout.folders), _missing(root, name), layout.mend)
     told = standin((base, outer), name, {})
@@ -176,6 +179,7 @@ def _missing(root: Path, name: str) -> str:
         there = next((place for place in places if place.is_dir()), None)
         if there:
             return f"{there} belongs to {version}, whose results differ; use that name"
+    # each once, in their order
     wanted = dict.fromkeys(LAYOUTS[name].folders)
     return f"none of {', '.join(f'{folder}/' for folder in wanted)} is there"
 
@@ -199,6 +203,7 @@ def _read_names(survey: Survey) -> None:
                 if row.id < 1:
                     wrong = f"is a distractor or junk (identity {row.id}), which only the gallery may have"
                     survey.fault(row.file, f"{wrong}; move it there")
+        # Junk is no image of the evaluation.
         survey.sides[side] = [row for row in rows if row.id != -1]
 
 
@@ -229,6 +234,7 @@ def _parsed(survey: Survey, folder: str, files: list[str]) -> list[Row]:
 
 
 def _unparsed(survey: Survey, file: str) -> str:
+    # What begins like an identity lacks the camera only.
     identified = re.match(r"(-1|\d+)_", file.rpartition("/")[2])
     wrong = "no camera in its name" if identified else "a name that tells no identity and camera"
     place = survey.base / file
@@ -243,6 +249,7 @@ def _read_lists(survey: Survey) -> None:
     for folder in (train, test):
         if survey.has_folder(folder) and not any(survey.images_by_folder(folder, empty="").values()):
             survey.fault(folder, EMPTY)
+    # path → list, over all lists: no image may be in two
     listed: dict[str, str] = {}
     for side, names in _LISTS.items():
         folder = train if side == "train" else test
@@ -289,6 +296,7 @@ def _row(survey: Survey, folder: str, line: str) -> Row | str:
     file = f"{folder}/{words['file']}"
     if file not in survey.sizes:
         return f"{file} is missing; restore the image"
+    # Three places say who it is.
     if not int(words["folder"]) == int(words["id"]) == int(words["listed"]):
         wrong = f"{file} is listed as identity {words['listed']}"
         return f"{wrong}; name, folder and list must agree: take whole lists"
@@ -303,6 +311,7 @@ def _hold_cameras(survey: Survey) -> None:
     if len(there) == 1:
         wrong = "has one camera, and a query is only matched across cameras"
         survey.fault("", f"{wrong}; bring images of a second one")
+    # C is the largest number, and every camera becomes a row of a table.
     missing = sorted(set(range(1, max(there) + 1)) - there)
     if missing or 0 in there:
         wrong = f"{_some(missing)} missing" if missing else "0 among them"
@@ -323,6 +332,7 @@ def _hold_queries(survey: Survey) -> None:
         if identity not in cameras:
             wrong = f"identity {identity} has {images} images in the query and none in the gallery"
             survey.problems.append(f"{wrong} of {survey.base}; restore them")
+    # Evaluation leaves out matches of the query's own camera.
     unmatched = [r for r in survey.sides["query"] if r.id in cameras and not cameras[r.id] - {r.camera}]
     if unmatched:
         survey.notes.append(

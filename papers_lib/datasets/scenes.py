@@ -73,6 +73,7 @@ class Survey(folders.Survey):
         digest = hashlib.sha256("\0".join([self.name, *self.classes]).encode())
         for side in SIDES:
             for scene in self.sides[side]:
+                # A path from the data set's folder, so that the place does not count.
                 file = scene.file.relative_to(self.base).as_posix()
                 digest.update(f"\0{side}\0{file}:{self.sizes.get(file)}:{scene.outlines}".encode())
                 digest.update(scene.boxes.tobytes() + scene.labels.tobytes() + scene.ignored.tobytes())
@@ -150,6 +151,7 @@ def wrong_outline(outline: object, height: int, width: int) -> str:
     whole = all(type(count) is int and count >= 0 for count in counts)
     if not whole or outline.get("size") != [height, width]:
         return "has a run-length code that is not of counts from 0 and of the image's size"
+    # Runs fill the image to its last pixel.
     total = sum(counts)
     return f"has a run-length code of {total:.0f} pixels" if total != height * width else ""
 
@@ -222,8 +224,11 @@ def _polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[n
     """The pixels whose centre lies inside: along a row, each edge that is crossed turns in and out over."""
     (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, axis=0).T  # [K] each
     centres = np.arange(height)[:, None] + 0.5  # [H, 1]
+    # An edge crosses a row if its ends lie on both sides of the centres.
     row, edge = np.nonzero((y <= centres) != (next_y <= centres))
+    # where the edge crosses the row, as a share of the edge
     share = (centres[row, 0] - y[edge]) / (next_y - y)[edge]
+    # the first pixel whose centre lies right of the crossing
     crossed = np.ceil(x[edge] + share * (next_x - x)[edge] - 0.5).clip(0, width).astype(np.int64)
     turns = np.zeros((height, width + 1), dtype=np.bool_)  # whether an odd number of edges is crossed there
     np.logical_xor.at(turns, (row, crossed), True)

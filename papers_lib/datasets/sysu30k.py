@@ -34,6 +34,7 @@ DISTRACTOR = 0
 COUNTS: Mapping[str, int] = {"bags": 28_310, "query": 1_000, "gallery": 479_730, "distractors": 478_730}
 
 _INSIDE = ("", "SYSU-30k-released", "SYSU-30k-released/SYSU-30k-released")
+# 18 digits fit an int64.
 _NAME = re.compile(rf"(?P<id>[0-9]{{1,18}}|{OTHERS})_c(?P<camera>[0-9]{{1,4}})_\d+")
 
 
@@ -104,6 +105,7 @@ def load(root: Path, bags: int | None = None) -> Sysu30k:
     """
     seen = survey(Path(root), bags)
     seen.admit(Path(root))
+    # bags by their sorted names
     numbers = np.repeat(np.arange(len(seen.train)), [len(files) for files in seen.train.values()])  # [N]
     train = Bags(tuple(seen.base / file for file in seen.files["train"]), numbers.astype(np.int64))
     query, gallery = (side_of(seen.base, seen.sides[side]) for side in TEST)
@@ -175,11 +177,13 @@ def _hold_lists(survey: Survey, bags: int | None) -> None:
     """Find names of the lists that nobody has; by their last part, as lists differ in what stands before."""
     for side, files in sorted(survey.files.items()):
         path = survey.base / "meta" / f"{side}.txt"
+        # Of some bags, the list of all says nothing.
         if not path.is_file() or (side == "train" and bags is not None):
             continue
         there = {file.rpartition("/")[2] for file in files}
 
         def judge(line: str, there: set[str] = there) -> str:
+            # "path label" or the path alone
             name = line.partition(" ")[0].rpartition("/")[2]
             return "" if name in there else f"{name} is missing; restore the image"
 
@@ -191,5 +195,6 @@ def _counts(survey: Survey, bags: int | None) -> Iterator[tuple[str, int, int]]:
     yield "queries", len(survey.sides["query"]), expected["query"]
     yield "gallery images", len(survey.sides["gallery"]), expected["gallery"]
     yield "distractors", survey.distractors, expected["distractors"]
+    # With bags=0 the training side need not be there.
     if bags != 0:
         yield "bags", survey.folders, expected["bags"]

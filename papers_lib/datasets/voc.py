@@ -69,6 +69,7 @@ def _read_list(survey: Survey, year: str, split: str, stems: dict[str, str]) -> 
     if not path.is_file():
         survey.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
         return []
+    # in the list's order, each once
     numbers: dict[str, None] = {}
     with survey.telling():
         numbers = dict.fromkeys(read_text(path).split())
@@ -97,6 +98,7 @@ def _read_annotation(survey: Survey, image: Path, path: Path) -> list[Scene]:
     except (ElementTree.ParseError, OSError, ValueError, LookupError, RecursionError) as error:
         survey.problems.append(f"{path} cannot be read ({reason(error)}); restore the annotation")
         return []
+    # Every fault of a file is told at once.
     faults = [f"has a box that {fault}" for item in objects if (fault := wrong_box(item.box, height, width))]
     faults += [] if objects else ["has no object"]
     faults += [fault] if (fault := wrong_size(height, width)) else []
@@ -109,6 +111,7 @@ def _object(classes: tuple[str, ...], item: ElementTree.Element) -> Drawn:
     if name not in classes:
         raise ValueError(f"unknown class {name!r}, known are {', '.join(classes[:3])} …")
     x1, y1, x2, y2 = (float(_text(item, f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax"))
+    # absent in annotations by other tools
     difficult = (item.findtext("difficult") or "0").strip() == "1"
     return Drawn((x1 - 1, y1 - 1, x2, y2), classes.index(name) + 1, difficult)  # from 1 inclusive to from 0
 
