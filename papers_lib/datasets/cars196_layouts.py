@@ -233,7 +233,7 @@ def _labelled(survey: Survey) -> None:
         _half(survey, [meta])
     path, content = mats.get(meta, (Path(), {}))
     names = [ODD.sub("?", name) for name in content.get("class_names", ())]  # in this copy's numbering
-    if content and not content.keys() & {"class_names", "error"}:
+    if meta in mats and not content.keys() & {"class_names", "error"}:
         survey.fault(path, "has no class_names; take the file of the devkit")
     for part, file in parts.items():
         folder = _folder(survey, part)

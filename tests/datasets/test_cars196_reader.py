@@ -209,6 +209,10 @@ def test_broken_and_missing_label_files(file, layouts, tmp_path):
     assert "cannot be read" in refused(cars196.load, root)
     (root / file).write_bytes(b"")
     assert "cannot be read" in refused(cars196.load, root)
+    scipy.io.savemat(root / file, {"other": 1})
+    assert f"{Path(file).name} has no {'class_names' if 'meta' in file else 'fname, class, bbox'}" in refused(
+        cars196.load, root
+    )
     (root / file).unlink()
     assert f"{Path(file).name} missing" in refused(cars196.load, root)
 
