@@ -114,7 +114,11 @@ def select(
     points = Points.of(features)
     labels = _Labels.of(fine, coarse, points)
     rows = torch.arange(len(points)) if anchors is None else arrays.rows("anchors", anchors, len(points))
-    rows, left_out = _usable(labels, rows.to(labels.fine.device), no_sibling)
+    rows = rows.to(points.x.device)
+    alone = ~labels.has_positive[rows]
+    only = ~labels.has_sibling[rows] & ~alone & (no_sibling == "skip")
+    left_out = {"no_positive": int(alone.sum()), "no_sibling": int(only.sum()), "dropped": 0}
+    rows = rows[~alone & ~only]  # [M]
 
     if method == "random":
         members = _random(labels, rows, sibling, generator)
@@ -123,29 +127,15 @@ def select(
         whole = 2 * len(rows) > len(points) > chunk
         members = (_by_types if whole else _by_rows)(points, labels, rows, drawn, method, chunk)
 
+    p, m, n, p_fallback, m_fallback = members
     valid = labels.has_sibling[rows]
-    m = torch.where(valid, members.m, rows)
-    m_fallback = members.m_fallback & valid
-    quadruplets = torch.stack((rows, members.p, m, members.n), 1)  # [M, 4]
-    selection = Selection(quadruplets, members.p_fallback, m_fallback, valid, left_out)
+    quadruplets = torch.stack((rows, p, torch.where(valid, m, rows), n), 1)  # [M, 4]
+    selection = Selection(quadruplets, p_fallback.bool(), m_fallback.bool() & valid, valid, left_out)
     if method == "method_1" and m1_fallback == "drop":
-        clean = ~(members.p_fallback | m_fallback)
-        left_out["dropped"] = int((~clean).sum())
-        selection = selection.part(clean)
+        inside = selection.positive_fallback | selection.sibling_fallback
+        left_out["dropped"] = int(inside.sum())
+        selection = selection.part(~inside)
     return selection
-
-
-def references(fine: Array, coarse: Array, no_sibling: NoSibling = "skip") -> Tensor:
-    """The rows that can be an anchor, ascending: not alone in their class and, unless masked, with a sibling.
-
-    Args:
-        fine, coarse: [N] integer labels, as `select` takes them.
-
-    Raises:
-        PapersError: as `select`.
-    """
-    labels = _Labels.of(fine, coarse)
-    return _usable(labels, torch.arange(len(labels.fine), device=labels.fine.device), no_sibling)[0]
 
 
 # Labels ------------------------------------------------------------------------------------------
@@ -161,12 +151,12 @@ class _Labels(NamedTuple):
     type_of_class: Tensor  # [classes]
 
     @staticmethod
-    def of(fine: Array, coarse: Array, points: Points | None = None) -> _Labels:
-        """Labels of `points`, on their device, or of nothing else."""
-        count, where = (None, None) if points is None else (len(points), points.x.device)
+    def of(fine: Array, coarse: Array, points: Points) -> _Labels:
+        """Labels of `points`, on their device."""
+        count, where = len(points), points.x.device
         given = arrays.integers("fine", fine, count).to(where)
         names, of_class, class_sizes = torch.unique(given, return_inverse=True, return_counts=True)
-        given = arrays.integers("coarse", coarse, len(given)).to(where)
+        given = arrays.integers("coarse", coarse, count).to(where)
         _, of_type, type_sizes = torch.unique(given, return_inverse=True, return_counts=True)
         # The largest first: in pairs of types, blocks are then as few and as wide as they can be.
         of_type = type_sizes.argsort(descending=True, stable=True).argsort()[of_type]
@@ -183,31 +173,8 @@ class _Labels(NamedTuple):
         return _Labels(of_class, of_type, class_size > 1, class_size < type_size, type_of_class)
 
 
-def _usable(labels: _Labels, rows: Tensor, no_sibling: str) -> tuple[Tensor, dict[str, int]]:
-    """The anchors that can have a quadruplet, and why the others cannot."""
-    alone = ~labels.has_positive[rows]
-    only = ~labels.has_sibling[rows] & ~alone & (no_sibling == "skip")
-    left_out = {"no_positive": int(alone.sum()), "no_sibling": int(only.sum()), "dropped": 0}
-    return rows[~alone & ~only], left_out
-
-
 # Random members ----------------------------------------------------------------------------------
-
-
-class _Members(NamedTuple):
-    """For each anchor the rows of P, M and N, and whether P and M are fallbacks; all [M]."""
-
-    p: Tensor
-    m: Tensor
-    n: Tensor
-    p_fallback: Tensor
-    m_fallback: Tensor
-
-    @staticmethod
-    def empty(rows: Tensor) -> _Members:
-        """Memory for as many anchors as `rows`, without fallbacks."""
-        p, m, n = torch.empty_like(rows), torch.empty_like(rows), torch.empty_like(rows)
-        return _Members(p, m, n, torch.zeros_like(rows).bool(), torch.zeros_like(rows).bool())
+# Members of A anchors are [5, A]: the rows of P, M and N, and 1 where P and M are fallbacks.
 
 
 def _uniform(rows: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -227,7 +194,7 @@ def _draw_class(labels: _Labels, rows: Tensor, generator: torch.Generator | None
     return by_type[start[kind] + (place + step) % count[kind]]
 
 
-def _random(labels: _Labels, rows: Tensor, sibling: str, generator: torch.Generator | None) -> _Members:
+def _random(labels: _Labels, rows: Tensor, sibling: str, generator: torch.Generator | None) -> Tensor:
     """Uniform members: with the rows ordered by type and class, each set is a slice or two."""
     order = (labels.coarse * (labels.fine.max() + 1) + labels.fine).argsort(stable=True)
     place = order.argsort()
@@ -248,7 +215,8 @@ def _random(labels: _Labels, rows: Tensor, sibling: str, generator: torch.Genera
         m = type_start[kind] + (_uniform(rows, generator) * (types[kind] - size)).long()
         m = m + size * (m >= start)  # jump over R's class
         m = m.clamp(max=len(place) - 1)  # no sibling at all: `select` puts R there
-    return _Members.empty(rows)._replace(p=order[p], m=order[m], n=order[n])
+    never = torch.zeros_like(rows)
+    return torch.stack((order[p], order[m], order[n], never, never))
 
 
 # Nearest members ---------------------------------------------------------------------------------
@@ -256,12 +224,12 @@ def _random(labels: _Labels, rows: Tensor, sibling: str, generator: torch.Genera
 
 def _by_rows(
     points: Points, labels: _Labels, rows: Tensor, drawn: Tensor | None, method: str, chunk: int
-) -> _Members:
+) -> Tensor:
     """A few anchors against all points: one block of rows gives N, P and M."""
-    everything = slice(0, len(points))
+    everything, names = slice(0, len(points)), torch.arange(len(points), device=rows.device)
     step = min(max(1, chunk * chunk // len(points)), max(1, len(rows)))
     near, toward = points.buffer(step * len(points)), points.buffer(step * len(points))
-    members = _Members.empty(rows)
+    members = rows.new_empty(5, len(rows))
     for some in slices(0, len(rows), step):
         r = rows[some]  # [A]
         s = points.nearness(r, everything, near)  # [A, N] to R
@@ -273,13 +241,13 @@ def _by_rows(
         # N = argmin D_Rx over the other types; D_RN is the radius of the sphere.
         s_n, n = torch.where(other, s, NEVER).max(1)
         t = points.nearness(n, everything, toward) if method == "method_1" else s  # [A, N] to N, or to R
-        _write(members, some, n, *_positives(s, t, s_n, same, sibling, method))
+        members[:, some] = _members(s, t, s_n, same, sibling, method, n, names)
     return members
 
 
 def _by_types(
     points: Points, labels: _Labels, rows: Tensor, drawn: Tensor | None, method: str, chunk: int
-) -> _Members:
+) -> Tensor:
     """All or most anchors: points ordered by type, N from pairs of types, P and M within a type."""
     order = labels.coarse.argsort(stable=True)
     place, fine, points = order.argsort(), labels.fine[order], points.take(order)
@@ -289,7 +257,7 @@ def _by_types(
 
     largest = max(kind.stop - kind.start for kind in types)
     near, toward = (points.buffer(min(max(chunk * chunk, largest), largest**2)) for _ in "st")
-    members = _Members.empty(rows)
+    members = rows.new_empty(5, len(rows))
     for kind in types:
         inside = (place[rows] >= kind.start) & (place[rows] < kind.stop)
         anchors = inside.nonzero()[:, 0]
@@ -303,16 +271,8 @@ def _by_types(
 
             n = negative[r]
             t = points.nearness(place[n], kind, toward) if method == "method_1" else s  # [A, T] to N, or to R
-            p, m, *fallbacks = _positives(s, t, nearest[r], same, sibling, method)
-            _write(members, at, n, order[kind.start + p], order[kind.start + m], *fallbacks)
+            members[:, at] = _members(s, t, nearest[r], same, sibling, method, n, order[kind])
     return members
-
-
-def _write(
-    members: _Members, at: Tensor | slice, n: Tensor, p: Tensor, m: Tensor, *fallbacks: Tensor
-) -> None:
-    for memory, values in zip(members, (p, m, n, *fallbacks), strict=True):
-        memory[at] = values
 
 
 def _negatives(points: Points, types: list[slice], order: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
@@ -355,19 +315,28 @@ def _highest(block: Tensor, names: Tensor, dim: int, flags: Tensor) -> tuple[Ten
     return value.squeeze(dim), winner
 
 
-def _positives(
-    s: Tensor, t: Tensor, s_n: Tensor, same: Tensor, sibling: Tensor, method: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Columns of P and M, and where each is a fallback.
+def _members(
+    s: Tensor,
+    t: Tensor,
+    s_n: Tensor,
+    same: Tensor,
+    sibling: Tensor,
+    method: str,
+    n: Tensor,
+    names: Tensor,
+) -> Tensor:
+    """The members [5, A] of anchors whose N is known.
 
     Args:
-        s: [A, columns] nearness to R.
-        t: [A, columns] nearness to what the method wants to be near: N in Method 1, else R.
+        s: [A, T] nearness of the T candidates to R.
+        t: [A, T] nearness to what the method wants to be near: N in Method 1, else R.
         s_n: [A] nearness of N to R: the sphere.
-        same, sibling: [A, columns] bool, may the column be P, may it be M?
+        same, sibling: [A, T] bool, may the candidate be P, may it be M?
+        method: which rule.
+        n, names: [A] and [T] rows of the N and of the candidates.
     """
     outside = torch.where(s < s_n[:, None], t, NEVER)  # D_Rx > D_RN, strictly
-    never = torch.zeros_like(s_n, dtype=torch.bool)
+    never = torch.zeros_like(n)
     if method == "furthest_positive":
         p, p_fallback = _furthest(s, same), never
     else:
@@ -376,7 +345,7 @@ def _positives(
         m, m_fallback = torch.where(sibling, s, NEVER).argmax(1), never
     else:
         m, m_fallback = _nearest_outside(s, outside, sibling)
-    return p, m, p_fallback, m_fallback
+    return torch.stack((names[p], names[m], n, p_fallback, m_fallback))
 
 
 def _nearest_outside(s: Tensor, outside: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
@@ -385,7 +354,7 @@ def _nearest_outside(s: Tensor, outside: Tensor, members: Tensor) -> tuple[Tenso
     fallback = value == NEVER
     stuck = fallback.nonzero()[:, 0]
     column[stuck] = _furthest(s[stuck], members[stuck])
-    return column, fallback
+    return column, fallback.long()
 
 
 def _furthest(s: Tensor, members: Tensor) -> Tensor:

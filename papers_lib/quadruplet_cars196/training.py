@@ -26,7 +26,7 @@ from papers_lib.quadruplet_cars196.embedding import EmbeddingNet, build, embed
 from papers_lib.quadruplet_cars196.images import Images, crops, hold_out, load
 from papers_lib.quadruplet_cars196.measures import evaluate, mined, recall_at_1
 from papers_lib.quadruplet_cars196.options import TrainSettings
-from papers_lib.quadruplet_cars196.selection import Selection, references, select
+from papers_lib.quadruplet_cars196.selection import Selection, select
 
 Report = Callable[[int, int, str], None]
 PER_CLASS = 4  # images of a class in a class-balanced batch
@@ -110,17 +110,29 @@ class Loop(checkpoint.Resumable):
         self, settings: TrainSettings, net: EmbeddingNet, images: Images, where: torch.device
     ) -> None:
         self.settings, self.net, self.images, self.where = settings, net, images, where
-        self.references = references(images.fine, images.coarse, settings.no_sibling)
+        # Who can be a reference: not alone in its class and, unless masked, with a sibling class.
+        self.no_features = torch.zeros(len(images.fine), 1)  # random members need none
+        usable = select(
+            self.no_features,
+            images.fine,
+            images.coarse,
+            "random",
+            no_sibling=settings.no_sibling,
+            generator=torch.Generator(),
+        )
+        self.references = usable.quadruplets[:, 0]  # ascending
         self.steps = math.ceil(len(self.references) / settings.batch_size)  # the same for every method
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.optimiser = SGD(
             net.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
         )
-        self.schedule: lr_scheduler.LRScheduler = lr_scheduler.ConstantLR(self.optimiser, factor=1.0)
+        self.schedule: lr_scheduler.LRScheduler
         if settings.schedule == "one_cycle" and settings.epochs:
             # As torch's default has it, the momentum cycles too, from .95 to .85 and back.
             total = settings.epochs * self.steps
             self.schedule = lr_scheduler.OneCycleLR(self.optimiser, settings.lr, total, pct_start=0.3)
+        else:
+            self.schedule = lr_scheduler.ConstantLR(self.optimiser, factor=1.0)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, dict[str, Tensor]] | None = None  # R@1 of held-out classes, weights
@@ -168,8 +180,7 @@ class Loop(checkpoint.Resumable):
             order = self.references[torch.randperm(len(self.references), generator=generator)]
             span = settings.refresh_every * size or len(order)  # references per embedding of the bank
             for start in range(0, len(order), span):
-                # Random members need no features.
-                bank = self.bank() if settings.mines else torch.zeros(len(fine), 1)  # [N, d]
+                bank = self.bank() if settings.mines else self.no_features  # [N, d]
                 chosen = self.choose(bank, fine, coarse, order[start : start + span])
                 for first in range(0, len(chosen.quadruplets), size):
                     part = chosen.part(slice(first, first + size))
