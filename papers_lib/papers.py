@@ -120,6 +120,11 @@ class Book:
         self.results = Results([(spec, ledger.find(rows, spec)) for spec in self.specs])
         self.folder = figures_root() / paper.name / settings.profile
 
+    @property
+    def rows(self) -> list[ledger.Row]:
+        """The rows that there are, in the order of the plan."""
+        return self.results.all_rows
+
     def _compute(self, rows: list[ledger.Row]) -> list[ledger.Row]:
         """Compute what is missing; above `smoke` add it to the ledger."""
         smoke = self.settings.profile == "smoke"
