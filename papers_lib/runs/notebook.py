@@ -32,7 +32,12 @@ from papers_lib.runs import parent
 from papers_lib.settings import NotebookSettings, repository, validate
 
 FORBIDDEN_TAGS = ("raises-exception", "skip-execution", "injected-parameters")
-PLACES = ("PAPERS_RUNS", "PAPERS_DATA", "PAPERS_FIGURES", "PAPERS_LEDGER")  # a notebook runs in its own folder
+PLACES = (
+    "PAPERS_RUNS",
+    "PAPERS_DATA",
+    "PAPERS_FIGURES",
+    "PAPERS_LEDGER",
+)  # a notebook runs in its own folder
 WORKPLACE = "papers_lib_"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 

@@ -141,7 +141,7 @@ def test_full_or_read_only_disk(store, toy, monkeypatch, code, said):
     def refuse(*_, **__):
         raise OSError(code, "no")
 
-    monkeypatch.setattr("papers_lib.files._beside", refuse)
+    monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(PlaceError, match=said) as caught:
         store.prepare(toy("square", x=1))
     assert "PAPERS_RUNS" in str(caught.value) and str(store.root) in str(caught.value)
