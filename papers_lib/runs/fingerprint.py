@@ -19,22 +19,24 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def code_fingerprint(module: str) -> str:
     """SHA-256 over `files(module)`: names and trees, in the order of the names."""
-    return hashlib.sha256("\n".join(f"{n} {h}" for n, h in files(module).items()).encode()).hexdigest()
+    lines = [f"{name} {tree}" for name, tree in files(module).items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def files(module: str) -> dict[str, str]:
     """Hash of each module that `module` reaches inside the package, by name."""
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     queue, seen = [module], {module}
     while queue:
         name = queue.pop()
         path = _path(name)
         if path is None:
             continue
-        found[name], imports = _read(name, path, path.stat().st_mtime_ns)
-        queue.extend(new := set(imports) - seen)
+        hashes[name], imports = _read(name, path, path.stat().st_mtime_ns)
+        new = set(imports) - seen
+        queue.extend(new)
         seen |= new
-    return dict(sorted(found.items()))
+    return dict(sorted(hashes.items()))
 
 
 def changed_since(commit: str, module: str) -> list[str]:
@@ -45,10 +47,9 @@ def changed_since(commit: str, module: str) -> list[str]:
         path = _path(name)
         assert path is not None
         relative = path.relative_to(root).as_posix()
-        shown = subprocess.run(
-            ["git", "show", f"{commit}:{relative}"], cwd=root, capture_output=True, check=False
-        )
-        if shown.returncode == 0 and _hash(shown.stdout.decode()) != now:
+        command = ["git", "show", f"{commit}:{relative}"]
+        then = subprocess.run(command, cwd=root, capture_output=True, check=False)
+        if then.returncode == 0 and _hash(then.stdout.decode()) != now:
             changed.append(relative)
     return changed
 
@@ -80,8 +81,10 @@ def _imports(tree: ast.AST, package: str) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            parts = package.split(".")
+            above = parts[: len(parts) + 1 - node.level] if node.level else []  # `from ..x`: level 2
             base = ".".join([*above, *filter(None, [node.module])])
+            # What is imported may be a module as well as a name in one.
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return [name for name in names if name.partition(".")[0] == PACKAGE]
 

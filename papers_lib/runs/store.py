@@ -178,8 +178,8 @@ def write_result(folder: Path, metrics: dict[str, Any], provenance: dict[str, An
     """Write FOLDER/result.json, with the spec that lies there."""
     spec = read_spec(folder).model_dump(mode="json")
     record = {"spec": spec, "metrics": metrics, "provenance": provenance}
-    record["digest"] = digest(record)
-    write(folder / "result.json", json.dumps(record, indent=1, sort_keys=True, allow_nan=False))
+    signed = {**record, "digest": digest(record)}
+    write(folder / "result.json", json.dumps(signed, indent=1, sort_keys=True, allow_nan=False))
 
 
 def tidy(folder: Path) -> None:
