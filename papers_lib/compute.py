@@ -45,10 +45,10 @@ def threads(text: str) -> int | None:
     OpenMP allows a list by level ("4,2"), SLURM writes "4(x2)": the first number counts. No more than there
     are processors, since a number without sense ends the process at the first product.
     """
-    number = re.match(r"\s*\+?([0-9]{1,9})", text)
-    if number is None or int(number[1]) == 0:
+    number = re.match(r"\s*\+?[0-9]{1,9}", text)
+    if number is None or int(number[0]) == 0:
         return None
-    return min(int(number[1]), os.cpu_count() or 1)
+    return min(int(number[0]), os.cpu_count() or 1)
 
 
 def autocast(where: torch.device, precision: Precision) -> torch.autocast:

@@ -22,8 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "build" / "mutants"))  # where `make mutants` puts cosmic-ray
 
 import cosmic_ray.plugins
 import parso
@@ -31,7 +35,6 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 
-ROOT = Path(__file__).parents[1]
 SHARE = 0.9  # of the mutants that must die
 # One replacement per operator: more of them die or survive together.
 KINDS = re.compile(
@@ -154,14 +157,14 @@ def passes(copy: Path, tests: list[str], limit: float) -> bool:
         few = ["-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider"]
         os._exit(int(pytest.main(["-x", "--assert=plain", f"--rootdir={copy}", *few, *tests])) != 0)
     end, status = time.monotonic() + limit, None
-    while status is None and time.monotonic() < end:
-        time.sleep(0.02)
-        done, code = os.waitpid(child, os.WNOHANG)
-        status = code if done else None
     try:
-        os.killpg(child, signal.SIGKILL)  # what hangs, and what the tests left behind
-    except ProcessLookupError:
-        pass
+        while status is None and time.monotonic() < end:
+            time.sleep(0.02)
+            done, code = os.waitpid(child, os.WNOHANG)
+            status = code if done else None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what hangs, and what the tests left behind
     if status is None:
         os.waitpid(child, 0)
     return status == 0
@@ -208,7 +211,9 @@ def main() -> int:
     os.environ.update(PYTHONDONTWRITEBYTECODE="1", OMP_NUM_THREADS="1")
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         copy = Path(name) / "repository"
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         for tracked in filter(None, listed.stdout.split("\0")):
             (copy / tracked).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / tracked, copy / tracked)
