@@ -89,7 +89,8 @@ def _attempt(folder: Path) -> dict[str, str]:
     spec = _checked_spec(folder)
     origin = provenance.gather(spec)
     for half_written in folder.glob(".*.tmp"):  # by an attempt that was killed
-        half_written.unlink(missing_ok=True)
+        if not half_written.name.startswith(".spec.json."):  # which another sweep may be writing now
+            half_written.unlink(missing_ok=True)
     started = time.monotonic()
     try:
         with _workroom(folder):
