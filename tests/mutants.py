@@ -3,7 +3,7 @@
     python tests/mutants.py [--most N] FILE ...
 
 Each mutant lives in a copy of the repository, in a forked process that has pytest and torch loaded. It meets
-the tests of its file's name; if it survives, those in the same folder that import the file. The exit code is 1
+the tests of its file's name; if it survives, those in the same folder that import the file. It ends with 1
 below 90 % killed. `make mutants` fetches cosmic-ray, whose operators these are, with two of our own.
 """
 
