@@ -172,27 +172,29 @@ def passes(copy: Path, tests: list[str], limit: float) -> bool:
 
 def survey(copy: Path, file: Path, most: int) -> tuple[int, int]:
     """Killed, and all, of `file`'s mutants; says each survivor."""
-    limits = []
-    groups = [group for group in tests_of(file) if group]
-    for tests in groups:
+    source = (copy / file).read_text(encoding="utf-8")
+    every = list(mutants(source))
+    survivors = chosen = sorted(random.Random(0).sample(every, min(most, len(every))))
+    for tests in tests_of(file):
+        if not tests or not survivors:
+            continue
         for _ in range(2):  # the second time tells the seconds: the first reads the disk
             began = time.monotonic()
             if not passes(copy, tests, 600):
                 sys.exit(f"error: {' '.join(tests)} fail without a mutant: mend them first")
-        limits.append(3 * (time.monotonic() - began) + 5)
-    source = (copy / file).read_text(encoding="utf-8")
-    every = list(mutants(source))
-    chosen = random.Random(0).sample(every, min(most, len(every)))
-    killed = 0
-    for line, text in sorted(chosen):
-        (copy / file).write_text(text, encoding="utf-8")
-        if not all(passes(copy, tests, limit) for tests, limit in zip(groups, limits, strict=True)):
-            killed += 1
-            continue
+        limit = 3 * (time.monotonic() - began) + 5
+        remaining = []
+        for line, text in survivors:
+            (copy / file).write_text(text, encoding="utf-8")
+            if passes(copy, tests, limit):
+                remaining.append((line, text))
+        (copy / file).write_text(source, encoding="utf-8")
+        survivors = remaining
+    for line, text in survivors:
         difference = unified_diff(source.splitlines(), text.splitlines(), lineterm="", n=0)
         changed = "  ".join(row.strip() for row in list(difference)[3:])
-        print(f"{file}:{line} survived: {changed}"[:200], flush=True)
-    (copy / file).write_text(source, encoding="utf-8")
+        print(f"{file}:{line} survived: {changed}"[:200])
+    killed = len(chosen) - len(survivors)
     print(f"{file}: {killed} of {len(chosen)} killed", flush=True)
     return killed, len(chosen)
 
