@@ -52,15 +52,14 @@ def load(path: Path | str) -> dict[str, Any] | None:
     except Exception as error:
         if fault_of_the_machine(error):
             raise
-        what = _first_line(error)
+        reason = _first_line(error)
     aside = path.with_name(path.name + ".corrupt")
     try:
         path.replace(aside)
     except OSError as error:
         raise place_error(path, error) from None
-    print(
-        f"warning: {path} is no checkpoint ({what}); moved to {aside.name}, starting afresh", file=sys.stderr
-    )
+    news = f"{path} is no checkpoint ({reason}); moved to {aside.name}, starting afresh"
+    print(f"warning: {news}", file=sys.stderr)
     return None
 
 
@@ -85,6 +84,7 @@ def load_weights(path: Path | str) -> dict[str, Any]:
 
 
 def _load(path: Path, ours: bool = False) -> dict[str, Any]:
+    """The state in a file; one of `ours` has a digest. ValueError says in one line what is wrong with it."""
     import torch
 
     content = path.read_bytes()
@@ -100,7 +100,8 @@ def _load(path: Path, ours: bool = False) -> dict[str, Any]:
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # of any kind; a file cut short makes torch seek before its beginning
-            if checked and fault_of_the_machine(error):  # else the file asks for absurd sizes
+            # Without a digest it may be the file that asks for absurd sizes.
+            if checked and fault_of_the_machine(error):
                 raise
             raise ValueError(_first_line(error)) from None
     if not isinstance(state, dict):
@@ -108,22 +109,22 @@ def _load(path: Path, ours: bool = False) -> dict[str, Any]:
     return state
 
 
-def take_up(state: Any, take: Callable[[Any], T], own: Any) -> T | None:
+def take_up(state: Any, take: Callable[[Any], T], before: Any) -> T | None:
     """What `take` makes of a checkpoint's state; None where there is none, or none that fits.
 
-    One that `take` cannot read to its end leaves a warning and nothing else: `take` gets back `own`, the
-    state as it was before.
+    One that `take` cannot read to its end leaves a warning and nothing else: `take` then gets back the
+    state `before`.
     """
     if state is None:
         return None
-    own = deepcopy(own)  # its tensors are those that `take` writes to
+    before = deepcopy(before)  # its tensors are those that `take` writes to
     try:
         return take(state)
     except Exception as error:
         if fault_of_the_machine(error):
             raise
         print(f"warning: the checkpoint is not of this loop; the run starts afresh ({_first_line(error)})")
-        take(own)
+        take(before)
         return None
 
 
@@ -139,57 +140,59 @@ class Resumable:
 
     def state(self) -> dict[str, Any]:
         """Everything that a killed run needs to go on as if nothing had happened."""
-        return {name: _state(getattr(self, name)) for name in (*self.SAME, *self.KEPT)}
+        state = {}
+        for name in (*self.SAME, *self.KEPT):
+            value = getattr(self, name)
+            if hasattr(value, "state_dict"):
+                value = value.state_dict()
+            elif hasattr(value, "get_state"):  # a random generator
+                value = value.get_state()
+            state[name] = value
+        return state
 
     def resume(self, state: dict[str, Any] | None) -> bool:
         """Take up what `state` holds, all of it or nothing; one of something else leaves a warning."""
         return bool(take_up(state, self._take, self.state()))
 
     def _take(self, state: dict[str, Any]) -> bool:
-        own = self.state()
-        if state.keys() != own.keys():
+        if state.keys() != {*self.SAME, *self.KEPT}:
             raise ValueError(f"it holds {', '.join(map(str, state))}")
-        if bad := [name for name in self.SAME if state[name] != own[name]]:
-            raise ValueError(f"its {bad[0]} is {state[bad[0]]!r}")
+        for name in self.SAME:
+            if state[name] != getattr(self, name):
+                raise ValueError(f"its {name} is {state[name]!r}")
+        # An epoch that is not the length of the history is of a file put together by hand.
         if "history" in state and state["epoch"] != len(state["history"]):
             raise ValueError(f"{state['epoch']} epochs with a history of {len(state['history'])}")
         for name in self.KEPT:
-            mine = getattr(self, name)
-            _refuse_other(mine, state[name])
-            if hasattr(mine, "load_state_dict"):
-                mine.load_state_dict(state[name])
-            elif hasattr(mine, "set_state"):
-                mine.set_state(state[name])
+            part, value = getattr(self, name), state[name]
+            _refuse_misfit(part, value)
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(value)
+            elif hasattr(part, "set_state"):
+                part.set_state(value)
             else:
-                setattr(self, name, state[name])
+                setattr(self, name, value)
         return True
 
 
-def _state(value: Any) -> Any:
-    if hasattr(value, "state_dict"):
-        return value.state_dict()
-    return value.get_state() if hasattr(value, "get_state") else value
-
-
-def _refuse_other(mine: Any, state: Any) -> None:
+def _refuse_misfit(part: Any, state: Any) -> None:
     """Refuse a state that torch would take up, to fail later or to go on with something else."""
     import torch
 
-    if isinstance(mine, torch.optim.Optimizer):
-        weights = [weight for group in mine.param_groups for weight in group["params"]]
-        for number, entry in state["state"].items():
-            buffers = [value for value in entry.values() if isinstance(value, torch.Tensor) and value.ndim]
+    if isinstance(part, torch.optim.Optimizer):
+        weights = [weight for group in part.param_groups for weight in group["params"]]
+        for number, moments in state["state"].items():
+            # Of more than no dimension: the count of steps is a scalar.
+            buffers = [value for value in moments.values() if isinstance(value, torch.Tensor) and value.ndim]
             if any(value.shape != weights[number].shape for value in buffers):
                 raise ValueError(f"the optimiser's state of weight {number} has another shape")
-        if [_kinds(group) for group in mine.param_groups] != [
-            _kinds(group) for group in state["param_groups"]
-        ]:
+        if list(map(_kinds, part.param_groups)) != list(map(_kinds, state["param_groups"])):
             raise ValueError("the optimiser has other settings")
-    elif hasattr(mine, "state_dict"):
-        if _kinds(mine.state_dict()) != _kinds(state):
-            raise ValueError(f"{type(mine).__name__} has other names, shapes or types")
-    elif mine is not None and not hasattr(mine, "set_state") and type(mine) is not type(state):
-        raise ValueError(f"a {type(state).__name__} stands for a {type(mine).__name__}")
+    elif hasattr(part, "state_dict"):  # a network, or a schedule
+        if _kinds(part.state_dict()) != _kinds(state):
+            raise ValueError(f"{type(part).__name__} has other names, shapes or types")
+    elif part is not None and not hasattr(part, "set_state") and type(part) is not type(state):
+        raise ValueError(f"a {type(state).__name__} stands for a {type(part).__name__}")
 
 
 def _kinds(state: dict[str, Any]) -> dict[str, Any]:

@@ -33,9 +33,9 @@ def device(name: str = "auto") -> torch.device:
 def prepare(seed: int) -> None:
     """Seed torch and ask for repeatable algorithms where they cost nothing."""
     torch.manual_seed(seed)
-    if asked := threads(os.environ.get("OMP_NUM_THREADS", "")):
-        torch.set_num_threads(asked)
-    torch.backends.cudnn.benchmark = False
+    if count := threads(os.environ.get("OMP_NUM_THREADS", "")):
+        torch.set_num_threads(count)
+    torch.backends.cudnn.benchmark = False  # it would choose kernels by their time, another one per run
     torch.backends.cudnn.deterministic = True
 
 
@@ -45,8 +45,10 @@ def threads(text: str) -> int | None:
     OpenMP allows a list by level ("4,2"), SLURM writes "4(x2)": the first number counts. No more than there
     are processors, since a number without sense ends the process at the first product.
     """
-    found = re.match(r"\s*\+?([0-9]{1,9})", text)
-    return min(int(found[1]), os.cpu_count() or 1) if found and int(found[1]) else None
+    number = re.match(r"\s*\+?[0-9]{1,9}", text)
+    if number is None or int(number[0]) == 0:
+        return None
+    return min(int(number[0]), os.cpu_count() or 1)
 
 
 def autocast(where: torch.device, precision: Precision) -> torch.autocast:
@@ -59,12 +61,14 @@ def place(module: nn.Module, where: torch.device) -> nn.Module:
     return module.to(where).to(memory_format=torch.channels_last)
 
 
-# Exact arithmetic ----------------------------------------------------------------------------------
+# -- exact arithmetic --
+# Some settings are of the whole process: the first thread to enter changes them, the last to leave puts
+# them back.
 
 REDUCED = ("tf32", "bf16")  # precisions of float32 products
 _lock = threading.Lock()
-_open: list[threading.Thread] = []  # who is within `exact`
-_undo = ExitStack()  # what the last of them to leave puts back
+_within = 0  # how often `exact` is open, over all threads
+_undo = ExitStack()  # what the last one to leave puts back
 
 
 @contextmanager
@@ -78,6 +82,7 @@ def exact(gradients: bool = False) -> Iterator[None]:
     with ExitStack() as stack:
         _enter()
         stack.callback(_leave)
+        # Autocast, the default device and gradients are the thread's own.
         for kind in ("cpu", "cuda", "mps", "xpu"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
@@ -89,21 +94,22 @@ def exact(gradients: bool = False) -> Iterator[None]:
 
 
 def _enter() -> None:
-    """The settings of the whole process: the first to come changes them, since threads share them."""
+    global _within  # noqa: PLW0603 - one count for the settings of one process
     with _lock:
-        if not _open:
+        if _within == 0:
             with ExitStack() as undo:
                 undo.callback(torch.set_default_dtype, torch.get_default_dtype())
                 torch.set_default_dtype(torch.float32)
                 _full_products(undo)
                 _undo.callback(undo.pop_all().close)
-        _open.append(threading.current_thread())
+        _within += 1
 
 
 def _leave() -> None:
+    global _within  # noqa: PLW0603
     with _lock:
-        _open.remove(threading.current_thread())
-        if not _open:
+        _within -= 1
+        if _within == 0:
             _undo.close()
 
 
@@ -117,16 +123,17 @@ def _full_products(undo: ExitStack) -> None:
         return
     # The old getters raise where the present interface was used, so these are neither asked nor set.
     cuda, cpu = (backends.cuda.matmul, backends.cudnn.conv), (backends.mkldnn.matmul, backends.mkldnn.conv)
-    reduced = [(switch, kept) for switch in cuda + cpu if (kept := switch.fp32_precision) in REDUCED]
-    # What follows a setting above it has to follow it afterwards, too: seen when those above turn exact.
+    reduced = [(switch, old) for switch in cuda + cpu if (old := switch.fp32_precision) in REDUCED]
+    # A switch that follows a setting above it must follow it afterwards, too ("none"). Which ones do is
+    # seen while those above are exact.
     with ExitStack() as above:
         for parent in (backends, backends.cudnn):
-            if (kept := parent.fp32_precision) in REDUCED:
-                above.callback(setattr, parent, "fp32_precision", kept)
+            if (old := parent.fp32_precision) in REDUCED:
+                above.callback(setattr, parent, "fp32_precision", old)
                 parent.fp32_precision = "ieee"
-        own = [(switch, kept if switch.fp32_precision == kept else "none") for switch, kept in reduced]
-    for switch, kept in own:
-        undo.callback(setattr, switch, "fp32_precision", kept)
+        restored = [(switch, old if switch.fp32_precision == old else "none") for switch, old in reduced]
+    for switch, old in restored:
+        undo.callback(setattr, switch, "fp32_precision", old)
         switch.fp32_precision = "ieee"
 
 

@@ -38,19 +38,20 @@ def answer(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
         try:
             options = parser.parse_args(arguments)
             return int(options.command(options))
-        finally:  # what --help says too
-            sys.stdout.flush()
+        finally:
+            sys.stdout.flush()  # here, for --help too: a full disk or a closed pipe is seen below
     except PapersError as error:
-        _complain(str(error))
+        message = str(error)
     except KeyboardInterrupt as stop:
         return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
-    except BrokenPipeError:  # the reader of a pipe had enough
-        _drop_stdout()
-        return 128 + signal.SIGPIPE
     except OSError as error:
-        _drop_stdout()
-        where = error.filename or "the output"
-        _complain(f"cannot use {where} ({error.strerror or error}): mend it, repeat")
+        # What is still buffered has nowhere to go; without this Python says so once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe had enough
+            return 128 + signal.SIGPIPE
+        message = f"cannot use {error.filename or 'the output'} ({error.strerror or error}): mend it, repeat"
+    with suppress(OSError):  # stderr may be closed or full: the exit code says it still
+        print("error:", " ".join(message.splitlines()), file=sys.stderr)
     return 2
 
 
@@ -59,21 +60,22 @@ def prepare_streams() -> None:
 
     A closed file descriptor is opened too, so that no file of ours becomes the stderr of a child.
     """
-    codecs.register_error("papers_lib", _escaped)
+
+    def escaped(error: UnicodeError) -> tuple[str, int]:
+        """As JSON has it, so that JSON stays JSON."""
+        assert isinstance(error, UnicodeEncodeError)
+        return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+    codecs.register_error("papers_lib", escaped)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             nowhere = Path(os.devnull).open("w" if number else "r", encoding="utf-8")  # noqa: SIM115
             setattr(sys, name, nowhere)
-            if nowhere.fileno() == number:
+            if nowhere.fileno() == number:  # it took the number of the closed one, which a child expects
                 os.set_inheritable(number, True)
-        elif number and hasattr(getattr(sys, name), "reconfigure"):
-            getattr(sys, name).reconfigure(errors="papers_lib")
-
-
-def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """As JSON has it, so that JSON stays JSON."""
-    assert isinstance(error, UnicodeEncodeError)
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="papers_lib")
 
 
 def stop_politely() -> None:
@@ -82,23 +84,13 @@ def stop_politely() -> None:
     The first signal raises KeyboardInterrupt with its number; later ones do not cut the clean-up short.
     """
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # what nohup or a shell's `&` has told us to ignore stays ignored
+    # What nohup or a shell's `&` has set to be ignored stays ignored.
     ours = [n for n in numbers if signal.getsignal(n) in (signal.SIG_DFL, signal.default_int_handler)]
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        for each in ours:
-            signal.signal(each, lambda *_: None)
+        for later in ours:
+            signal.signal(later, lambda *_: None)
         raise KeyboardInterrupt(number)
 
     for number in ours:
         signal.signal(number, stop)
-
-
-def _complain(message: str) -> None:
-    with suppress(OSError):  # stderr may be closed or full: the exit code says it still
-        print("error:", " ".join(message.splitlines()), file=sys.stderr)
-
-
-def _drop_stdout() -> None:
-    """What is still buffered has nowhere to go; without this Python says so once more at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

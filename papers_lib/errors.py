@@ -29,6 +29,6 @@ def fault_of_the_machine(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _NAMES:
         return True
-    # A library that cannot be mapped into memory is an ImportError.
-    told = isinstance(error, RuntimeError | OSError | ImportError) and _TEXTS.search(str(error))
-    return bool(told) or isinstance(error, MemoryError)
+    if isinstance(error, RuntimeError | OSError | ImportError):  # ImportError: a library that finds no memory
+        return _TEXTS.search(str(error)) is not None
+    return isinstance(error, MemoryError)

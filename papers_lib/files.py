@@ -51,13 +51,16 @@ def replacing(path: Path, mend: str = "choose another place") -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         target = Path(os.path.realpath(path))
         old = _replaceable(target)
-        temporary = _beside(target)
+        # A new file beside the target, by the name of which others see whether its writer lives.
+        temporary = target.with_name(f".{target.name}.{_HERE}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        _writing.add(temporary.name)
+        temporary.touch(exist_ok=False)
         if old is not None:
             with suppress(OSError):  # a file system without groups and modes
                 os.chown(temporary, -1, old.st_gid)
             with suppress(OSError):
                 temporary.chmod(stat.S_IMODE(old.st_mode))
-        _sweep(target, temporary)
+        _remove_abandoned(target, temporary.stat().st_mtime)
         yield temporary
         _sync(temporary)
         temporary.replace(target)
@@ -83,9 +86,9 @@ def locked(path: Path, timeout: float = 0) -> Iterator[None]:
         Timeout: another process has it, and keeps it for `timeout` seconds.
         OSError: the lock file can be neither written nor read.
     """
-    held = FileLock(path, timeout)
+    lock = FileLock(path, timeout)
     try:
-        held.acquire()
+        lock.acquire()
     except PermissionError:
         with _read_only_lock(path, timeout):
             yield
@@ -93,16 +96,17 @@ def locked(path: Path, timeout: float = 0) -> Iterator[None]:
     except OSError as error:
         if error.errno not in LACKING:
             raise
-        held = SoftFileLock(path.with_name(f"{path.name}.soft"), timeout)
-        held.acquire()
+        lock = SoftFileLock(path.with_name(f"{path.name}.soft"), timeout)
+        lock.acquire()
     try:
         yield
     finally:
-        held.release()
+        lock.release()
 
 
 @contextmanager
 def _read_only_lock(path: Path, timeout: float) -> Iterator[None]:
+    """The same lock of the kernel, which `filelock` opens for writing only."""
     import fcntl
 
     handle, end = os.open(path, os.O_RDONLY), time.monotonic() + timeout
@@ -134,18 +138,9 @@ def _replaceable(target: Path) -> os.stat_result | None:
     return old
 
 
-def _beside(target: Path) -> Path:
-    """A new file in the folder of `target`, by the name of which others see whether its writer lives."""
-    name = f".{target.name}.{_HERE}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    _writing.add(name)
-    os.close(os.open(target.parent / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return target.parent / name
-
-
-def _sweep(target: Path, ours: Path) -> None:
-    """Remove the temporary files of writes of `target` that were killed."""
+def _remove_abandoned(target: Path, now: float) -> None:
+    """Remove the temporary files of writes of `target` that were killed; `now` by the file system's clock."""
     with suppress(OSError):
-        now = ours.stat().st_mtime  # the file system's clock
         for old in target.parent.iterdir():
             name = old.name
             if not name.startswith(f".{target.name}.") or not name.endswith(".tmp") or name in _writing:
@@ -155,17 +150,18 @@ def _sweep(target: Path, ours: Path) -> None:
 
 
 def _writer_is_gone(name: str) -> bool:
-    where, _, rest = name.rpartition(".tmp")[0].rpartition(".")[2].partition("-")
-    number = rest.partition("-")[0]
-    if where != _HERE or not number.isdecimal():
+    """Whether the process that `.target.MACHINE-PROCESS-random.tmp` names was of this machine, and ended."""
+    machine, _, rest = name.removesuffix(".tmp").rpartition(".")[2].partition("-")
+    process = rest.partition("-")[0]
+    if machine != _HERE or not process.isdecimal():
         return False
-    if int(number) == os.getpid():
-        return True  # of an earlier process of this number: ours are known
+    if int(process) == os.getpid():
+        return True  # an earlier process had our number: what we write is in `_writing`
     try:
-        os.kill(int(number), 0)
+        os.kill(int(process), 0)  # signal 0 only asks
     except ProcessLookupError:
         return True
-    except OSError:
+    except OSError:  # it is there, and another user's
         return False
     return False
 

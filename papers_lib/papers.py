@@ -122,7 +122,7 @@ class Book:
 
     @property
     def rows(self) -> list[ledger.Row]:
-        """The rows of the runs that are there, in the order of the plan."""
+        """The rows that there are, in the order of the plan."""
         return self.results.all_rows
 
     def _compute(self, rows: list[ledger.Row]) -> list[ledger.Row]:
@@ -171,7 +171,7 @@ class Book:
 
     def provenance(self) -> str:
         """What the numbers rest on, and how to make those that are missing."""
-        rows = len(self.rows)
+        rows = len(self.results.all_rows)
         footer = self.paper.study.provenance(self.results).text
         if rows == len(self.specs):
             return f"All {rows} runs are there. {footer}"

@@ -1,4 +1,4 @@
-"""The entry of both command lines: streams that are closed or not UTF-8, and lines."""
+"""The entry of both command lines: exit codes, and streams that are closed or not UTF-8."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from papers_lib import cli
+from papers_lib.runs.store import Failure
 
 ROOT = Path(__file__).parents[1]
 LISTS = [["papers_lib", "list"], ["data_prep", "list"]]
@@ -41,6 +44,16 @@ def test_bad_input_is_one_line(arguments):
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.count(b"\n") == 1
     assert done.stderr.startswith(b"error: ")
+
+
+def test_runs_that_failed_are_exit_code_1(places, capsys):
+    sweep = ["sweep", "quadruplet_cars196", "-p", "profile", "smoke", "-p", "seeds", "0", "--limit", "1"]
+    assert cli.main([*sweep, "--print-commands"]) == 0
+    failure = Failure(error="the loss is infinite", traceback="")
+    for spec in (places / "runs").glob("*/*/spec.json"):
+        spec.with_name("failed.json").write_text(failure.model_dump_json())
+    assert cli.main(sweep) == 1
+    assert "failed before: the loss is infinite" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

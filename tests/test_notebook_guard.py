@@ -2,12 +2,13 @@
 
 import ast
 import copy
-import importlib.util
 import json
 import re
 
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from papers_lib import papers
 from papers_lib.errors import PapersError
 from papers_lib.runs.notebook import literal_parameters, read
 from papers_lib.settings import repository
@@ -90,42 +91,26 @@ def _source(source):
             yield f"function {node.name} is longer than {MAX_FUNCTION_LINES} lines"
 
 
-@pytest.mark.skipif(not NOTEBOOKS, reason="no notebook is committed yet")
 def test_committed_notebooks_keep_to_the_rules():
+    assert NOTEBOOKS
     assert {path.name: problems(path) for path in NOTEBOOKS} == {path.name: [] for path in NOTEBOOKS}
 
 
-@pytest.mark.skipif(not NOTEBOOKS, reason="no notebook is committed yet")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_parameters_are_the_settings(path):
-    if importlib.util.find_spec("papers_lib.papers") is None:
-        pytest.skip("the list of papers is not there yet")
-    from papers_lib import papers
-
     names = literal_parameters(read(path), path.name)
     assert list(names) == list(papers.get(path.stem).settings.model_fields)
 
 
-GOOD = {
-    "cells": [
-        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["word " * 80]},
-        {
-            "cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"]},
-            "execution_count": 1, "outputs": [], "source": ["seed: int = 0"],
-        },
-        {
-            "cell_type": "code", "id": "c", "metadata": {}, "execution_count": 2,
-            "source": ["def f(x):\n", "    return x\n", "f(1)"],
-            "outputs": [{
-                "output_type": "execute_result", "execution_count": 2, "metadata": {},
-                "data": {"text/plain": ["1"], "image/png": "a/tmp/b0x12345"},
-            }],
-        },
+RESULT = new_output("execute_result", {"text/plain": "1", "image/png": "a/tmp/b0x12345"}, execution_count=2)
+GOOD = new_notebook(
+    cells=[
+        new_markdown_cell("word " * 80, id="a"),
+        new_code_cell("seed: int = 0", id="b", metadata={"tags": ["parameters"]}, execution_count=1),
+        new_code_cell("def f(x):\n    return x\nf(1)", id="c", execution_count=2, outputs=[RESULT]),
     ],
-    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-    "nbformat": 4,
-    "nbformat_minor": 5,
-}  # fmt: skip
+    metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+)
 
 
 def saved(tmp_path, change=lambda nb: None):

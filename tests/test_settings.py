@@ -9,7 +9,7 @@ from mutations import fuzz
 
 from papers_lib.errors import PapersError
 from papers_lib.papers import PAPERS
-from papers_lib.quadruplet_cars196.plan import Settings
+from papers_lib.quadruplet_cars196.study import Settings
 from papers_lib.settings import NotebookSettings, data_root, parse, validate
 
 
@@ -47,8 +47,8 @@ def test_text_is_read_by_the_type_of_its_field():
     assert parse(Settings, pairs) == {
         "seeds": [0, 1], "slots": 2, "train": True, "dataset": "007", "profile": "small",
     }  # fmt: skip
-    assert parse(Settings, {"seeds": "[3]", "methods": "random,method_2"}) == {
-        "seeds": [3], "methods": ["random", "method_2"],
+    assert parse(Settings, {"seeds": "[3]", "arms": "random,method_2"}) == {
+        "seeds": [3], "arms": ["random", "method_2"],
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.cars196_layouts import Catalogue, Survey, survey
+from papers_lib.datasets.cars196_layouts import survey
 from papers_lib.errors import PapersError
 
 
@@ -25,7 +25,7 @@ class Cars196:
     `files` has N paths. `fine` [N] int64 is the class in the devkit's order (0 .. 195),
     `coarse` [N] int64 its type, index into `coarse_names`. `train` [N] bool marks the images of the
     training classes. `boxes` [N, 4] int64 are x1, y1, x2, y2, from 1 and inclusive, in pixels; None
-    where the layout has none. The last three are those of `Found.known`, with the limits of `Survey.content`.
+    where the layout has none. The last three are those of `Survey.known`.
     """
 
     name: str
@@ -59,36 +59,26 @@ def load(root: Path, name: str = "cars196", coarse_map: str = "type22") -> Cars1
         PapersError: nothing there, half a data set, labels out of step with the images, a wrong
             count, an unknown name or map. The message names the first fault and how to see all.
     """
-    found = survey(Path(root), name)
-    found.refuse(Path(root))
-    c = found.catalogue
+    seen = survey(Path(root), name)
+    seen.admit(Path(root))
+    c = seen.catalogue
     if coarse_map not in c.coarse:
         raise PapersError(f"unknown coarse_map {coarse_map!r}; known: {', '.join(c.coarse)}")
-    fine = _fine(found)
+    # Types are numbered by their names, as classes are by the devkit.
     coarse_names = tuple(sorted(set(c.coarse[coarse_map])))
+    types = np.array([coarse_names.index(word) for word in c.coarse[coarse_map]], dtype=np.int64)  # [C]
+    position = {label: i for i, label in enumerate(c.classes)}
+    fine = np.array([position[p.label] for p in seen.pictures], dtype=np.int64)  # [N]
+    boxes = [p.box for p in seen.pictures if p.box is not None]
     return Cars196(
         name=name,
-        root=found.base,
-        files=tuple(found.base / p.file for p in found.pictures),
-        boxes=_boxes(found),
+        root=seen.base,
+        files=tuple(seen.base / p.file for p in seen.pictures),  # N
+        boxes=np.array(boxes, dtype=np.int64) if boxes else None,  # [N, 4]
         fine=fine,
-        coarse=_types(c, coarse_map, coarse_names)[fine],
-        train=np.array([label in c.training for label in c.classes])[fine],
+        coarse=types[fine],  # [N]
+        train=np.array([label in c.training for label in c.classes])[fine],  # [N]
         class_names=c.classes,
         coarse_names=coarse_names,
-        **found.known,
+        **seen.known,
     )
-
-
-def _fine(found: Survey) -> NDArray[np.int64]:
-    index = {label: i for i, label in enumerate(found.catalogue.classes)}
-    return np.array([index[p.label] for p in found.pictures], dtype=np.int64)
-
-
-def _types(c: Catalogue, coarse_map: str, names: tuple[str, ...]) -> NDArray[np.int64]:
-    return np.array([names.index(t) for t in c.coarse[coarse_map]], dtype=np.int64)
-
-
-def _boxes(found: Survey) -> NDArray[np.int64] | None:
-    boxes = [p.box for p in found.pictures if p.box is not None]
-    return np.array(boxes, dtype=np.int64) if boxes else None

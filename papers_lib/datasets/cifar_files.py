@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.folders import lines, reason
+from papers_lib.datasets.folders import lines, read_bytes, reason
 from papers_lib.errors import PapersError
 
 Pixels = NDArray[np.uint8]
@@ -70,8 +70,8 @@ def read(path: Path, batches: Batches) -> tuple[Pixels, Labels]:
         return _binary(path, batches.head)
     content = _unpickled(path)
     try:
-        rows = np.asarray(content["data"].values)
-        labels = np.array(column(content[batches.labels]), dtype=np.int64)
+        rows = np.asarray(content["data"].values)  # [N, 3072]
+        labels = np.array(column(content[batches.labels]), dtype=np.int64)  # [N]
         if rows.dtype != np.uint8 or rows.shape != (len(labels), VALUES):
             raise ValueError(f"{rows.shape} values of {rows.dtype} for {len(labels)} labels")
     except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
@@ -94,26 +94,24 @@ def class_names(path: Path, batches: Batches) -> tuple[str, ...]:
 
 
 def _binary(path: Path, head: int) -> tuple[Pixels, Labels]:
-    content = np.frombuffer(_bytes(path), dtype=np.uint8)
+    content = np.frombuffer(read_bytes(path), dtype=np.uint8)
+    # There is no header: the length is all that can be held.
     if not len(content) or len(content) % (head + VALUES):
         raise PapersError(
             f"{path} has {len(content)} bytes, not a multiple of {head + VALUES}; fetch it again"
         )
-    records = content.reshape(-1, head + VALUES)
+    records = content.reshape(-1, head + VALUES)  # [N, head + 3072]
     return _images(records[:, head:]), records[:, head - 1].astype(np.int64)
 
 
 def _images(rows: Pixels) -> Pixels:
+    # [N, 3 · 32 · 32] → [N, 32, 32, 3]
     return np.ascontiguousarray(rows.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
+# -- unpickling --
 
-
+# No objects, no void, no text: their bytes would be addresses or sizes.
 _PLAIN = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 
 
@@ -143,6 +141,7 @@ class Array:
         self.values = np.empty(0) if values is None else values
 
     def __setstate__(self, state: Any) -> None:
+        # numpy's own state: version, shape, dtype, Fortran's order, bytes
         _, shape, kind, by_columns, content = state
         self.values = _values(content, kind, shape, "F" if by_columns else "C")
 
@@ -185,6 +184,7 @@ class Arrays(pickle._Unpickler):
         self._left = len(content)  # bytes that may still be made of text: each stands in the file once
 
     def _encoded(self, text: str) -> bytes:
+        # Encoding one text again and again would fill the memory.
         self._left -= len(text)
         if self._left < 0:
             raise pickle.UnpicklingError("it asks for more bytes than it has")
@@ -207,6 +207,7 @@ class Arrays(pickle._Unpickler):
             ),
             "scalar": lambda kind, content: _values(content, kind, ()).item(),
         }
+        # numpy moved its modules between 1.x and 2.x; the names stayed.
         if module.partition(".")[0] == "numpy" and name in known:
             return known[name]
         if (module, name) == ("_codecs", "encode"):  # bytes, as Python 3 writes them for Python 2
@@ -216,7 +217,7 @@ class Arrays(pickle._Unpickler):
 
 def _unpickled(path: Path) -> dict[str, Any]:
     try:
-        content = Arrays(_bytes(path), encoding="latin1").load()
+        content = Arrays(read_bytes(path), encoding="latin1").load()
     except PapersError:
         raise
     except Exception as error:  # a broken pickle raises almost anything

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from papers_lib.datasets.cifar_files import Labels, Pixels
-from papers_lib.datasets.classification_layouts import SETS, Survey, survey
-from papers_lib.datasets.images import open_image, rgb
+from papers_lib.datasets.classification_layouts import SETS, SIDES, survey
+from papers_lib.datasets.images import fill, open_image, rgb
 from papers_lib.errors import PapersError
 from papers_lib.files import PlaceError, replacing
 
 NAMES = tuple(SETS)
 CACHE = ".decoded"
 LARGEST = 4 * 2**30  # bytes of decoded images that are still kept on disk
-
-_CHUNK = 64  # images a task: a task each would cost more than a small image
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +49,7 @@ class Split:
 class Classified:
     """A data set with its labels. `title` is how a result names it, such as "CIFAR-10 (JPEG copy)".
 
-    `classes` are the names, in the order of the labels. The last three are those of
-    `Found.known`, with the limits of `Survey.content`.
+    `classes` are the names, in the order of the labels. The last three are those of `Survey.known`.
     """
 
     name: str
@@ -78,19 +74,20 @@ def load(root: Path, name: str) -> Classified:
         PapersError: nothing there, half a data set, a wrong count, classes that differ between train and
             test, labels out of step with the images. The message names the first fault and how to see all.
     """
-    found = survey(Path(root), name)
-    found.refuse(Path(root))
-    content = found.content
-    train, test = (_split(found, side, content) for side in ("train", "test"))
-    return Classified(name, found.title, found.base, train, test, found.classes, **found.known)
-
-
-def _split(found: Survey, side: str, content: str) -> Split:
-    if side in found.pixels:
-        return Split(found.pixels[side], found.labels[side])
-    state = hashlib.sha256(f"{content} {found.newest}".encode()).hexdigest()[:16]
-    files = tuple(found.base / file for file in found.files[side])
-    return Split(files, found.labels[side], found.base / CACHE / f"{side}-{state}")
+    seen = survey(Path(root), name)
+    seen.admit(Path(root))
+    known = seen.known
+    # The time stands beside the content, which cannot see other bytes of the same number.
+    content = known["pixels"] or known["fingerprint"]
+    state = hashlib.sha256(f"{content} {seen.newest}".encode()).hexdigest()[:16]
+    sides = []
+    for side in SIDES:
+        labels, cache = seen.labels[side], seen.base / CACHE / f"{side}-{state}"
+        if side in seen.pixels:
+            sides.append(Split(seen.pixels[side], labels))
+        else:
+            sides.append(Split(tuple(seen.base / file for file in seen.files[side]), labels, cache))
+    return Classified(name, seen.title, seen.base, sides[0], sides[1], seen.classes, **known)
 
 
 def load_images(split: Split, size: int | None = None, threads: int = 2) -> Pixels:
@@ -113,58 +110,45 @@ def load_images(split: Split, size: int | None = None, threads: int = 2) -> Pixe
     if isinstance(split.images, np.ndarray):
         return _squares(split.images, size, threads)
     path = None if split.cache is None else split.cache.with_name(f"{split.cache.name}-{size or 'own'}.npy")
-    kept = _kept(path, len(split))
-    if kept is not None:
-        return kept
-    pixels = _decode_all(split.images, size, threads)
-    if path is not None and pixels.nbytes <= LARGEST:
-        _keep(path, pixels)
+    pixels = _kept(path, len(split))
+    if pixels is None:
+        pixels = _decode_all(split.images, size, threads)
+        # Of a set as large as ImageNet the copy would cost more than decoding again.
+        if path is not None and pixels.nbytes <= LARGEST:
+            _keep(path, pixels)
     return pixels
 
 
 def _squares(images: Pixels, size: int | None, threads: int) -> Pixels:
     if size is None or images.shape[1:3] == (size, size):
         return images
-    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
-
-    def fill(i: int) -> None:
-        pixels[i] = np.asarray(_square(Image.fromarray(images[i]), size))
-
-    _each(fill, len(images), threads)
+    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)  # [N, size, size, 3]
+    fill(pixels, lambda i: np.asarray(_square(Image.fromarray(images[i]), size)), threads)
     return pixels
 
 
 def _decode_all(files: Sequence[Path], size: int | None, threads: int) -> Pixels:
     first = decode(files[0], size).shape if files else (size or 0, size or 0, 3)
-    pixels = np.empty((len(files), *first), dtype=np.uint8)
+    pixels = np.empty((len(files), *first), dtype=np.uint8)  # [N, H, W, 3]
 
-    def fill(i: int) -> None:
-        one = decode(files[i], size)
-        if one.shape != first:
+    def decoded(i: int) -> Pixels:
+        image = decode(files[i], size)
+        if image.shape != first:
             raise PapersError(
-                f"{files[i]} has {one.shape[1]}x{one.shape[0]} pixels, {files[0]} {first[1]}x{first[0]}; "
+                f"{files[i]} has {image.shape[1]}x{image.shape[0]} pixels, {files[0]} {first[1]}x{first[0]}; "
                 "give a size to scale them to"
             )
-        pixels[i] = one
+        return image
 
-    _each(fill, len(files), threads)
+    fill(pixels, decoded, threads)
     return pixels
-
-
-def _each(fill: Callable[[int], None], count: int, threads: int) -> None:
-    def chunk(start: int) -> None:
-        for i in range(start, min(start + _CHUNK, count)):
-            fill(i)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(chunk, range(0, count, _CHUNK)):
-            pass
 
 
 def decode(file: Path, size: int | None = None) -> Pixels:
     """One image [H, W, 3] of `load_images`."""
     with open_image(file) as image:
         if size is not None:
+            # The JPEG decoder halves the image as often as leaves its shorter side at least `size`.
             (wide, high), factor = image.size, size / min(image.size)
             image.draft("RGB", (math.ceil(wide * factor), math.ceil(high * factor)))
         picture = rgb(image)
@@ -174,12 +158,13 @@ def decode(file: Path, size: int | None = None) -> Pixels:
 def _square(picture: Image.Image, size: int) -> Image.Image:
     """The middle square, scaled to `size`."""
     wide, high = picture.size
+    # The box is cut out and scaled in one step.
     side = min(wide, high)
     x, y = (wide - side) / 2, (high - side) / 2
     return picture.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
 
 
-# Decoded images on disk
+# -- decoded images on disk --
 
 
 def _kept(path: Path | None, count: int) -> Pixels | None:
@@ -187,6 +172,7 @@ def _kept(path: Path | None, count: int) -> Pixels | None:
         return None
     try:
         with path.open("rb") as file:
+            # Read whole, not mapped: the digest behind the pixels is held against them.
             pixels = np.lib.format.read_array(file, allow_pickle=False)
             whole = file.read() == _digest(pixels)
     except Exception:  # a damaged file raises almost anything: the images are decoded again
@@ -203,7 +189,9 @@ def _digest(pixels: NDArray[Any]) -> bytes:
 
 def _keep(path: Path, pixels: Pixels) -> None:
     """Write `pixels`, and remove what older files, or a killed process, left for this side and size."""
+    # "train-<state>-<size>.npy"
     side, _, own = path.stem.split("-")
+    # A folder that cannot be written costs time, nothing else.
     with suppress(PlaceError), replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, pixels, allow_pickle=False)
         file.write(_digest(pixels))

@@ -9,7 +9,7 @@ Layouts, recognised by what is there:
   "name label" lines, labels counted along the sorted folders of `train/` (OpenSelfSup's ImageNet).
 
 Imagenette's noisy labels (`noisy_imagenette.csv`) are not read: the folders have the clean ones.
-Labels are positions in the sorted class names. `survey` opens no image file; CIFAR's own it reads.
+Labels are positions in the sorted class names.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from papers_lib.datasets import folders
 from papers_lib.datasets.cifar_files import BATCHES, Labels, Pixels, class_names, read
-from papers_lib.datasets.folders import Found, lines, number, standin
-from papers_lib.errors import PapersError
+from papers_lib.datasets.folders import find, number, pick, standin
 
 SIDES = ("train", "test")
 VAL_LIST = "meta/val_labeled.txt"
@@ -62,7 +62,7 @@ SETS: Mapping[str, Known] = {
 
 
 @dataclass
-class Survey(Found):
+class Survey(folders.Survey):
     """What files and folders say, and what is wrong.
 
     `files` has the image files of each side, relative to `base` and in the order of `labels`; with the
@@ -80,6 +80,7 @@ class Survey(Found):
     @property
     def title(self) -> str:
         """How a result on it names it: "CIFAR-10 (JPEG copy)" where CIFAR's images lie as JPEGs."""
+        # PNG keeps the pixels, JPEG does not.
         copied = SETS[self.name].even and any(not f.endswith(".png") for f in self.files["train"])
         return SETS[self.name].title + " (JPEG copy)" * (copied and not self.stand_in)
 
@@ -87,8 +88,7 @@ class Survey(Found):
     def content(self) -> str:
         """SHA-256 of the classes and, by side, of labels and each image's name and size in bytes.
 
-        Cheap, and the same wherever the folder lies. It cannot see an image file that was replaced by
-        another one of the same name and the same number of bytes. CIFAR's own files count by their pixels.
+        CIFAR's own files count by their pixels.
         """
         digest = hashlib.sha256(json.dumps([self.name, self.classes]).encode())
         for side in SIDES:
@@ -101,37 +101,26 @@ class Survey(Found):
 
 
 def survey(root: Path, name: str) -> Survey:
-    """Read files and folders of `name` under `root` and hold them against the known counts.
-
-    Args:
-        root: the data set's own folder, or the one that holds it as `<name>/` or as its official folder.
-        name: one of `SETS`.
+    """Hold files and folders of `name`, one of `SETS`, under `root` against the known counts.
 
     Raises:
         PapersError: an unknown name, nothing to survey, or a broken `STANDIN.json`.
     """
-    if name not in SETS:
-        raise PapersError(f"unknown data set {name!r}; known: {', '.join(SETS)}")
-    base, layout = _find(Path(root), name)
-    told = standin([base], name, dict.fromkeys((*SIDES, "classes"), int))
-    found = Survey(name, base, layout, told=told)
-    (_batches if layout in ("python", "binary") else _folders)(found)
-    if not found.problems:  # a missing part would only be told again, class by class
-        found.problems += [*_wrong_counts(found)]
-    found.tell_ignored(base.parent if base.name in SETS[name].inner else None)
-    return found
-
-
-# Where it is
-
-
-def _find(root: Path, name: str) -> tuple[Path, str]:
-    for outer in (root / name, root):
-        for inner in ("", *SETS[name].inner):
-            layout = _layout(outer / inner, name)
-            if layout:
-                return outer / inner, layout
-    raise PapersError(f"{_nothing(root, name)}; {mend(root, name)}")
+    known, files = pick(name, SETS), BATCHES.get((name, "python"))
+    own = f"neither {files.train[0]} with {files.test[0]}, nor " if files else "no "
+    missing = f"{own}train/ and test/ or val/ with a folder per class are there"
+    base, outer = find(Path(root), name, ("", *known.inner), lambda base: _layout(base, name), missing)
+    told = standin((base, outer), name, dict.fromkeys((*SIDES, "classes"), int))
+    survey = Survey(name, base, outer, _layout(base, name), told=told)
+    # CIFAR's own files hold pixels and labels at once; of folders the names are read.
+    if survey.layout in ("python", "binary"):
+        _read_batches(survey)
+    else:
+        _read_folders(survey)
+    if not survey.problems:  # a missing part would only be told again, class by class
+        _hold_counts(survey)
+    survey.note_ignored()
+    return survey
 
 
 def _layout(base: Path, name: str) -> str:
@@ -144,159 +133,115 @@ def _layout(base: Path, name: str) -> str:
     return "list" if (base / VAL_LIST).is_file() else "folders"
 
 
-def _nothing(root: Path, name: str) -> str:
-    if not root.is_dir():
-        return f"no {name}: the folder {root} does not exist"
-    if not any(root.iterdir()):
-        return f"no {name}: the folder {root} is empty"
-    batches = BATCHES.get((name, "python"))
-    own = f"neither {batches.train[0]} with {batches.test[0]}, nor " if batches else "no "
-    return f"no {name} in {root}: {own}train/ and test/ or val/ with a folder a class are there"
+# -- CIFAR's own files --
 
 
-def mend(root: Path, name: str) -> str:
-    """The commands that bring a data set to `root`."""
-    return (
-        f"bring it: python -m data_prep import {name} SOURCE {root} or render a stand-in: "
-        f"python -m data_prep make {name} {root}"
-    )
-
-
-def _half(found: Survey, missing: str) -> str:
-    return f"half a data set: {missing} missing in {found.base}; add it from the copy that you have"
-
-
-# CIFAR's own files
-
-
-def _batches(found: Survey) -> None:
-    batches = BATCHES[found.name, found.layout]
-    missing = [file for file in batches.files if not (found.base / file).is_file()]
+def _read_batches(survey: Survey) -> None:
+    batches = BATCHES[survey.name, survey.layout]
+    missing = [file for file in batches.files if not (survey.base / file).is_file()]
     if missing:
-        found.problems.append(_half(found, " and ".join(missing)))
+        survey.half(missing)
         return
-    with found.telling():
-        found.classes = class_names(found.base / batches.meta, batches)
+    with survey.telling():
+        survey.classes = class_names(survey.base / batches.meta, batches)
         for side, files in (("train", batches.train), ("test", batches.test)):
-            parts = [read(found.base / file, batches) for file in files]
-            found.pixels[side] = np.concatenate([pixels for pixels, _ in parts])
-            found.labels[side] = np.concatenate([labels for _, labels in parts])
-    if found.problems:
-        return
-    for side in SIDES:
-        outside = (found.labels[side] < 0) | (found.labels[side] >= len(found.classes))
-        if outside.any():
-            found.problems.append(
-                f"{found.base}: {outside.sum()} {side} labels are none of the {len(found.classes)} classes "
-                f"of {batches.meta}; fetch the files again"
-            )
+            # In the order of the published batches.
+            parts = [read(survey.base / file, batches) for file in files]
+            survey.pixels[side] = np.concatenate([pixels for pixels, _ in parts])  # [N, 32, 32, 3]
+            survey.labels[side] = labels = np.concatenate([labels for _, labels in parts])  # [N]
+            outside = (labels < 0) | (labels >= len(survey.classes))
+            if outside.any():
+                wrong = f"{outside.sum()} {side} labels are none of the {len(survey.classes)} classes"
+                survey.problems.append(f"{survey.base}: {wrong} of {batches.meta}; fetch the files again")
 
 
-# A folder a class
+# -- a folder per class --
 
 
-def _folders(found: Survey) -> None:
-    test = next((side for side in _TEST if (found.base / side).is_dir()), "")
-    missing = ["train/"] * (not (found.base / "train").is_dir()) + ["test/ or val/"] * (not test)
+def _read_folders(survey: Survey) -> None:
+    test = next((side for side in _TEST if (survey.base / side).is_dir()), "")
+    missing = ["train/"] * (not (survey.base / "train").is_dir()) + ["test/ or val/"] * (not test)
     if missing:
-        found.problems.append(_half(found, " and ".join(missing)))
+        survey.half(missing)
         return
-    train = _class_folders(found, "train")
-    found.classes = tuple(sorted(train))
-    _take(found, "train", train)
-    if found.layout == "list":
-        _listed(found, test)
+    train = _class_folders(survey, "train")
+    survey.classes = tuple(sorted(train))
+    _take(survey, "train", train)
+    if survey.layout == "list":
+        _read_list(survey, test)
         return
-    held_out = _class_folders(found, test)
+    held_out = _class_folders(survey, test)
+    # Each side is held against the other.
     for here, there, folder in ((train, held_out, test), (held_out, train, "train")):
         absent = sorted(here.keys() - there.keys())
         if absent:
-            found.problems.append(
-                f"{found.base / folder} has no folder of {len(absent)} classes, as {absent[0]!r}; train and "
-                "test must have the same classes"
-            )
-    if not found.problems:
-        _take(found, "test", held_out)
+            wrong = f"has no folder of {len(absent)} classes, as {absent[0]!r}"
+            survey.fault(folder, f"{wrong}; train and test must have the same classes")
+    if not survey.problems:
+        _take(survey, "test", held_out)
 
 
-def _class_folders(found: Survey, folder: str) -> dict[str, list[str]]:
-    """The images of each class below `folder`, sorted."""
-    classes = {name: found.images_in(f"{folder}/{name}") for name in found.folders_in(folder)}
-    found.problems += [
-        f"{found.base / folder / name} holds no image; restore its images"
-        for name, files in classes.items()
-        if not files
-    ]
+def _class_folders(survey: Survey, folder: str) -> dict[str, list[str]]:
+    classes = survey.images_by_folder(folder)
     if not classes:
-        found.problems.append(
-            f"{found.base / folder} has no class folders; put each image below a folder of its class"
-        )
+        survey.fault(folder, "has no class folders; put each image below a folder of its class")
     return classes
 
 
-def _take(found: Survey, side: str, classes: dict[str, list[str]]) -> None:
-    index = {name: i for i, name in enumerate(found.classes)}
-    found.files[side] = [file for files in classes.values() for file in files]
-    numbers = [index[name] for name, files in classes.items() for _ in files]
-    found.labels[side] = np.array(numbers, dtype=np.int64)
+def _take(survey: Survey, side: str, classes: dict[str, list[str]]) -> None:
+    survey.files[side] = [file for files in classes.values() for file in files]
+    # Labels are positions in the sorted names, of test, too.
+    numbers = [survey.classes.index(name) for name in classes]
+    survey.labels[side] = np.repeat(
+        np.array(numbers, dtype=np.int64), [len(files) for files in classes.values()]
+    )  # [N]
 
 
-# A list of labels beside a folder without classes
+# -- a list of labels beside a folder without classes --
 
 
-def _listed(found: Survey, folder: str) -> None:
-    there, path = set(found.images_in(folder)), found.base / VAL_LIST
+def _read_list(survey: Survey, folder: str) -> None:
+    # A list may be in any order: the images are taken sorted by name.
+    there, count = set(survey.images_in(folder)), len(survey.classes)
     rows: dict[str, int] = {}
-    with found.telling():
-        for count, line in lines(path):
-            name, _, word = line.rpartition(" ")
-            file, label = f"{folder}/{name}", number(word)
-            wrong = (
-                f"{word!r} is no label of {len(found.classes)} classes, counted from 0; take the right list"
-            )
-            if label is not None and label < len(found.classes):
-                wrong = _wrong_row(file, there, rows)
-                rows |= {} if wrong else {file: label}
-            if wrong:
-                found.problems.append(f"{path}, line {count}: {wrong}")
+
+    def judge(line: str) -> str:
+        name, _, word = line.rpartition(" ")
+        file, label = f"{folder}/{name}", number(word)
+        if label is None or label >= count:
+            return f"{word!r} is no label of {count} classes, counted from 0; take the right list"
+        if file in rows:
+            return f"{file} is listed again; take a whole list"
+        if file not in there:
+            return f"{file} is missing; restore the image"
+        rows[file] = label
+        return ""
+
+    survey.each_line(survey.base / VAL_LIST, judge)
     unlisted = sorted(there - rows.keys())
     if unlisted:
-        found.problems.append(
-            f"{found.base / unlisted[0]} and {len(unlisted) - 1} more images are not in {VAL_LIST}; take the "
-            "whole list"
-        )
-    found.files["test"] = sorted(rows)
-    found.labels["test"] = np.array([rows[file] for file in sorted(rows)], dtype=np.int64)
+        more = f"and {len(unlisted) - 1} more images"
+        survey.fault(unlisted[0], f"{more} are not in {VAL_LIST}; take the whole list")
+    survey.files["test"] = sorted(rows)
+    survey.labels["test"] = np.array([rows[file] for file in sorted(rows)], dtype=np.int64)  # [N]
 
 
-def _wrong_row(file: str, there: set[str], rows: Mapping[str, int]) -> str:
-    if file in rows:
-        return f"{file} is listed again; take a whole list"
-    return "" if file in there else f"{file} is missing; restore the image"
+# -- the counts --
 
 
-# Holding it against the counts
-
-
-def _wrong_counts(found: Survey) -> Iterator[str]:
-    known = SETS[found.name]
-    expected = (*known.counts, known.classes)
-    if found.told:
-        expected = tuple(found.told["counts"][what] for what in (*SIDES, "classes"))
-    there = (*(len(found.labels[side]) for side in SIDES), len(found.classes))
-    for what, count, right in zip(("train images", "test images", "classes"), there, expected, strict=True):
-        if count != right:
-            yield f"{found.name} has {count} {what}, {right} expected; restore the copy in {found.base}"
-    if known.even and not found.stand_in and there == expected:
-        yield from _uneven(found)
-
-
-def _uneven(found: Survey) -> Iterator[str]:
+def _hold_counts(survey: Survey) -> None:
+    known = SETS[survey.name]
+    expected = dict(zip((*SIDES, "classes"), (*known.counts, known.classes), strict=True))
+    expected = survey.told["counts"] if survey.told else expected
+    right = len(survey.problems)
+    survey.hold_counts((f"{side} images", len(survey.labels[side]), expected[side]) for side in SIDES)
+    survey.hold_counts([("classes", len(survey.classes), expected["classes"])])
+    # Published CIFAR has 5,000 and 1,000 images per class; a renamed folder would not show in the sums.
+    if not known.even or survey.stand_in or len(survey.problems) > right:
+        return
     for side in SIDES:
-        share = len(found.labels[side]) // len(found.classes)
-        for label, count in sorted(Counter(found.labels[side].tolist()).items()):
+        share = len(survey.labels[side]) // len(survey.classes)
+        for label, count in sorted(Counter(survey.labels[side].tolist()).items()):
             if count != share:
-                yield (
-                    f"class {found.classes[label]!r} has {count} {side} images, {share} expected; restore "
-                    f"the copy in {found.base}"
-                )
+                wrong = f"class {survey.classes[label]!r} has {count} {side} images, {share} expected"
+                survey.problems.append(f"{wrong}; restore the copy in {survey.base}")

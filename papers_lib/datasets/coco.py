@@ -9,30 +9,18 @@ annotation files whole, some gigabytes of memory at full size, and lists the fol
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from papers_lib.datasets import scenes
 from papers_lib.datasets.folders import ODD, read_json, reason
-from papers_lib.datasets.scenes import (
-    Drawn,
-    Scenes,
-    Survey,
-    find,
-    scene,
-    told,
-    wrong_box,
-    wrong_counts,
-    wrong_outline,
-    wrong_size,
-)
+from papers_lib.datasets.scenes import Drawn, Scenes, Survey
 from papers_lib.errors import PapersError
 
 NAME, OFFICIAL = "coco2017", "coco"
 FOLDERS = {"train": "train2017", "test": "val2017"}
 COUNTS = {"train": 118287, "test": 5000}
-_MANY = 10**9  # no coordinate is as large
+_MANY = 10**9  # no coordinate is as large; a larger one may be no float
 _COLUMNS: dict[str, dict[str, type]] = {
     "images": {"id": int, "height": int, "width": int, "file_name": str},
     "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
@@ -58,46 +46,47 @@ def survey(root: Path) -> Survey:
     Raises:
         PapersError: nothing to survey, or a broken `STANDIN.json`.
     """
-    base = find(root, NAME, OFFICIAL, "annotations")
-    found = Survey(NAME, base, told=told(base, NAME, OFFICIAL))
+    survey = scenes.begin(root, NAME, OFFICIAL, "annotations")
+    # A stand-in tells its classes, too, but the files are what is read.
+    survey.classes = ()  # those of the files
     for side, folder in FOLDERS.items():
-        content = _content(found, base / "annotations" / f"instances_{folder}.json")
-        there = set(found.images_in(folder))
-        if not there:
-            found.problems.append(f"half a data set: no image in {base / folder}; restore its images")
+        path = survey.base / "annotations" / f"instances_{folder}.json"
+        content = _content(survey, path)
+        images = set(survey.images_in(folder))
+        if not images:
+            survey.problems.append(f"half a data set: no image in {survey.base / folder}; restore its images")
         elif content is not None:
-            _read(found, side, content, there)
-    if not found.problems:
-        found.problems += wrong_counts(found, COUNTS)
-    found.tell_ignored()
-    return found
+            _read(survey, side, path, content, images)
+    if not survey.problems:
+        survey.hold_images(COUNTS)
+    survey.note_ignored()
+    return survey
 
 
-def _content(found: Survey, path: Path) -> dict[str, Any] | None:
-    """An annotation file with its three lists, or a problem told."""
+def _content(survey: Survey, path: Path) -> dict[str, Any] | None:
+    """An annotation file with its three lists; None where a problem is told."""
     if not path.is_file():
-        found.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
+        survey.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
         return None
     try:
         content = read_json(path)
         classes = _classes(content)
     except PapersError as error:
-        found.problems.append(str(error))
+        survey.problems.append(str(error))
         return None
     except (ValueError, TypeError, KeyError) as error:
-        found.problems.append(f"{path} is no file of COCO instances ({reason(error)}); copy it again")
+        survey.problems.append(f"{path} is no file of COCO instances ({reason(error)}); copy it again")
         return None
-    if found.classes and found.classes != classes:
-        found.problems.append(
-            f"{path} has other categories than the training file; take files of one release"
-        )
+    if survey.classes and survey.classes != classes:
+        survey.fault(path, "has other categories than the training file; take files of one release")
         return None
-    found.classes = classes
-    return dict(content) | {"path": path}
+    survey.classes = classes
+    return dict(content)
 
 
 def _classes(content: Any) -> tuple[str, ...]:
     """The names of the categories, by their numbers; an error where a table does not have its columns."""
+    # A bool is no int here, so that types are compared and not `isinstance`.
     for key, columns in _COLUMNS.items():
         for row in content[key]:
             for column, kind in columns.items():
@@ -111,75 +100,51 @@ def _classes(content: Any) -> tuple[str, ...]:
     return tuple(names[number] for number in sorted(names))
 
 
-def _read(found: Survey, side: str, content: dict[str, Any], there: set[str]) -> None:
-    folder = FOLDERS[side]
+def _read(survey: Survey, side: str, path: Path, content: dict[str, Any], there: set[str]) -> None:
     listed = {image["id"]: image for image in content["images"]}
-    label = {c["id"]: found.classes.index(c["name"]) + 1 for c in content["categories"]}
+    # Numbers have gaps (1 … 90), labels have none (1 … 80).
+    label = {c["id"]: survey.classes.index(c["name"]) + 1 for c in content["categories"]}
     objects: dict[int, list[Drawn]] = {number: [] for number in listed}
     for annotation in content["annotations"]:
-        wrong = _wrong(annotation, listed, label)
-        if annotation["image_id"] in EMPTY and wrong.startswith("has a box that is empty"):
-            found.notes.append(f"{_named(content, annotation)} {wrong}: known of the release, left out")
-        elif wrong:
-            found.problems.append(f"{_named(content, annotation)} {wrong}")
+        number = annotation["image_id"]
+        item, where = _object(annotation, listed.get(number), label), f"{path}: annotation {annotation['id']}"
+        if isinstance(item, Drawn):
+            objects[number].append(item)
+        # Two boxes of the release are empty, and every copy has them.
+        elif number in EMPTY and item.startswith("has a box that is empty"):
+            survey.notes.append(f"{where} {item}: known of the release, left out")
         else:
-            objects[annotation["image_id"]].append(_drawn(annotation, label))
-    for image in listed.values():
-        if wrong := wrong_size(image["height"], image["width"]):
-            found.problems.append(f"{content['path']}: image {image['id']} {wrong}; take a whole file")
-    names = [f"{folder}/{image['file_name']}" for image in listed.values()]
-    found.problems += _out_of_step(found, content["path"], names, there)
-    found.sides[side] = [
-        scene(found.base / name, image["height"], image["width"], objects[number], masks=True)
-        for name, (number, image) in sorted(zip(names, listed.items(), strict=True), key=lambda pair: pair[0])
-    ]
+            survey.problems.append(f"{where} {item}")
+    names = {number: f"{FOLDERS[side]}/{image['file_name']}" for number, image in listed.items()}
+    for number, image in listed.items():
+        if wrong := scenes.wrong_size(image["height"], image["width"]):
+            survey.problems.append(f"{path}: image {number} {wrong}; take a whole file")
+    survey.hold_listed(names.values(), sorted(there), f"{path.name} lists it", f"is not in {path.name}")
+    for number in sorted(listed, key=names.__getitem__):
+        image, height, width = survey.base / names[number], listed[number]["height"], listed[number]["width"]
+        survey.sides[side].append(scenes.scene(image, height, width, objects[number], masks=True))
 
 
-def _named(content: dict[str, Any], annotation: dict[str, Any]) -> str:
-    return f"{content['path']}: annotation {annotation['id']}"
-
-
-def _wrong(annotation: dict[str, Any], listed: dict[int, Any], label: dict[int, int]) -> str:
-    """What is wrong with an annotation and what mends it; empty where nothing is."""
-    image = listed.get(annotation["image_id"])
-    if image is None:
-        return f"is of image {annotation['image_id']}, which is not listed; take a whole file"
-    if annotation["category_id"] not in label:
-        return f"has category {annotation['category_id']}, which is not listed; take a whole file"
-    size, corners = (image["height"], image["width"]), _corners(annotation)
-    fault = wrong_box(corners, *size) if corners else "is no list of four numbers"
+def _object(annotation: dict[str, Any], image: dict[str, Any] | None, label: dict[int, int]) -> Drawn | str:
+    """An object, or what is wrong with its annotation and what mends it."""
+    if image is None or annotation["category_id"] not in label:
+        what = "is of image" if image is None else "has category"
+        number = annotation["image_id" if image is None else "category_id"]
+        return f"{what} {number}, which is not listed; take a whole file"
+    size, box, fault = (image["height"], image["width"]), annotation["bbox"], "is no list of four numbers"
+    corners = (0.0, 0.0, 0.0, 0.0)
+    if len(box) == 4 and all(type(value) in (int, float) and abs(value) < _MANY for value in box):
+        # COCO: x, y, width, height; here x1, y1, x2, y2
+        x, y, width, height = map(float, box)
+        corners = (x, y, x + width, y + height)
+        fault = scenes.wrong_box(corners, *size)
     if fault:
-        box = f"{annotation['bbox']!r:.80}"
-        return f"has a box that {fault} ({box} in {image['file_name']}); mend or remove it"
-    if annotation.get("iscrowd", 0) not in (0, 1):
-        return "has an iscrowd that is neither 0 nor 1; take the instances files"
-    if not annotation.get("segmentation"):
-        return "has no segmentation; take the instances files"
-    fault = wrong_outline(annotation["segmentation"], *size)
-    return f"{fault}; take the official instances files" if fault else ""
-
-
-def _corners(annotation: dict[str, Any]) -> tuple[float, float, float, float] | None:
-    """x1, y1, x2, y2; None where the box is not of four numbers."""
-    box = annotation["bbox"]
-    if len(box) != 4 or not all(type(each) in (int, float) and abs(each) < _MANY for each in box):
-        return None
-    x, y, width, height = map(float, box)
-    return x, y, x + width, y + height
-
-
-def _drawn(annotation: dict[str, Any], label: dict[int, int]) -> Drawn:
-    corners, crowd = _corners(annotation), bool(annotation.get("iscrowd", 0))
-    assert corners is not None  # as `_wrong` has seen
-    return Drawn(corners, label[annotation["category_id"]], crowd, annotation["segmentation"])
-
-
-def _out_of_step(found: Survey, path: Path, names: list[str], there: set[str]) -> Iterator[str]:
-    times = Counter(names)
-    for name, number in times.items():
-        if name not in there:
-            yield f"{found.base / name} is missing, but {path.name} lists it; restore the image"
-        elif number > 1:
-            yield f"{path}: {name} is listed {number} times; take a whole file"
-    for name in sorted(there - times.keys()):
-        yield f"{found.base / name} is not in {path.name}; take annotations in step, or move it elsewhere"
+        return f"has a box that {fault} ({box!r:.80} in {image['file_name']}); mend or remove it"
+    # Captions and keypoints have neither of the two.
+    crowd, outline = annotation.get("iscrowd", 0), annotation.get("segmentation")
+    if crowd not in (0, 1) or not outline:
+        fault = "no segmentation" if crowd in (0, 1) else "an iscrowd that is neither 0 nor 1"
+        return f"has {fault}; take the instances files"
+    if fault := scenes.wrong_outline(outline, *size):
+        return f"{fault}; take the official instances files"
+    return Drawn(corners, label[annotation["category_id"]], bool(crowd), outline)

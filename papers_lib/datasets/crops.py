@@ -8,7 +8,6 @@ MSMT17 take 0.8 GB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,42 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from papers_lib.datasets.images import open_image, rgb
+from papers_lib.datasets.images import fill, open_image, rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def load_images(files: Sequence[Path], height: int, width: int, threads: int = 2) -> Tensor:
-    """Decode images to RGB, uint8 [N, height, width, 3].
+    """Decode images to RGB, uint8 [N, height, width, 3], with some threads at once.
 
     Grey, palette and CMYK images are converted; a transparent one is laid on white.
-
-    Args:
-        files: N image files.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
-        threads: decoders at once (Pillow works outside Python's lock).
 
     Raises:
         PapersError: an image is missing, empty, truncated or none at all; the message names it.
     """
     import torch
 
-    pixels = torch.empty(len(files), height, width, 3, dtype=torch.uint8)
-    target = pixels.numpy()
-
-    def fill(i: int) -> None:
-        target[i] = decode(files[i], height, width)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(fill, range(len(files))):
-            pass
+    pixels = torch.empty(len(files), height, width, 3, dtype=torch.uint8)  # [N, H, W, 3]
+    fill(pixels.numpy(), lambda i: decode(files[i], height, width), threads)
     return pixels
 
 
 def decode(file: Path, height: int, width: int) -> NDArray[np.uint8]:
     """One image [height, width, 3] of `load_images`."""
     with open_image(file) as image:
+        # Pillow's resize smooths when it makes smaller; its size is (width, height).
         crop = rgb(image).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(crop)

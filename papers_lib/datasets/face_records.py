@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from papers_lib.datasets.cifar_files import Array, Arrays, column
-from papers_lib.datasets.folders import lines, reason
+from papers_lib.datasets.folders import lines, read_bytes, reason
 from papers_lib.errors import PapersError
 
 Integers = NDArray[np.int64]
@@ -73,12 +73,14 @@ class RecordFile:
         Raises:
             PapersError: no record begins there, or it is cut short.
         """
+        # The magic word stood where the parts were cut.
         parts = [self._bytes(start, length) for start, length in self._parts(offset)]
         return MAGIC.join(parts)
 
     def end(self, offset: int) -> int:
         """Where the record at `offset` ends, padding included; errors as `payload`."""
         *_, (start, length) = self._parts(offset)
+        # padded to four bytes
         return start + length + -length % 4
 
     def record(self, offset: int) -> Record:
@@ -86,6 +88,7 @@ class RecordFile:
         payload = self.payload(offset)
         try:
             count, label, key, _ = HEAD.unpack_from(payload)
+            # A count of 0 says that the one label is in the head.
             labels = struct.unpack_from(f"<{count}f", payload, HEAD.size) if count else (label,)
         except struct.error:
             raise self._wrong(offset, "a record too short for its labels") from None
@@ -96,6 +99,7 @@ class RecordFile:
     def label(self, offset: int) -> int:
         """The first label of the record at `offset`, without reading its image; errors as `payload`."""
         kind, length = self._part(offset)
+        # In parts, or without room for a label behind the head: the whole record is read.
         if kind != WHOLE or length < HEAD.size + 4:
             return int(self.record(offset).labels[0])
         head = self._bytes(offset + PART.size, HEAD.size + 4)
@@ -116,6 +120,7 @@ class RecordFile:
             raise self._wrong(offset, "the middle of a record")
         while True:
             start = offset + PART.size
+            # Held before anything is read: a length of 512 MB costs no memory.
             if start + length > self.size:
                 raise PapersError(
                     f"{self.path} is cut short: the record at byte {offset} needs {length} bytes, "
@@ -131,6 +136,7 @@ class RecordFile:
 
     def _part(self, offset: int) -> tuple[int, int]:
         """Kind and length of the part at `offset`."""
+        # upper 3 bits: kind; lower 29: length
         magic, word = PART.unpack(self._bytes(offset, PART.size))
         if magic != MAGIC:
             raise self._wrong(offset, f"no record (magic 0x{magic[::-1].hex()}, not 0x{MAGIC[::-1].hex()})")
@@ -199,47 +205,50 @@ def read_pack(folder: Path, stem: str = "train") -> Pack:
             short (as tools leave it that unpack no more than 4 GiB), no image, an identity without image, an
             image of no identity or of two.
     """
-    keys, offsets = read_index(folder / f"{stem}.idx")
+    index = folder / f"{stem}.idx"
+    keys, offsets = read_index(index)
     file = RecordFile(folder / f"{stem}.rec")
-    _whole(file, folder / f"{stem}.idx", int(offsets.max()))
-    place = dict(zip(keys.tolist(), offsets.tolist(), strict=True))
-    header = file.record(place[0]) if 0 in place else Record((0.0,), 0, b"")
-    if len(header.labels) > 1:
-        images, labels, names = _identities(file, place, header)
-    else:
-        images = offsets[keys > 0] if 0 in place and not header.image else offsets
-        images = images[np.argsort(images)]
-        own = np.array([file.label(offset) for offset in images.tolist()], dtype=np.int64)
-        names, labels = np.unique(own, return_inverse=True)
-    count = len(names)
-    if not count:
-        raise PapersError(f"{file.path} has no image, only a header; fetch it again")
-    said = read_property(folder / "property")
-    if said and said[0] != count:
-        raise PapersError(f"{folder / 'property'} says {said[0]} identities, {file.path} has {count}; "
-                          "take both from one source")  # fmt: skip
-    return Pack(file, images, labels.astype(np.int64), names, count, said[1:] if said else None)
-
-
-def _whole(file: RecordFile, index: Path, last: int) -> None:
+    last = int(offsets.max())
     if last >= file.size:
         raise PapersError(
             f"{file.path} is cut short: it has {file.size:,} bytes, and {index.name} goes on to byte "
             f"{last:,}; tools that unpack no more than 4 GiB leave it so: unpack or fetch it again"
         )
-    end = file.end(last)
-    if end < file.size:
+    left = file.size - file.end(last)
+    if left > 0:
         raise PapersError(
-            f"{index} is out of step: {file.size - end:,} bytes of {file.path.name} follow the last record "
+            f"{index} is out of step: {left:,} bytes of {file.path.name} follow the last record "
             "that it names; take both from one source"
         )
+    place = dict(zip(keys.tolist(), offsets.tolist(), strict=True))
+    header = file.record(place[0]) if 0 in place else Record((0.0,), 0, b"")
+    if len(header.labels) > 1:
+        images, labels, own = _identities(file, place, header)
+    else:
+        # A header without labels is no image.
+        images = offsets[keys > 0] if 0 in place and not header.image else offsets
+        # In the order of the file, which is read from front to back.
+        images = images[np.argsort(images)]
+        own = np.array([file.label(offset) for offset in images.tolist()], dtype=np.int64)
+        # own labels → 0 .. C-1
+        own, labels = np.unique(own, return_inverse=True)
+    count = len(own)
+    if not count:
+        raise PapersError(f"{file.path} has no image, only a header; fetch it again")
+    announced = read_property(folder / "property")
+    if announced and announced[0] != count:
+        raise PapersError(
+            f"{folder / 'property'} says {announced[0]} identities, {file.path} has {count}; take both from "
+            "one source"
+        )
+    return Pack(file, images, labels.astype(np.int64), own, count, announced[1:] if announced else None)
 
 
 def _identities(
     file: RecordFile, place: dict[int, int], header: Record
 ) -> tuple[Integers, Integers, Integers]:
-    """Offsets and labels of the images, and the identities' own labels, by the identities' records."""
-    start, stop = (int(value) for value in header.labels[:2])
+    """Offsets [N] and labels [N] of the images, and own labels [C], by the identities' records."""
+    start, stop = (int(value) for value in header.labels[:2])  # keys of the identities
     if not 1 < start < stop:
         raise PapersError(
             f"{file.path} has a header of images before key {start} and identities before key {stop}, which "
@@ -251,57 +260,53 @@ def _identities(
             f"{file.path} announces keys 1 to {stop - 1}, and its .idx has no {missing}; take both from one "
             "source"
         )
+    # [first key, last + 1) of each identity
     ranges = [_range(file, place, key, start) for key in range(start, stop)]
-    _parted(file, ranges, start)
-    own = [_own_label(file, place, first, last) for first, last in ranges]
+    end = 1  # of the images that are of an identity so far
+    for first, after in (*sorted(ranges), (start, start)):
+        if first != end:
+            (begin, behind), whose = sorted((first, end)), "no identity" if end < first else "two identities"
+            raise _out_of_step(file, f": the images {begin} to {behind - 1} are of {whose}")
+        end = after
+    own = []
+    for first, after in ranges:  # the first and the last image stand for all
+        labels = [file.label(place[key]) for key in (first, after - 1)]
+        if labels[0] != labels[1]:
+            raise _out_of_step(
+                file,
+                f": the images {first} and {after - 1} are of one identity and have labels {labels[0]} "
+                f"and {labels[1]}",
+            )
+        own.append(labels[0])
+    # Two identities of one label would be taken for one.
     if len(set(own)) < len(own):
         twice = next(label for i, label in enumerate(own) if label in own[:i])
-        raise PapersError(
-            f"{file.path} has two identities of label {twice}; its .idx is out of step: fetch both again"
-        )
-    offsets = [place[key] for first, last in ranges for key in range(first, last)]
-    labels = np.repeat(np.arange(len(ranges)), [last - first for first, last in ranges])
-    return np.array(offsets, dtype=np.int64), labels, np.array(own, dtype=np.int64)
+        raise _out_of_step(file, f" has two identities of label {twice}")
+    offsets = [place[key] for first, after in ranges for key in range(first, after)]
+    counts = [after - first for first, after in ranges]
+    return (
+        np.array(offsets, dtype=np.int64),
+        np.repeat(np.arange(len(ranges)), counts),
+        np.array(own, dtype=np.int64),
+    )
 
 
 def _range(file: RecordFile, place: dict[int, int], key: int, start: int) -> tuple[int, int]:
     """First key and last + 1 of an identity's images."""
     labels = file.record(place[key]).labels
     if len(labels) < 2:
+        raise _out_of_step(file, f", key {key}: an image where an identity should be")
+    first, after = int(labels[0]), int(labels[1])
+    if not 1 <= first < after <= start:
         raise PapersError(
-            f"{file.path}, key {key}: an image where an identity should be; its .idx is out of step: fetch "
-            "both again"
-        )
-    first, last = int(labels[0]), int(labels[1])
-    if not 1 <= first < last <= start:
-        raise PapersError(
-            f"{file.path}, key {key}: an identity without images (keys {first} to {last - 1} of "
+            f"{file.path}, key {key}: an identity without images (keys {first} to {after - 1} of "
             f"{start - 1}); fetch a whole pack, or pack it again without that identity"
         )
-    return first, last
+    return first, after
 
 
-def _parted(file: RecordFile, ranges: list[tuple[int, int]], start: int) -> None:
-    """Refuse ranges that leave out an image, or have it twice."""
-    end = 1
-    for first, last in (*sorted(ranges), (start, start)):
-        if first != end:
-            (begin, stop), whose = sorted((first, end)), "no identity" if end < first else "two identities"
-            raise PapersError(
-                f"{file.path}: the images {begin} to {stop - 1} are of {whose}; its .idx is out of step: "
-                "fetch both again"
-            )
-        end = last
-
-
-def _own_label(file: RecordFile, place: dict[int, int], first: int, last: int) -> int:
-    labels = [file.label(place[key]) for key in (first, last - 1)]
-    if labels[0] != labels[1]:
-        raise PapersError(
-            f"{file.path}: the images {first} and {last - 1} are of one identity and have labels {labels[0]} "
-            f"and {labels[1]}; its .idx is out of step: fetch both again"
-        )
-    return labels[0]
+def _out_of_step(file: RecordFile, what: str) -> PapersError:
+    return PapersError(f"{file.path}{what}; its .idx is out of step: fetch both again")
 
 
 def read_index(path: Path) -> tuple[Integers, Integers]:
@@ -310,8 +315,10 @@ def read_index(path: Path) -> tuple[Integers, Integers]:
     Raises:
         PapersError: it is missing, empty, no list of "key<tab>offset" lines, or has a key or an offset twice.
     """
-    words = _read(path).removeprefix(BOM_UTF8).split()
+    # Millions of lines: one call of numpy, no loop.
+    words = read_bytes(path).removeprefix(BOM_UTF8).split()
     try:
+        # [K, 2]: key, offset
         pairs = np.array(words, dtype=np.int64).reshape(-1, 2)
     except (ValueError, OverflowError):
         pairs = np.empty((0, 2), dtype=np.int64)
@@ -333,7 +340,9 @@ def read_property(path: Path) -> tuple[int, int, int] | None:
     if not path.is_file():
         return None
     try:
-        identities, height, width = (int(word) for word in _read(path).removeprefix(BOM_UTF8).split(b","))
+        identities, height, width = (
+            int(word) for word in read_bytes(path).removeprefix(BOM_UTF8).split(b",")
+        )
         if min(identities, height, width) < 1:
             raise ValueError
     except ValueError:
@@ -353,8 +362,11 @@ def read_list(path: Path) -> tuple[list[str], Integers]:
     for number, line in lines(path):
         words = line.split("\t")
         try:
-            label, file = (words[1], words[2]) if _is_number(words[1]) else (words[2], words[1])
-            labels.append(np.int64(int(float(label))))
+            try:
+                label, file = float(words[1]), words[2]  # mxnet's order
+            except ValueError:
+                label, file = float(words[2]), words[1]  # insightface's
+            labels.append(np.int64(int(label)))
         except (IndexError, ValueError, OverflowError):
             raise PapersError(
                 f'{path}, line {number}: not "number path label" between tabs; mend it, or remove the list'
@@ -363,44 +375,23 @@ def read_list(path: Path) -> tuple[list[str], Integers]:
     return paths, np.array(labels, dtype=np.int64)
 
 
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
-
-
-# Pairs
+# -- pairs --
 
 
 def _files(images: Any) -> tuple[bytes, ...]:
     """The bytes of image files; what stands there often is copied once."""
     if not isinstance(images, list | tuple):
         raise TypeError(f"a {type(images).__name__} where a list of images should be")
-    copied: dict[int, bytes] = {}
+    copied: dict[int, bytes] = {}  # by the object's identity
     for image in images:
-        kind = type(image.values if isinstance(image, Array) else image)
-        if isinstance(image, Array) and image.values.dtype == np.uint8:
-            copied[id(image)] = copied.get(id(image)) or image.values.tobytes()
-        elif isinstance(image, bytes):
-            copied[id(image)] = image
+        content = image.values if isinstance(image, Array) else image
+        if isinstance(content, bytes):
+            copied[id(image)] = content
+        elif isinstance(content, np.ndarray) and content.dtype == np.uint8:
+            copied[id(image)] = copied.get(id(image)) or content.tobytes()
         else:
-            raise TypeError(f"a {kind.__name__} where the bytes of an image should be")
+            raise TypeError(f"a {type(content).__name__} where the bytes of an image should be")
     return tuple(copied[id(image)] for image in images)
-
-
-def _answer(value: Any) -> bool:
-    if value not in (0, 1):
-        raise ValueError(f"an answer of {value!r:.40} where True or False should be")
-    return bool(value)
 
 
 def read_bin(path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
@@ -414,19 +405,18 @@ def read_bin(path: Path) -> tuple[tuple[bytes, ...], NDArray[np.bool_]]:
             answers other than 0 and 1.
     """
     try:
-        images, same = Arrays(_read(path), encoding="bytes").load()
+        # never `pickle.load`: a pickle can run any program
+        images, same = Arrays(read_bytes(path), encoding="bytes").load()
         files = _files(images)
-        answers = np.array([_answer(each) for each in column(same)], dtype=bool)
+        for value in column(same):
+            if value not in (0, 1):
+                raise ValueError(f"an answer of {value!r:.40} where True or False should be")
+        answers = np.array(column(same), dtype=bool)  # [P]
     except PapersError:
         raise
-    except pickle.UnpicklingError as error:
-        raise PapersError(
-            f"{path} is refused as a pickle of pairs ({reason(error)}); fetch it again"
-        ) from None
     except Exception as error:  # a broken pickle raises almost anything
-        raise PapersError(
-            f"{path} is not a whole pickle of pairs ({reason(error)}); fetch it again"
-        ) from None
+        what = "refused as a" if isinstance(error, pickle.UnpicklingError) else "not a whole"
+        raise PapersError(f"{path} is {what} pickle of pairs ({reason(error)}); fetch it again") from None
     if not len(answers) or len(files) != 2 * len(answers):
         raise PapersError(f"{path} has {len(files)} images for {len(answers)} pairs; fetch it again")
     return files, answers

@@ -6,9 +6,7 @@ or not, and scaled to one square. Nothing here fetches faces but `fetch_lfw`, wh
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from papers_lib.datasets.face_layouts import SETS, WITHDRAWN, Pairs, Survey, survey
+from papers_lib.datasets.face_layouts import SETS, WITHDRAWN, Pairs, survey
 from papers_lib.datasets.face_records import Pack
-from papers_lib.datasets.images import open_image, rgb
+from papers_lib.datasets.images import fill, open_image, rgb
 from papers_lib.errors import PapersError
 
 NAMES = tuple(SETS)
 Pixels = NDArray[np.uint8]
-
-_CHUNK = 32  # images a task: a task each would cost more than a small image
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,20 +40,24 @@ class Training:
         Raises:
             PapersError: one is missing or damaged; the message names it.
         """
-        return _decoded(lambda i: self._image(indices[i]), len(indices), size, threads)
+        pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)  # [n, size, size, 3]
+        source = self.source
 
-    def _image(self, index: int) -> tuple[Path | bytes, str]:
-        if isinstance(self.source, Pack):
-            return self.source.image(index), f"{self.source.file.path}, image {index}"
-        return self.source[index], str(self.source[index])
+        def image(i: int) -> Pixels:
+            index = indices[i]
+            if isinstance(source, Pack):
+                return decode(source.image(index), f"{source.file.path}, image {index}", size)
+            return decode(source[index], str(source[index]), size)
+
+        fill(pixels, image, threads)
+        return pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
     """A data set of faces; no image is read. `train` is None for LFW; `tests` has pairs by name.
 
-    `title` is how a result names it, such as "MS1MV2". The last three are those of `Found.known`, with
-    the limits of `Survey.content`.
+    `title` is how a result names it, such as "MS1MV2". The last three are those of `Survey.known`.
     """
 
     name: str
@@ -82,12 +82,17 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Faces:
         PapersError: nothing there, half a data set, records or pairs that are broken, out of step or miss an
             image, a wrong count, a withdrawn set. The message names the first fault and how to see all.
     """
-    found = survey(Path(root), name, acknowledge_withdrawn)
-    withdrawn = WITHDRAWN in found.notes
-    found.refuse(Path(root), " --acknowledge-withdrawn" * withdrawn)
-    if withdrawn:
-        print(WITHDRAWN, file=sys.stderr)
-    return Faces(name, found.title, found.base, _training(found), found.tests, **found.known)
+    seen = survey(Path(root), name, acknowledge_withdrawn)
+    seen.admit(Path(root), WITHDRAWN)
+    train = None
+    if seen.pack is not None:
+        train = Training(seen.pack, seen.pack.labels, seen.pack.identities)
+    elif SETS[name].trains:
+        files = tuple(seen.base / file for files in seen.folders.values() for file in files)
+        # Identities are numbered by their sorted folders.
+        sizes = [len(files) for files in seen.folders.values()]
+        train = Training(files, np.repeat(np.arange(len(sizes), dtype=np.int64), sizes), len(sizes))
+    return Faces(name, seen.title, seen.base, train, seen.tests, **seen.known)
 
 
 def fetch_lfw(folder: Path) -> Faces:
@@ -103,8 +108,8 @@ def fetch_lfw(folder: Path) -> Faces:
     try:
         fetch_lfw_pairs(subset="10_folds", data_home=str(folder), resize=0.1)  # small: only its files count
     except OSError as error:
-        raise PapersError(f"LFW cannot be fetched ({error}); import a copy: python -m data_prep import "
-                          f"lfw SOURCE {folder}") from None  # fmt: skip
+        copy = f"import a copy: python -m data_prep import lfw SOURCE {folder}"
+        raise PapersError(f"LFW cannot be fetched ({error}); {copy}") from None
     return load(folder / "lfw_home", "lfw")
 
 
@@ -115,34 +120,14 @@ def load_images(pairs: Pairs, size: int, threads: int = 2) -> Pixels:
         PapersError: an image is missing or damaged; the message names it.
     """
 
-    def image(i: int) -> tuple[Path | bytes, str]:
-        one = pairs.images[i]
-        return one, str(one) if isinstance(one, Path) else f"{pairs.name}.bin, image {i}"
+    def image(i: int) -> Pixels:
+        source = pairs.images[i]
+        return decode(
+            source, str(source) if isinstance(source, Path) else f"{pairs.name}.bin, image {i}", size
+        )
 
-    return _decoded(image, len(pairs.images), size, threads)
-
-
-def _training(found: Survey) -> Training | None:
-    if not SETS[found.name].trains:
-        return None
-    if found.pack is not None:
-        return Training(found.pack, found.pack.labels, found.pack.identities)
-    files = tuple(found.base / file for folder in found.folders.values() for file in folder)
-    sizes = [len(folder) for folder in found.folders.values()]
-    return Training(files, np.repeat(np.arange(len(sizes), dtype=np.int64), sizes), len(sizes))
-
-
-def _decoded(image: Callable[[int], tuple[Path | bytes, str]], count: int, size: int, threads: int) -> Pixels:
-    """`count` images of a square, each found, with its name, by `image`."""
-    pixels = np.empty((count, size, size, 3), dtype=np.uint8)
-
-    def fill(start: int) -> None:
-        for i in range(start, min(start + _CHUNK, count)):
-            pixels[i] = decode(*image(i), size)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(fill, range(0, count, _CHUNK)):
-            pass
+    pixels = np.empty((len(pairs.images), size, size, 3), dtype=np.uint8)  # [N, size, size, 3]
+    fill(pixels, image, threads)
     return pixels
 
 
@@ -154,6 +139,7 @@ def decode(image: Path | bytes, name: str, size: int) -> Pixels:
     """
     with open_image(image, name) as opened:
         picture = rgb(opened)
+        # An aligned pack at its own size stays as it is, bit by bit.
         if picture.size != (size, size):
             picture = picture.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture)

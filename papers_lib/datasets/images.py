@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +31,8 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF")
 LARGEST = 89_478_485
 """Pixels of an image; a small file that claims more is made to fill the memory. Pillow warns from here on."""
 
+_CHUNK = 32  # images per task: a task for each would cost more than a small image
+
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of a damaged image one line is said, here
 
 
@@ -49,6 +51,7 @@ def open_image(source: Path | bytes, name: str = "") -> Iterator[Image.Image]:
     name = name or str(source)
     try:
         with _begun(source) as image:
+            # Pillow checks no checksum of a PNG while it decodes.
             again = image.format == "PNG"
             if again:
                 image.verify()  # which leaves nothing to be read
@@ -69,6 +72,7 @@ def open_image(source: Path | bytes, name: str = "") -> Iterator[Image.Image]:
 
 def _begun(source: Path | bytes) -> Image.Image:
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    # The header alone is read so far.
     if image.width * image.height > LARGEST:
         image.close()
         raise ValueError(f"{image.width}x{image.height} pixels, more than {LARGEST:,}")
@@ -82,16 +86,34 @@ def rgb(image: Image.Image) -> Image.Image:
         ValueError: pixels of more than 16 bits, whose range nobody knows.
     """
     if image.mode == "F" or image.mode.startswith("I"):
+        # [H, W]; 0 .. 65,535 → 0 .. 255, rounded
         grey = np.asarray(image).astype(np.int64)
         if image.mode == "F" or (len(grey) and not 0 <= grey.min() <= grey.max() < 2**16):
             raise ValueError("pixels of more than 16 bits: save it with 8 or 16 bits")
-        clear = image.info.get("transparency")
+        clear = image.info.get("transparency")  # the one value that is transparent, if any
         white = grey == (clear if isinstance(clear, int) else -1)
         return Image.fromarray(np.where(white, 255, (grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        # Black would be what Pillow makes of it.
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return image.convert("RGB")
+
+
+def fill(pixels: NDArray[np.uint8], decode: Callable[[int], NDArray[np.uint8]], threads: int) -> None:
+    """Put image i of `decode` at `pixels[i]`, with some threads (Pillow works outside Python's lock).
+
+    Raises:
+        PapersError: the first that `decode` raises.
+    """
+
+    def chunk(start: int) -> None:
+        for i in range(start, min(start + _CHUNK, len(pixels))):
+            pixels[i] = decode(i)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(chunk, range(0, len(pixels), _CHUNK)):
+            pass  # what a thread raised is raised here
 
 
 def load_images(
@@ -105,54 +127,37 @@ def load_images(
         files: N image files.
         size: the side in pixels.
         boxes: [N, 4], x1, y1, x2, y2 from 1 and inclusive; what lies outside is cut off first.
-        threads: decoders at once (Pillow works outside Python's lock).
+        threads: decoders at once.
 
     Raises:
         PapersError: an image is missing, empty, truncated or none at all; the message names it.
     """
     import torch
 
-    pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
-    target = pixels.numpy()
-
-    def fill(i: int) -> None:
+    def planes(i: int) -> NDArray[np.uint8]:
         box = None if boxes is None else tuple(map(int, boxes[i]))
-        target[i] = decode(files[i], size, box).transpose(2, 0, 1)
+        return decode(files[i], size, box).transpose(2, 0, 1)
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(fill, range(len(files))):
-            pass
+    pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)  # [N, 3, size, size]
+    fill(pixels.numpy(), planes, threads)
     return pixels
 
 
 def decode(file: Path, size: int, box: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
     """One image [size, size, 3] of `load_images`."""
     with open_image(file) as image:
-        window = _window(image, box)
-        drafted = _draft(image, size, window)
-        square = rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=drafted)
+        width, height = image.size
+        # from 1 and inclusive → from 0, right and lower edge outside
+        x1, y1, x2, y2 = box or (1, 1, width, height)
+        left, top, right, bottom = max(x1 - 1, 0), max(y1 - 1, 0), min(x2, width), min(y2, height)
+        if left >= right or top >= bottom:
+            raise ValueError(f"its box {box} lies outside of its {width}x{height} pixels")
+        # The JPEG decoder halves the image as often as leaves the window at least `size` wide.
+        image.draft(
+            "RGB", (math.ceil(size * width / (right - left)), math.ceil(size * height / (bottom - top)))
+        )
+        # What is left of the halved image, in its own pixels.
+        x, y = image.size[0] / width, image.size[1] / height
+        window = (left * x, top * y, right * x, bottom * y)
+        square = rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=window)
     return np.asarray(square)
-
-
-Window = tuple[float, float, float, float]
-
-
-def _window(image: Image.Image, box: tuple[int, ...] | None) -> Window:
-    width, height = image.size
-    x1, y1, x2, y2 = box or (1, 1, width, height)
-    window = max(x1 - 1, 0), max(y1 - 1, 0), min(x2, width), min(y2, height)
-    if window[0] >= window[2] or window[1] >= window[3]:
-        raise ValueError(f"its box {box} lies outside of its {width}x{height} pixels")
-    return window
-
-
-def _draft(image: Image.Image, size: int, window: Window) -> Window:
-    """Let the JPEG decoder halve the image as often as leaves the window at least `size` wide."""
-    width, height = image.size
-    wanted = (
-        math.ceil(size * width / (window[2] - window[0])),
-        math.ceil(size * height / (window[3] - window[1])),
-    )
-    image.draft("RGB", wanted)
-    x, y = image.size[0] / width, image.size[1] / height
-    return window[0] * x, window[1] * y, window[2] * x, window[3] * y

@@ -27,6 +27,7 @@ def read(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
 
     A file that has not changed is read once a process.
     """
+    # A changed file has another state, so that the cache does not answer for it.
     states = [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.is_file()]
     return dict(zip([path for path, *_ in states], _read(tuple(states)), strict=True))
 
@@ -34,6 +35,7 @@ def read(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
 @lru_cache(maxsize=8)
 def _read(states: tuple[tuple[Path, int, int], ...]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
+    # A file that crashes the process ends it; the next process begins behind that file.
     while len(found) < len(states):
         said, died = _asked([str(path) for path, *_ in states[len(found) :]])
         found += said
@@ -73,12 +75,14 @@ def _content(path: Path) -> dict[str, Any]:
 
     with path.open("rb") as file:
         head = file.read(1024)
+    # HDF5, with or without the block of text in front of it
     if head.startswith(b"MATLAB 7.3") or head[:8] == _HDF or head[512:520] == _HDF:
         return {"error": "v7.3"}
     content = scipy.io.loadmat(path, squeeze_me=True, variable_names=("class_names", "annotations"))
     said: dict[str, Any] = {}
     if "class_names" in content:
         said["class_names"] = [_text(name) for name in content["class_names"].ravel().tolist()]
+    # A struct array of the devkit: one record per image.
     table = content.get("annotations")
     if table is not None and table.dtype.names:
         said |= {"fields": list(table.dtype.names), "rows": table.ravel().tolist()}

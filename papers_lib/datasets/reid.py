@@ -6,7 +6,7 @@ withdrawn), MSMT17 (Wei et al., CVPR 2018), and what `data_prep` renders or make
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,21 @@ class Side:
     cameras: NDArray[np.int64]
 
 
+def side_of(base: Path, rows: Sequence[Row]) -> Side:
+    """The images of the `rows` of a survey."""
+    return Side(
+        files=tuple(base / row.file for row in rows),
+        ids=np.array([row.id for row in rows], dtype=np.int64),  # [N]
+        cameras=np.array([row.camera - 1 for row in rows], dtype=np.int64),  # [N], names count from 1
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ReID:
     """A label table in memory; no image is read.
 
     The gallery is without junk (identity -1) and with distractors (0000 in the Market layout). `cameras`
-    is C. The last three are those of `Found.known`, with the limits of `Survey.content`.
+    is C. The last three are those of `Survey.known`.
     """
 
     name: str
@@ -64,18 +73,7 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> ReID:
             or one only, an image that a list names and nobody has, a query without gallery, a wrong count,
             a withdrawn set. The message names the first fault and how to see all.
     """
-    found = survey(Path(root), name, acknowledge_withdrawn)
-    withdrawn = WITHDRAWN in found.notes
-    found.refuse(Path(root), " --acknowledge-withdrawn" * withdrawn)
-    if withdrawn:
-        print(WITHDRAWN, file=sys.stderr)
-    train, query, gallery = (_side(found.base, rows) for rows in found.sides.values())
-    return ReID(name, found.base, train, query, gallery, found.cameras, **found.known)
-
-
-def _side(base: Path, rows: list[Row]) -> Side:
-    return Side(
-        files=tuple(base / row.file for row in rows),
-        ids=np.array([row.id for row in rows], dtype=np.int64),
-        cameras=np.array([row.camera - 1 for row in rows], dtype=np.int64),
-    )
+    seen = survey(Path(root), name, acknowledge_withdrawn)
+    seen.admit(Path(root), WITHDRAWN)
+    train, query, gallery = (side_of(seen.base, rows) for rows in seen.sides.values())
+    return ReID(name, seen.base, train, query, gallery, seen.cameras, **seen.known)

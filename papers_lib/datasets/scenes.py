@@ -1,14 +1,14 @@
 """Scenes with objects: what the readers of COCO and of VOC have in common.
 
-A reader's `survey` takes down all that the annotations say and all that is wrong; `first` lets nothing
-pass that has a problem. No image is opened before `picture`.
+A reader's `survey` takes down all that the annotations say and all that is wrong. No image is opened before
+`picture`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.folders import Found, standin
+from papers_lib.datasets import folders
+from papers_lib.datasets.folders import find, marked, standin
 from papers_lib.datasets.images import LARGEST, open_image, rgb
 from papers_lib.errors import PapersError
 
@@ -47,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """A data set for detection. Label i is `classes[i - 1]`; the last three are those of `Found.known`."""
+    """A data set for detection. Label i is `classes[i - 1]`; the last three are those of `Survey.known`."""
 
     name: str
     root: Path
@@ -60,7 +61,7 @@ class Scenes:
 
 
 @dataclass
-class Survey(Found):
+class Survey(folders.Survey):
     """What the annotations and the folders say, and what is wrong."""
 
     classes: tuple[str, ...] = ()
@@ -68,18 +69,20 @@ class Survey(Found):
 
     @property
     def content(self) -> str:
-        """SHA-256 of classes, boxes and labels, and of each image's name and size in bytes.
-
-        Cheap, and the same wherever the folder lies. It cannot see an image that was replaced by another
-        one of the same name and the same number of bytes.
-        """
+        """SHA-256 of classes, boxes and labels, and of each image's name and size in bytes."""
         digest = hashlib.sha256("\0".join([self.name, *self.classes]).encode())
         for side in SIDES:
             for scene in self.sides[side]:
+                # A path from the data set's folder, so that the place does not count.
                 file = scene.file.relative_to(self.base).as_posix()
                 digest.update(f"\0{side}\0{file}:{self.sizes.get(file)}:{scene.outlines}".encode())
                 digest.update(scene.boxes.tobytes() + scene.labels.tobytes() + scene.ignored.tobytes())
         return digest.hexdigest()
+
+    def hold_images(self, published: Mapping[str, int]) -> None:
+        """Hold the number of images of each side against the published one, or the one rendered."""
+        expected = self.told["counts"] if self.told else published
+        self.hold_counts((f"{side} images", len(self.sides[side]), expected[side]) for side in SIDES)
 
     def checked(self, root: Path) -> Scenes:
         """The data set.
@@ -87,56 +90,26 @@ class Survey(Found):
         Raises:
             PapersError: there are problems; the message has the first, and how to see all.
         """
-        self.refuse(root)
+        self.admit(root)
         train, test = (tuple(self.sides[side]) for side in SIDES)
         return Scenes(self.name, self.base, train, test, self.classes, **self.known)
 
 
-def find(root: Path, name: str, official: str, mark: str) -> Path:
-    """The folder with `mark` in it: `root`, its folder `name` or `official`, or the one inside the other.
+def begin(root: Path, name: str, official: str, mark: str) -> Survey:
+    """The survey of the folder with `mark` in it: `root`, its folder `name` or `official`, or one inside.
 
     Raises:
-        PapersError: it is nowhere.
+        PapersError: it is nowhere, or its `STANDIN.json` is broken or of another data set.
     """
-    places = (root / name / official, root / name, root / official, root)
-    base = next((place for place in places if (place / mark).exists()), None)
-    if base is not None:
-        return base
-    what = f"{mark} is not there"
-    if not root.is_dir():
-        what = f"the folder {root} does not exist"
-    elif not any(root.iterdir()):
-        what = f"the folder {root} is empty"
-    raise PapersError(
-        f"no {name} in {root}: {what}; bring it: python -m data_prep import {name} SOURCE {root} or "
-        f"render a stand-in: python -m data_prep make {name} {root}"
-    )
-
-
-def told(base: Path, name: str, official: str) -> dict[str, Any] | None:
-    """What `STANDIN.json` in `base`, or beside the official folder, says; None for real data.
-
-    Raises:
-        PapersError: it is broken, or of another data set.
-    """
-    outer = (base.parent,) if base.name == official else ()
-    found = standin((base, *outer), name, dict.fromkeys(SIDES, int))
-    classes = [] if found is None else found.get("classes")
+    base, outer = find(root, name, (official, ""), marked(mark), f"{mark} is not there")
+    told = standin((base, outer), name, dict.fromkeys(SIDES, int))
+    classes = told.get("classes") if told else []
     if not isinstance(classes, list) or not all(isinstance(word, str) for word in classes):
         raise PapersError(f"the STANDIN.json of {base} is broken (no classes); render the stand-in again")
-    return found
+    return Survey(name, base, outer, tuple(classes), told=told)
 
 
-def wrong_counts(found: Survey, published: Mapping[str, int]) -> Iterator[str]:
-    """A line for each side whose number of images is not the published one, or the one rendered."""
-    expected = found.told["counts"] if found.told else published
-    for side in SIDES:
-        count = len(found.sides[side])
-        if count != expected[side]:
-            yield (
-                f"{found.name} has {count} {side} images, {expected[side]} expected; "
-                f"restore the copy in {found.base}"
-            )
+# -- what an annotation says --
 
 
 class Drawn(NamedTuple):
@@ -155,39 +128,6 @@ def wrong_size(height: object, width: object) -> str:
     return f"claims {width}x{height} pixels, more than {LARGEST:,}" if height * width > LARGEST else ""
 
 
-def wrong_outline(outline: object, height: int, width: int) -> str:
-    """What is wrong with polygons or a run-length code in an image of that size, or nothing."""
-    if isinstance(outline, list):
-        return (
-            "" if outline and all(_is_polygon(each, max(height, width)) for each in outline) else _NO_POLYGON
-        )
-    if not isinstance(outline, dict) or not isinstance(outline.get("counts"), list | str):
-        return "has an outline that is neither polygons nor a run-length code"
-    counts = outline["counts"]
-    if isinstance(counts, str):
-        return "has a compressed run-length code, whose counts are no list"
-    if not all(type(count) is int and count >= 0 for count in counts) or outline.get("size") != [
-        height,
-        width,
-    ]:
-        return "has a run-length code that is not of counts from 0 and of the image's size"
-    total = sum(counts)
-    return f"has a run-length code of {total:.0f} pixels" if total != height * width else ""
-
-
-_NO_POLYGON = "has a polygon that is no list of x, y, x, y, … near the image"
-
-
-def _is_polygon(corners: object, side: int) -> bool:
-    """Whether these are pairs of numbers, none further out than the image is long."""
-    if not isinstance(corners, list) or not corners or len(corners) % 2:
-        return False
-    try:
-        return math.isfinite(math.fsum(corners)) and -side <= min(corners) <= max(corners) <= 2 * side
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
 def wrong_box(box: Sequence[float], height: int, width: int) -> str:
     """What is wrong with x1, y1, x2, y2, or nothing. Boxes may reach a pixel out of the picture."""
     x1, y1, x2, y2 = box
@@ -198,19 +138,50 @@ def wrong_box(box: Sequence[float], height: int, width: int) -> str:
     return ""
 
 
+def wrong_outline(outline: object, height: int, width: int) -> str:
+    """What is wrong with polygons or a run-length code in an image of that size, or nothing."""
+    if isinstance(outline, list):
+        whole = outline and all(_is_polygon(corners, max(height, width)) for corners in outline)
+        return "" if whole else "has a polygon that is no list of x, y, x, y, … near the image"
+    if not isinstance(outline, dict) or not isinstance(outline.get("counts"), list | str):
+        return "has an outline that is neither polygons nor a run-length code"
+    counts = outline["counts"]
+    if isinstance(counts, str):
+        return "has a compressed run-length code, whose counts are no list"
+    whole = all(type(count) is int and count >= 0 for count in counts)
+    if not whole or outline.get("size") != [height, width]:
+        return "has a run-length code that is not of counts from 0 and of the image's size"
+    # Runs fill the image to its last pixel.
+    total = sum(counts)
+    return f"has a run-length code of {total:.0f} pixels" if total != height * width else ""
+
+
+def _is_polygon(corners: object, side: int) -> bool:
+    """Whether these are pairs of numbers, none further out than the image is long."""
+    if not isinstance(corners, list) or not corners or len(corners) % 2:
+        return False
+    try:
+        return math.isfinite(math.fsum(corners)) and -side <= min(corners) <= max(corners) <= 2 * side
+    except (TypeError, ValueError, OverflowError):  # of what is no number, or too large to add
+        return False
+
+
 def scene(file: Path, height: int, width: int, objects: Iterable[Drawn], masks: bool) -> Scene:
     """Collect the objects of one image."""
-    every = list(objects)
-    outlines = tuple(each.outline for each in every if each.outline is not None)
+    drawn = list(objects)
+    outlines = tuple(item.outline for item in drawn if item.outline is not None)
     return Scene(
         file,
         height,
         width,
-        np.array([each.box for each in every], dtype=np.float32).reshape(-1, 4),
-        np.array([each.label for each in every], dtype=np.int64),
-        np.array([each.ignored for each in every], dtype=np.bool_),
+        np.array([item.box for item in drawn], dtype=np.float32).reshape(-1, 4),  # [n, 4]
+        np.array([item.label for item in drawn], dtype=np.int64),  # [n]
+        np.array([item.ignored for item in drawn], dtype=np.bool_),  # [n]
         outlines if masks else None,
     )
+
+
+# -- pixels --
 
 
 def picture(of: Scene) -> NDArray[np.uint8]:
@@ -237,33 +208,28 @@ def masks(of: Scene) -> NDArray[np.bool_]:
     """
     if of.outlines is None:
         raise PapersError(f"{of.file} has no masks; train faster_rcnn on it, or take coco2017")
-    filled = [_filled(outline, of.height, of.width) for outline in of.outlines]
-    return np.stack(filled) if filled else np.zeros((0, of.height, of.width), dtype=np.bool_)
-
-
-def _filled(outline: Outline, height: int, width: int) -> NDArray[np.bool_]:
-    if isinstance(outline, dict):
-        return _runs(outline, height, width)
-    mask = np.zeros((height, width), dtype=np.bool_)
-    for polygon in outline:
-        mask |= _polygon(np.asarray(polygon, dtype=np.float64).reshape(-1, 2), height, width)
-    return mask
+    filled = np.zeros((len(of.outlines), of.height, of.width), dtype=np.bool_)  # [n, H, W]
+    for i, outline in enumerate(of.outlines):
+        if isinstance(outline, dict):  # counts of 0, 1, 0, … down the columns
+            values = np.arange(len(outline["counts"])) % 2 == 1
+            filled[i] = np.repeat(values, outline["counts"]).reshape(of.width, of.height).T
+        else:
+            for polygon in outline:
+                corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)  # [K, 2]
+                filled[i] |= _polygon(corners, of.height, of.width)
+    return filled
 
 
 def _polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
     """The pixels whose centre lies inside: along a row, each edge that is crossed turns in and out over."""
-    (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, axis=0).T
-    centres = np.arange(height)[:, None] + 0.5
+    (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, axis=0).T  # [K] each
+    centres = np.arange(height)[:, None] + 0.5  # [H, 1]
+    # An edge crosses a row if its ends lie on both sides of the centres.
     row, edge = np.nonzero((y <= centres) != (next_y <= centres))
+    # where the edge crosses the row, as a share of the edge
     share = (centres[row, 0] - y[edge]) / (next_y - y)[edge]
+    # the first pixel whose centre lies right of the crossing
     crossed = np.ceil(x[edge] + share * (next_x - x)[edge] - 0.5).clip(0, width).astype(np.int64)
-    turns = np.zeros((height, width + 1), dtype=np.bool_)
+    turns = np.zeros((height, width + 1), dtype=np.bool_)  # whether an odd number of edges is crossed there
     np.logical_xor.at(turns, (row, crossed), True)
     return np.asarray(np.logical_xor.accumulate(turns, axis=1)[:, :width])
-
-
-def _runs(code: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
-    """An uncompressed run-length code: counts of 0, 1, 0, … down the columns."""
-    counts = code["counts"]
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(width, height).T

@@ -8,33 +8,20 @@ Objects marked difficult are `ignored`, as in VOC's own evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 from papers_lib.datasets.folders import is_left, read_text, reason
-from papers_lib.datasets.scenes import (
-    Drawn,
-    Scene,
-    Scenes,
-    Survey,
-    find,
-    scene,
-    told,
-    wrong_box,
-    wrong_counts,
-    wrong_size,
-)
+from papers_lib.datasets.scenes import Drawn, Scene, Scenes, Survey, begin, scene, wrong_box, wrong_size
 
 NAME, OFFICIAL = "voc0712", "VOCdevkit"
-CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+_WORDS = """
+    aeroplane bicycle bird boat bottle bus car cat chair cow
+    diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor
+"""
+CLASSES = tuple(_WORDS.split())
 LISTS = {"train": (("VOC2007", "trainval"), ("VOC2012", "trainval")), "test": (("VOC2007", "test"),)}
 COUNTS = {"train": 5011 + 11540, "test": 4952}
-
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def load(root: Path) -> Scenes:
@@ -54,87 +41,83 @@ def survey(root: Path) -> Survey:
     Raises:
         PapersError: nothing to survey, or a broken `STANDIN.json`.
     """
-    base = find(root, NAME, OFFICIAL, "VOC2007")
-    found = Survey(NAME, base, told=told(base, NAME, OFFICIAL))
-    found.classes = tuple(found.told["classes"]) if found.told else CLASSES
+    survey = begin(root, NAME, OFFICIAL, "VOC2007")
+    survey.classes = survey.classes or CLASSES
+    stems: dict[str, str] = {}  # the image of a path without its suffix
     for year in ("VOC2007", "VOC2012"):
-        there = found.images_in(f"{year}/JPEGImages")
-        if there:
-            found.problems += _alone(base, year, there)
-        else:
-            found.problems.append(
-                f"half a data set: no image in {base / year / 'JPEGImages'}; restore its images"
-            )
-    if not found.problems:
-        stems = {file.rpartition(".")[0]: file for file in found.sizes}
+        images = survey.images_in(f"{year}/JPEGImages")
+        stems |= {image.rpartition(".")[0]: image for image in images}
+        if not images:
+            folder = survey.base / year / "JPEGImages"
+            survey.problems.append(f"half a data set: no image in {folder}; restore its images")
+            continue
+        for path in sorted((survey.base / year / "Annotations").glob("*.xml")):
+            if f"{year}/JPEGImages/{path.stem}" not in stems and not is_left(path.name):
+                survey.problems.append(f"{path} has no image in {year}/JPEGImages; restore the image")
+    if not survey.problems:  # what is missing would only be told again
         for side, lists in LISTS.items():
             for year, split in lists:
-                found.sides[side] += _listed(found, year, split, stems)
-    if not found.problems:
-        found.problems += wrong_counts(found, COUNTS)
-    found.tell_ignored()
-    return found
+                survey.sides[side] += _read_list(survey, year, split, stems)
+    if not survey.problems:
+        survey.hold_images(COUNTS)
+    survey.note_ignored()
+    return survey
 
 
-def _alone(base: Path, year: str, there: list[str]) -> Iterator[str]:
-    """Annotations whose image is not there."""
-    stems = {name.rpartition("/")[2].rpartition(".")[0] for name in there}
-    for path in sorted((base / year / "Annotations").glob("*.xml")):
-        if path.stem not in stems and not is_left(path.name):
-            yield f"{path} has no image in {year}/JPEGImages; restore the image"
-
-
-def _listed(found: Survey, year: str, split: str, stems: dict[str, str]) -> list[Scene]:
-    path = found.base / year / "ImageSets" / "Main" / f"{split}.txt"
+def _read_list(survey: Survey, year: str, split: str, stems: dict[str, str]) -> list[Scene]:
+    path = survey.base / year / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
-        found.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
+        survey.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
         return []
-    scenes = []
+    # in the list's order, each once
     numbers: dict[str, None] = {}
-    with found.telling():
+    with survey.telling():
         numbers = dict.fromkeys(read_text(path).split())
+    scenes = []
     for number in numbers:
         image = stems.get(f"{year}/JPEGImages/{number}")
-        annotation = found.base / year / "Annotations" / f"{number}.xml"
+        annotation = survey.base / year / "Annotations" / f"{number}.xml"
         if image is None:
-            missing = found.base / f"{year}/JPEGImages/{number}.jpg"
-            found.problems.append(f"{missing} is missing, but {path.name} lists it; restore the image")
+            missing = survey.base / f"{year}/JPEGImages/{number}.jpg"
+            survey.problems.append(f"{missing} is missing, but {path.name} lists it; restore the image")
         elif not annotation.is_file():
-            found.problems.append(
+            survey.problems.append(
                 f"{annotation} is missing, but {path.name} lists it; restore the annotation"
             )
         else:
-            scenes += _annotated(found, found.base / image, annotation)
+            scenes += _read_annotation(survey, survey.base / image, annotation)
     return scenes
 
 
-def _annotated(found: Survey, image: Path, path: Path) -> list[Scene]:
+def _read_annotation(survey: Survey, image: Path, path: Path) -> list[Scene]:
     """The scene of one annotation, or nothing and the problems told."""
     try:
-        tree = ElementTree.parse(path)
-        width, height = (int(_text(tree.getroot(), f"size/{side}")) for side in ("width", "height"))
-        objects = [_object(found.classes, each) for each in tree.iterfind("object")]
+        root = ElementTree.parse(path).getroot()  # expat refuses entities that grow
+        width, height = (int(_text(root, f"size/{side}")) for side in ("width", "height"))
+        objects = [_object(survey.classes, item) for item in root.iterfind("object")]
     except (ElementTree.ParseError, OSError, ValueError, LookupError, RecursionError) as error:
-        found.problems.append(f"{path} cannot be read ({reason(error)}); restore the annotation")
+        survey.problems.append(f"{path} cannot be read ({reason(error)}); restore the annotation")
         return []
-    wrong = [f"has a box that {w}" for w in (wrong_box(o.box, height, width) for o in objects) if w]
-    wrong = wrong if objects else ["has no object"]
-    wrong += [each] if (each := wrong_size(height, width)) else []
-    found.problems += [f"{path} {each}; mend or restore the annotation" for each in wrong]
-    return [] if wrong else [scene(image, height, width, objects, masks=False)]
+    # Every fault of a file is told at once.
+    faults = [f"has a box that {fault}" for item in objects if (fault := wrong_box(item.box, height, width))]
+    faults += [] if objects else ["has no object"]
+    faults += [fault] if (fault := wrong_size(height, width)) else []
+    survey.problems += [f"{path} {fault}; mend or restore the annotation" for fault in faults]
+    return [] if faults else [scene(image, height, width, objects, masks=False)]
 
 
-def _object(classes: tuple[str, ...], each: ElementTree.Element) -> Drawn:
-    name = _text(each, "name")
+def _object(classes: tuple[str, ...], item: ElementTree.Element) -> Drawn:
+    name = _text(item, "name")
     if name not in classes:
         raise ValueError(f"unknown class {name!r}, known are {', '.join(classes[:3])} …")
-    x1, y1, x2, y2 = (float(_text(each, f"bndbox/{corner}")) for corner in _CORNERS)
-    difficult = (each.findtext("difficult") or "0").strip() == "1"
-    return Drawn((x1 - 1, y1 - 1, x2, y2), classes.index(name) + 1, difficult)
+    x1, y1, x2, y2 = (float(_text(item, f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax"))
+    # absent in annotations by other tools
+    difficult = (item.findtext("difficult") or "0").strip() == "1"
+    return Drawn((x1 - 1, y1 - 1, x2, y2), classes.index(name) + 1, difficult)  # from 1 inclusive to from 0
 
 
-def _text(of: ElementTree.Element, path: str) -> str:
-    found = of.findtext(path)
-    if found is None or not found.strip():
+def _text(item: ElementTree.Element, path: str) -> str:
+    text = item.findtext(path)
+    if text is None or not text.strip():
         raise ValueError(f"no {path}")
-    return found.strip()
+    return text.strip()

@@ -1,8 +1,9 @@
 """The losses that Table 1 compares with, on one class-balanced batch each.
 
 Every loss takes embeddings [B, D] of length 1 and labels [B] and gives a scalar, a mean over what it
-sums. Reference numbers are the paper's. Margins are those of the cited papers where a batch of unit
-vectors leaves them a meaning, and the library's defaults else.
+sums; a mean over triplets is one over those that cost something. Reference numbers are the paper's.
+Margins are those of the cited papers where a batch of unit vectors leaves them a meaning, and
+pytorch-metric-learning's defaults else.
 """
 
 from __future__ import annotations
@@ -22,16 +23,7 @@ from papers_lib.errors import PapersError
 @exact(gradients=True)
 def semi_hard(embeddings: Array, labels: Array, margin: float = 0.2) -> Tensor:
     """FaceNet [18]: [D_RP² − D_RN² + m]₊ over triplets with D_RP² < D_RN² < D_RP² + m."""
-    from pytorch_metric_learning.distances import LpDistance
-    from pytorch_metric_learning.losses import TripletMarginLoss
-    from pytorch_metric_learning.miners import TripletMarginMiner
-
-    embeddings, labels = _batch(embeddings, labels)
-    squared = LpDistance(power=2)
-    miner = TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=squared)
-    triplets = miner(embeddings, labels)
-    loss: Tensor = TripletMarginLoss(margin=margin, distance=squared)(embeddings, labels, triplets)
-    return loss
+    return _triplets(*_batch(embeddings, labels), margin, semi_hard=True)
 
 
 @exact(gradients=True)
@@ -64,24 +56,35 @@ def n_pairs(embeddings: Array, labels: Array) -> Tensor:
 def triplet_global(
     embeddings: Array, labels: Array, margin: float = 0.2, t: float = 0.4, lg: float = 1.0
 ) -> Tensor:
-    """Kumar et al. [20]: a triplet loss (Eq. 2, all triplets) plus the global loss of two kinds of
+    """Kumar et al. [20]: a triplet loss (Eq. 2 over all triplets) plus the global loss of two kinds of
     pairs, var D₊ + var D₋ + λ [μ₊ − μ₋ + t]₊ with D² / 4 in the place of D.
 
     t is the difference t1 − t2 of the quadruplet paper, and λ its λ_g1.
     """
-    from pytorch_metric_learning.distances import LpDistance
-    from pytorch_metric_learning.losses import TripletMarginLoss
-
     embeddings, labels = _batch(embeddings, labels)
-    triplet: Tensor = TripletMarginLoss(margin=margin, distance=LpDistance(power=2))(embeddings, labels)
-    same = (labels[:, None] == labels).triu(1)
+    triplet = _triplets(embeddings, labels, margin, semi_hard=False)
+    same = (labels[:, None] == labels).triu(1)  # [B, B], each pair once
     other = (labels[:, None] != labels).triu(1)
     if not (same.any() and other.any()):
         return triplet
     quarter = _distances(embeddings).square() / 4
     near, far = quarter[same], quarter[other]
-    variances = near.var(correction=0) + far.var(correction=0)
+    variances = near.var(correction=0) + far.var(correction=0)  # var D₊ + var D₋
+    # … + λ [μ₊ − μ₋ + t]₊
     return triplet + variances + lg * F.relu(near.mean() - far.mean() + t)
+
+
+def _triplets(x: Tensor, labels: Tensor, margin: float, semi_hard: bool) -> Tensor:
+    """[D_RP² − D_RN² + m]₊ over triplets of a batch, the mean of what is above 0."""
+    from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.losses import TripletMarginLoss
+    from pytorch_metric_learning.miners import TripletMarginMiner
+
+    squared = LpDistance(power=2)
+    miner = TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=squared)
+    triplets = miner(x, labels) if semi_hard else None  # None: all of them
+    loss: Tensor = TripletMarginLoss(margin=margin, distance=squared)(x, labels, triplets)
+    return loss
 
 
 # Clustering: facility location -------------------------------------------------------------------
@@ -99,10 +102,11 @@ def facility_location(embeddings: Array, labels: Array, gamma: float = 1.0) -> T
     local search afterwards (PAM) is left out. The original is a sum over the batch; this is its mean.
     """
     embeddings, labels = _batch(embeddings, labels)
-    d = _distances(embeddings)
+    d = _distances(embeddings)  # [B, B]
     with torch.no_grad():
-        medoids = greedy_medoids(d, labels, gamma)
-        margin = gamma * (1 - nmi_of_clusters(d[medoids].argmin(0)[None], labels)[0])
+        medoids = greedy_medoids(d, labels, gamma)  # S
+        margin = gamma * (1 - nmi_of_clusters(d[medoids].argmin(0)[None], labels)[0])  # γ Δ(S)
+    # (1/B) [F(S) + γ Δ(S) − F̃]₊
     hinge = facility_score(d, medoids) + margin - oracle_score(d, labels)
     return F.relu(hinge) / len(labels)
 
@@ -115,7 +119,7 @@ def facility_score(d: Tensor, medoids: Tensor) -> Tensor:
 def oracle_score(d: Tensor, labels: Tensor) -> Tensor:
     """F̃ = Σ_c max_{j ∈ c} −Σ_{i ∈ c} D_ij: every class served by its own best medoid."""
     same = labels[:, None] == labels
-    costs = (d * same).sum(1)
+    costs = (d * same).sum(1)  # [B], of j as the medoid of its class
     _, names = torch.unique(labels, return_inverse=True)
     best = costs.new_full((int(names.max()) + 1,), torch.inf)
     return -best.scatter_reduce(0, names, costs, "amin").sum()
@@ -128,7 +132,8 @@ def greedy_medoids(d: Tensor, labels: Tensor, gamma: float) -> Tensor:
     set reaches (1 − 1/e) of the best. Ties go to the lowest index.
     """
     count = len(labels.unique())
-    nearest, cluster = torch.full_like(d[0], torch.inf), torch.zeros_like(labels)
+    nearest = torch.full_like(d[0], torch.inf)  # min_{j ∈ S} D_ij, [B]
+    cluster = torch.zeros_like(labels)  # which of S that is, [B]
     free = torch.ones_like(labels, dtype=torch.bool)
     chosen: list[Tensor] = []
     for step in range(count):
@@ -152,12 +157,12 @@ def nmi_of_clusters(clusters: Tensor, labels: Tensor) -> Tensor:
     _, names = torch.unique(labels, return_inverse=True)
     _, clusters = torch.unique(clusters, return_inverse=True)
     width, classes = int(clusters.max()) + 1, int(names.max()) + 1
-    cell = clusters * classes + names
+    cell = clusters * classes + names  # [R, B] places in the tables of both labels
     table = torch.zeros(len(clusters), width * classes, dtype=torch.float64, device=labels.device)
     table.scatter_add_(1, cell, torch.ones_like(cell, dtype=torch.float64))
-    joint = table.view(-1, width, classes) / clusters.shape[1]
+    joint = table.view(-1, width, classes) / clusters.shape[1]  # p(cluster, class)
     h_clusters, h_labels = _entropy(joint.sum(2)), _entropy(joint.sum(1))
-    mutual = h_clusters + h_labels - _entropy(joint.flatten(1))
+    mutual = h_clusters + h_labels - _entropy(joint.flatten(1))  # MI = H(u) + H(v) − H(u, v)
     both_one = (h_clusters == 0) & (h_labels == 0)
     norm = (h_clusters * h_labels).sqrt().clamp(min=1e-12)
     return torch.where(both_one, 1.0, mutual / norm).clamp(0, 1)
@@ -227,7 +232,8 @@ def class_batches(
         order = (names + shuffle).argsort()
         deck = torch.randperm(len(sizes), generator=generator)
         turn = torch.arange(classes)
-        drawn = deck[turn % len(sizes)]
-        at = (turn // len(sizes) * per_class)[:, None] + torch.arange(per_class)
+        drawn = deck[turn % len(sizes)]  # [classes]
+        # A class that comes a second time goes on where its first turn ended.
+        at = (turn // len(sizes) * per_class)[:, None] + torch.arange(per_class)  # [classes, per_class]
         batches[step] = order[starts[drawn, None] + at % sizes[drawn, None]].flatten()
     return batches

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from papers_lib import compute
+from papers_lib import checkpoint, compute
+from papers_lib.errors import PapersError
+from papers_lib.networks import backbones
+from papers_lib.quadruplet_cars196.images import centre_crop
+from papers_lib.quadruplet_cars196.options import TrainSettings
 
 
 class Output(NamedTuple):
     """What the network says of a batch of B images."""
 
     embedding: Tensor  # [B, d], on the unit sphere when `normalise`
-    coarse: Tensor  # [B, coarse classes], scores
-    fine: Tensor  # [B, fine classes], scores
+    coarse: Tensor  # [B, k1] scores of the coarse classes
+    fine: Tensor  # [B, k2] scores of the fine classes
 
 
 class EmbeddingNet(nn.Module):
@@ -26,54 +31,51 @@ class EmbeddingNet(nn.Module):
     mean nothing on an unbounded scale. The heads read it before normalisation.
     """
 
-    def __init__(self, backbone: nn.Module, dimension: int, d: int, coarse: int, fine: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, dimension: int, classes: tuple[int, int], settings: TrainSettings
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.fc = nn.Linear(dimension, d)
-        self.coarse = nn.Linear(d, coarse)
-        self.fine = nn.Linear(d, fine)
-        self.normalise = True
-        self.precision: compute.Precision = "float32"
+        self.fc = nn.Linear(dimension, settings.embedding_dim)
+        self.coarse = nn.Linear(settings.embedding_dim, classes[0])
+        self.fine = nn.Linear(settings.embedding_dim, classes[1])
+        self.normalise, self.precision = settings.normalise, settings.precision
 
     def forward(self, images: Tensor) -> Output:
-        """Embed uint8-scaled, normalised images [B, 3, H, W]."""
+        """Embed normalised images [B, 3, H, W]."""
         with compute.autocast(images.device, self.precision):
-            raw = self.fc(self.backbone(images))
+            raw = self.fc(self.backbone(images))  # [B, dimension] → [B, d]
             coarse, fine = self.coarse(raw), self.fine(raw)
-        raw = raw.float()
+        raw = raw.float()  # losses and distances are taken in float32
         return Output(F.normalize(raw) if self.normalise else raw, coarse.float(), fine.float())
 
 
+def build(
+    settings: TrainSettings, classes: tuple[int, int], weights: Path | None, where: torch.device
+) -> EmbeddingNet:
+    """The network for so many coarse and fine classes, its backbone from the weights that `start` names.
+
+    Raises:
+        PapersError: `start` needs a file of weights and none is given, or it does not fit the backbone.
+    """
+    start: str | dict[str, Tensor] | None = None
+    if settings.start == "imagenet":
+        start = "imagenet"
+    elif settings.start != "scratch":
+        if weights is None:
+            raise PapersError(f"start={settings.start} needs weights; give a file with -p weights FILE")
+        start = checkpoint.load_weights(weights)
+    net = EmbeddingNet(*backbones.build(settings.backbone, start), classes, settings)
+    compute.place(net, where)
+    return net
+
+
 @torch.no_grad()
-def embed(net: EmbeddingNet, images: Tensor, crop: int, chunk: int = 256) -> Tensor:
+def embed(net: EmbeddingNet, pixels: Tensor, crop: int, chunk: int = 256) -> Tensor:
     """Embeddings [N, d] of resident uint8 images [N, S, S, 3]: evaluation mode, centre crop."""
     modes = [(part, part.training) for part in net.modules()]  # frozen parts are to stay frozen
     net.eval()
-    parts = [net(centre_crop(images[i : i + chunk], crop)).embedding for i in range(0, len(images), chunk)]
-    for part, mode in modes:
-        part.training = mode
+    parts = [net(centre_crop(part, crop)).embedding for part in pixels.split(chunk)]
+    for module, mode in modes:
+        module.training = mode
     return torch.cat(parts)
-
-
-def centre_crop(images: Tensor, crop: int) -> Tensor:
-    """[B, S, S, 3] uint8 → [B, 3, crop, crop] float, channels-last in memory."""
-    start = (images.shape[1] - crop) // 2
-    return scale(images[:, start : start + crop, start : start + crop])
-
-
-def random_crop(images: Tensor, indices: Tensor, crop: int, generator: torch.Generator) -> Tensor:
-    """Crops of `images[indices]`, each at its own place and mirrored with probability ½: one gather."""
-    n, side = len(indices), images.shape[1]
-    draw = torch.randint(side - crop + 1, (2, n, 1), generator=generator)
-    mirror = torch.rand(n, 1, generator=generator) < 0.5
-    steps = torch.arange(crop)
-    rows = (draw[0] + steps).to(images.device)
-    columns = (draw[1] + torch.where(mirror, steps.flip(0), steps)).to(images.device)
-    return scale(images[indices.to(images.device)[:, None, None], rows[:, :, None], columns[:, None, :]])
-
-
-def scale(images: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] → float [B, 3, H, W] with ImageNet's mean and standard deviation."""
-    mean = torch.tensor([0.485, 0.456, 0.406], device=images.device) * 255
-    sd = torch.tensor([0.229, 0.224, 0.225], device=images.device) * 255
-    return ((images.float() - mean) / sd).permute(0, 3, 1, 2)

@@ -45,7 +45,7 @@ def distances(features: Array, quadruplets: Array) -> tuple[Tensor, Tensor, Tens
     reach = (None, None) if chosen.is_cuda else (0, len(x))  # a GPU would be waited for
     rows = arrays.integers("quadruplets", chosen.flatten(), None, *reach)
     r, p, m, n = (x[column] for column in rows.view(-1, 4).unbind(1))
-    norm = torch.linalg.vector_norm
+    norm = torch.linalg.vector_norm  # D(a, b) = ‖a − b‖₂
     return norm(r - p, dim=1), norm(r - m, dim=1), norm(r - n, dim=1)
 
 
@@ -59,12 +59,14 @@ def contrastive_loss(d: Array, same: Array, alpha: float) -> Tensor:
     """
     d = arrays.numbers("distances", d, 1)
     same = arrays.tensor("same", same).to(d.device).bool()
+    # y D² + (1 − y) [α − D]₊²
     return torch.where(same, d.square(), F.relu(alpha - d).square())
 
 
 def triplet_loss(d_rp: Array, d_rn: Array, m: float) -> Tensor:
     """Equation 2, per triplet: [D_RP² − D_RN² + m]₊, from distances [M]."""
     d_rp, d_rn = _distances(d_rp, d_rn)
+    # [D_RP² − D_RN² + m]₊
     return F.relu(d_rp.square() - d_rn.square() + m)
 
 
@@ -99,11 +101,12 @@ def global_loss(
         return (d_rp + d_rm + d_rn).sum()
     if var_unbiased and d_rp.numel() == 1:
         raise PapersError("an unbiased variance needs two quadruplets or more; use var_unbiased=False")
-    d = torch.stack((d_rp, d_rm, d_rn))
+    d = torch.stack((d_rp, d_rm, d_rn))  # [3, M]
     if global_distance == "squared_over_4":
         d = d.square() / 4
     mu_p, mu_m, mu_n = d.mean(1)
-    variances = d.var(1, correction=int(var_unbiased)).sum()
+    variances = d.var(1, correction=int(var_unbiased)).sum()  # var D_RP + var D_RM + var D_RN
+    # … + λ_g1 [μ_P − μ_M + t1 − t2]₊ + λ_g2 [μ_M − μ_N + t2]₊
     return variances + lg1 * F.relu(mu_p - mu_m + t1 - t2) + lg2 * F.relu(mu_m - mu_n + t2)
 
 
@@ -130,11 +133,15 @@ def classification_loss(
         The sum (as Equation 6 has it) or the mean over the M rows; no rows cost 0.
     """
     one_of("reduction", reduction, ("sum", "mean"))
-    if swap_ce_weights:
-        lc1, lc2 = lc2, lc1
-    total = lc1 * _cross_entropy("coarse", coarse_logits, coarse)
-    total = total + lc2 * _cross_entropy("fine", fine_logits, fine)
-    return total if reduction == "sum" else total / max(1, len(arrays.tensor("coarse", coarse)))
+    weights = (lc2, lc1) if swap_ce_weights else (lc1, lc2)
+    terms = []
+    for name, scores, labels in (("coarse", coarse_logits, coarse), ("fine", fine_logits, fine)):
+        logits = arrays.numbers(f"{name} logits", scores)  # [M, k]
+        y = arrays.integers(name, labels, len(logits)).to(logits.device)  # [M]
+        # − Σ_i log softmax(logits_i)[y_i]
+        terms.append(F.cross_entropy(logits, y, reduction="sum"))
+    total = weights[0] * terms[0] + weights[1] * terms[1]
+    return total if reduction == "sum" else total / max(1, len(y))
 
 
 def joint_loss(
@@ -164,6 +171,7 @@ def joint_loss(
     fine_margin = m1 - m2 if margin_rule == "equation" else m1
     if fine_margin <= 0 or m2 <= 0:
         raise PapersError(f"margins m1={m1}, m2={m2}: Equation 5 needs m1 > m2 > 0")
+    # [1 − D_RM / (D_RP + m1 − m2)]₊ + [1 − D_RN / (D_RM + m2)]₊
     return F.relu(1 - d_rm / (d_rp + fine_margin)) + F.relu(1 - d_rn / (d_rm + m2))
 
 
@@ -198,18 +206,11 @@ def combined_loss(
     """
     one_of("reduction", reduction, ("sum", "mean"))
     d_rp, d_rm, d_rn = _distances(d_rp, d_rm, d_rn)
-    joint = joint_loss(d_rp, d_rm, d_rn, m1, m2, margin_rule).sum()
+    joint = joint_loss(d_rp, d_rm, d_rn, m1, m2, margin_rule).sum()  # Σ_i, of the distance part
     if reduction == "mean":
         joint = joint / max(1, len(d_rp))
     batch = global_loss(d_rp, d_rm, d_rn, t1, t2, lg1, lg2, var_unbiased, global_distance)
-    return joint + classification + eta * batch
-
-
-def _cross_entropy(name: str, logits: Array, labels: Array) -> Tensor:
-    scores = arrays.numbers(f"{name} logits", logits)
-    return F.cross_entropy(
-        scores, arrays.integers(name, labels, len(scores)).to(scores.device), reduction="sum"
-    )
+    return joint + classification + eta * batch  # L_global once per batch
 
 
 def _distances(first: Array, *others: Array) -> tuple[Tensor, ...]:

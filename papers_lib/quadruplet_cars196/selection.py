@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ Fallback = Literal["furthest_inside", "drop"]
 NoSibling = Literal["skip", "mask"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-NEVER = -torch.inf
+NEVER = -torch.inf  # nearer than nothing
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class Selection:
     sibling_fallback: Tensor
     valid: Tensor
     left_out: dict[str, int]
+
+    def part(self, some: slice | Tensor) -> Selection:
+        """The quadruplets of some of the anchors."""
+        return Selection(
+            self.quadruplets[some],
+            self.positive_fallback[some],
+            self.sibling_fallback[some],
+            self.valid[some],
+            self.left_out,
+        )
 
     @property
     def fallback_counts(self) -> dict[str, int]:
@@ -102,93 +112,89 @@ def select(
     arrays.one_of("no_sibling", no_sibling, get_args(NoSibling))
     chunk = arrays.whole("chunk", chunk)
     points = Points.of(features)
-    labels = _labels(
-        *(
-            arrays.integers(name, given, len(points)).to(points.x.device)
-            for name, given in (("fine", fine), ("coarse", coarse))
-        )
-    )
-    rows, left_out = _usable(labels, _anchors(anchors, labels), no_sibling)
+    labels = _Labels.of(fine, coarse, points)
+    rows = torch.arange(len(points)) if anchors is None else arrays.rows("anchors", anchors, len(points))
+    rows = rows.to(points.x.device)
+    alone = ~labels.has_positive[rows]
+    only = ~labels.has_sibling[rows] & ~alone & (no_sibling == "skip")
+    left_out = {"no_positive": int(alone.sum()), "no_sibling": int(only.sum()), "dropped": 0}
+    rows = rows[~alone & ~only]  # [M]
+
     if method == "random":
-        return _random(labels, rows, sibling, generator, left_out)
-    drawn = None if sibling == "union" else _draw_class(labels, rows, _uniform(rows, generator))
-    space = _Space(points, labels.fine, labels.coarse)
-    by = _by_types if 2 * len(rows) > len(points) > chunk else _by_rows
-    found = by(space, rows, drawn, method, chunk)
-    return _assemble(labels, rows, found, left_out, method == "method_1" and m1_fallback == "drop")
+        members = _random(labels, rows, sibling, generator)
+    else:
+        drawn = None if sibling == "union" else _draw_class(labels, rows, generator)
+        whole = 2 * len(rows) > len(points) > chunk
+        members = (_by_types if whole else _by_rows)(points, labels, rows, drawn, method, chunk)
+
+    p, m, n, p_fallback, m_fallback = members
+    valid = labels.has_sibling[rows]
+    quadruplets = torch.stack((rows, p, torch.where(valid, m, rows), n), 1)  # [M, 4]
+    selection = Selection(quadruplets, p_fallback.bool(), m_fallback.bool() & valid, valid, left_out)
+    if method == "method_1" and m1_fallback == "drop":
+        inside = selection.positive_fallback | selection.sibling_fallback
+        left_out["dropped"] = int(inside.sum())
+        selection = selection.part(~inside)
+    return selection
 
 
 # Labels ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """Labels as 0, 1, 2, …, and how many share them; all tensors are [N] unless said."""
+class _Labels(NamedTuple):
+    """Labels as 0, 1, 2, …, types by their size; all tensors are [N] unless said."""
 
     fine: Tensor
     coarse: Tensor
-    class_size: Tensor
-    type_size: Tensor
+    has_positive: Tensor  # bool, another image of the class
+    has_sibling: Tensor  # bool, another class of the type
     type_of_class: Tensor  # [classes]
 
-
-def _labels(fine: Tensor, coarse: Tensor) -> _Labels:
-    fine_names, fine, class_sizes = torch.unique(fine, return_inverse=True, return_counts=True)
-    _, coarse, type_sizes = torch.unique(coarse, return_inverse=True, return_counts=True)
-    coarse = type_sizes.argsort(descending=True, stable=True).argsort()[coarse]  # largest first
-    type_sizes = coarse.bincount()
-    if len(type_sizes) < 2:
-        raise PapersError("all images are of one coarse type, so none has a negative; use finer types")
-    type_of_class = torch.empty_like(fine_names, dtype=torch.long)
-    type_of_class[fine] = coarse
-    split = type_of_class[fine] != coarse
-    if split.any():
-        name = fine_names[fine[split][0]].item()
-        raise PapersError(f"fine class {name} lies in two coarse types; give each class one type")
-    return _Labels(fine, coarse, class_sizes[fine], type_sizes[coarse], type_of_class)
-
-
-def _anchors(anchors: Array | None, labels: _Labels) -> Tensor:
-    count, device = len(labels.fine), labels.fine.device
-    if anchors is None:
-        return torch.arange(count, device=device)
-    return arrays.rows("anchors", anchors, count).to(device)
-
-
-def _usable(labels: _Labels, rows: Tensor, no_sibling: str) -> tuple[Tensor, dict[str, int]]:
-    """The anchors that can have a quadruplet, and why the others cannot."""
-    alone = labels.class_size[rows] == 1
-    only = (labels.class_size == labels.type_size)[rows] & ~alone & (no_sibling == "skip")
-    left_out = {"no_positive": int(alone.sum()), "no_sibling": int(only.sum()), "dropped": 0}
-    return rows[~alone & ~only], left_out
+    @staticmethod
+    def of(fine: Array, coarse: Array, points: Points) -> _Labels:
+        """Labels of `points`, on their device."""
+        count, where = len(points), points.x.device
+        given = arrays.integers("fine", fine, count).to(where)
+        names, of_class, class_sizes = torch.unique(given, return_inverse=True, return_counts=True)
+        given = arrays.integers("coarse", coarse, count).to(where)
+        _, of_type, type_sizes = torch.unique(given, return_inverse=True, return_counts=True)
+        # The largest first: in pairs of types, blocks are then as few and as wide as they can be.
+        of_type = type_sizes.argsort(descending=True, stable=True).argsort()[of_type]
+        type_sizes = of_type.bincount()
+        if len(type_sizes) < 2:
+            raise PapersError("all images are of one coarse type, so none has a negative; use finer types")
+        type_of_class = torch.empty_like(names)
+        type_of_class[of_class] = of_type
+        torn = type_of_class[of_class] != of_type
+        if torn.any():
+            name = names[of_class[torn][0]].item()
+            raise PapersError(f"fine class {name} lies in two coarse types; give each class one type")
+        class_size, type_size = class_sizes[of_class], type_sizes[of_type]  # [N]
+        return _Labels(of_class, of_type, class_size > 1, class_size < type_size, type_of_class)
 
 
 # Random members ----------------------------------------------------------------------------------
+# Members of A anchors are [5, A]: the rows of P, M and N, and 1 where P and M are fallbacks.
 
 
 def _uniform(rows: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One number in [0, 1) a row, drawn on the CPU so that every device draws the same."""
+    """One number in [0, 1) per row, drawn on the CPU so that every device draws the same."""
     return torch.rand(len(rows), generator=generator, dtype=torch.float64).to(rows.device)
 
 
-def _draw_class(labels: _Labels, rows: Tensor, u: Tensor) -> Tensor:
+def _draw_class(labels: _Labels, rows: Tensor, generator: torch.Generator | None) -> Tensor:
     """A sibling class for each row, uniform over the other classes of its type; its own if none."""
     by_type = labels.type_of_class.argsort(stable=True)  # classes, type after type
     count = labels.type_of_class.bincount()
     start = count.cumsum(0) - count
     own, kind = labels.fine[rows], labels.coarse[rows]
     place = by_type.argsort()[own] - start[kind]
-    step = 1 + (u * (count[kind] - 1)).long()
+    # From its own place 1, 2, … or count − 1 steps around the ring of its type's classes.
+    step = 1 + (_uniform(rows, generator) * (count[kind] - 1)).long()
     return by_type[start[kind] + (place + step) % count[kind]]
 
 
-def _random(
-    labels: _Labels,
-    rows: Tensor,
-    sibling: str,
-    generator: torch.Generator | None,
-    left_out: dict[str, int],
-) -> Selection:
+def _random(labels: _Labels, rows: Tensor, sibling: str, generator: torch.Generator | None) -> Tensor:
     """Uniform members: with the rows ordered by type and class, each set is a slice or two."""
     order = (labels.coarse * (labels.fine.max() + 1) + labels.fine).argsort(stable=True)
     place = order.argsort()
@@ -203,107 +209,86 @@ def _random(
     n = (_uniform(rows, generator) * (len(place) - types[kind])).long()
     n = n + types[kind] * (n >= type_start[kind])  # jump over R's type
     if sibling == "random":
-        drawn = _draw_class(labels, rows, _uniform(rows, generator))
+        drawn = _draw_class(labels, rows, generator)
         m = class_start[drawn] + (_uniform(rows, generator) * sizes[drawn]).long()
     else:
         m = type_start[kind] + (_uniform(rows, generator) * (types[kind] - size)).long()
         m = m + size * (m >= start)  # jump over R's class
-        m = m.clamp(max=len(place) - 1)  # no sibling at all: `_assemble` puts R there
-    none = torch.zeros_like(rows, dtype=torch.bool)
-    return _assemble(labels, rows, _Found(order[p], order[m], order[n], none, none), left_out)
+        m = m.clamp(max=len(place) - 1)  # no sibling at all: `select` puts R there
+    never = torch.zeros_like(rows)
+    return torch.stack((order[p], order[m], order[n], never, never))
 
 
 # Nearest members ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Found:
-    """For each anchor the rows of P, M and N, and whether P and M are fallbacks."""
-
-    p: Tensor
-    m: Tensor
-    n: Tensor
-    p_fallback: Tensor
-    m_fallback: Tensor
-
-
-@dataclass(frozen=True)
-class _Space:
-    """The points that are compared, and their labels."""
-
-    points: Points
-    fine: Tensor
-    coarse: Tensor
-
-    def take(self, order: Tensor) -> _Space:
-        """The same in another order."""
-        return _Space(self.points.take(order), self.fine[order], self.coarse[order])
-
-
-def _by_rows(space: _Space, rows: Tensor, drawn: Tensor | None, method: str, chunk: int) -> _Found:
+def _by_rows(
+    points: Points, labels: _Labels, rows: Tensor, drawn: Tensor | None, method: str, chunk: int
+) -> Tensor:
     """A few anchors against all points: one block of rows gives N, P and M."""
-    points, count = space.points, len(space.points)
-    step = max(1, chunk * chunk // count)
-    everything = slice(0, count)
-    step = min(step, max(1, len(rows)))
-    near, toward = points.buffer(step * count), points.buffer(step * count)
-    parts: list[tuple[Tensor, ...]] = []
+    everything, names = slice(0, len(points)), torch.arange(len(points), device=rows.device)
+    step = min(max(1, chunk * chunk // len(points)), max(1, len(rows)))
+    near, toward = points.buffer(step * len(points)), points.buffer(step * len(points))
+    members = rows.new_empty(5, len(rows))
     for some in slices(0, len(rows), step):
-        r = rows[some]
-        s = points.nearness(r, everything, near)
-        other = space.coarse != space.coarse[r, None]
+        r = rows[some]  # [A]
+        s = points.nearness(r, everything, near)  # [A, N] to R
+        same = labels.fine == labels.fine[r, None]
+        other = labels.coarse != labels.coarse[r, None]
+        sibling = ~(same | other) if drawn is None else labels.fine == drawn[some, None]
+        same[torch.arange(len(r), device=r.device), r] = False  # R itself is no positive
+
+        # N = argmin D_Rx over the other types; D_RN is the radius of the sphere.
         s_n, n = torch.where(other, s, NEVER).max(1)
-        t = points.nearness(n, everything, toward) if method == "method_1" else s
-        same, sibling = _members(space, r, everything, None if drawn is None else drawn[some])
-        parts.append((n, *_positives(s, t, s_n, same, sibling & ~other, method)))
-    n, p, m, p_fallback, m_fallback = _concatenate(parts, rows)
-    return _Found(p, m, n, p_fallback, m_fallback)
+        t = points.nearness(n, everything, toward) if method == "method_1" else s  # [A, N] to N, or to R
+        members[:, some] = _members(s, t, s_n, same, sibling, method, n, names)
+    return members
 
 
-def _by_types(space: _Space, rows: Tensor, drawn: Tensor | None, method: str, chunk: int) -> _Found:
+def _by_types(
+    points: Points, labels: _Labels, rows: Tensor, drawn: Tensor | None, method: str, chunk: int
+) -> Tensor:
     """All or most anchors: points ordered by type, N from pairs of types, P and M within a type."""
-    order = space.coarse.argsort(stable=True)
-    kinds = _type_slices(space.coarse)
-    space = space.take(order)
-    points = space.points
-    nearest, negative = _negatives(points, kinds, order, chunk)
-    place = order.argsort()
-    largest = max(kind.stop - kind.start for kind in kinds)
+    order = labels.coarse.argsort(stable=True)
+    place, fine, points = order.argsort(), labels.fine[order], points.take(order)
+    stops = labels.coarse.bincount().cumsum(0).tolist()
+    types = [slice(start, stop) for start, stop in itertools.pairwise([0, *stops])]
+    nearest, negative = _negatives(points, types, order, chunk)  # [N] in the order of the points
+
+    largest = max(kind.stop - kind.start for kind in types)
     near, toward = (points.buffer(min(max(chunk * chunk, largest), largest**2)) for _ in "st")
-    parts: list[tuple[Tensor, ...]] = []
-    slots = []
-    for kind in kinds:
+    members = rows.new_empty(5, len(rows))
+    for kind in types:
         inside = (place[rows] >= kind.start) & (place[rows] < kind.stop)
-        slot = inside.nonzero()[:, 0]
-        step = max(1, chunk * chunk // (kind.stop - kind.start))
-        for some in slices(0, len(slot), step):
-            at = slot[some]
-            r = place[rows[at]]
-            s = points.nearness(r, kind, near)
+        anchors = inside.nonzero()[:, 0]
+        for some in slices(0, len(anchors), max(1, chunk * chunk // (kind.stop - kind.start))):
+            at = anchors[some]
+            r = place[rows[at]]  # [A]
+            s = points.nearness(r, kind, near)  # [A, T] to R, within the type
+            same = fine[kind] == fine[r, None]
+            sibling = ~same if drawn is None else fine[kind] == drawn[at, None]
+            same[torch.arange(len(r), device=r.device), r - kind.start] = False  # R itself is no positive
+
             n = negative[r]
-            t = points.nearness(place[n], kind, toward) if method == "method_1" else s
-            same, sibling = _members(space, r, kind, None if drawn is None else drawn[at])
-            p, m, *fallbacks = _positives(s, t, nearest[r], same, sibling, method)
-            parts.append((n, order[kind.start + p], order[kind.start + m], *fallbacks))
-            slots.append(at)
-    back = torch.cat(slots).argsort() if slots else rows
-    n, p, m, p_fallback, m_fallback = (part[back] for part in _concatenate(parts, rows))
-    return _Found(p, m, n, p_fallback, m_fallback)
+            t = points.nearness(place[n], kind, toward) if method == "method_1" else s  # [A, T] to N, or to R
+            members[:, at] = _members(s, t, nearest[r], same, sibling, method, n, order[kind])
+    return members
 
 
-def _negatives(points: Points, kinds: list[slice], order: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def _negatives(points: Points, types: list[slice], order: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     """For each point, its nearest of another type: how near, and its index in `order`."""
     best = torch.full_like(points.half, NEVER)
     index = torch.zeros_like(order)
     out = points.buffer(chunk * chunk)
-    for rows, columns, block in pairs(points, kinds, chunk):
+    for rows, columns, block in pairs(points, types, chunk):
         flags = out[: block.numel()].view_as(block)
+        # Nearness is symmetric: a block serves its rows and its columns.
         for side, other, dim in ((rows, columns, 1), (columns, rows, 0)):
-            value, found = _highest(block, order[other], dim, flags)
-            tie = (value == best[side]) & (found < index[side])
+            value, name = _highest(block, order[other], dim, flags)
+            tie = (value == best[side]) & (name < index[side])
             better = (value > best[side]) | tie
             best[side] = torch.where(better, value, best[side])
-            index[side] = torch.where(better, found, index[side])
+            index[side] = torch.where(better, name, index[side])
     return best, index
 
 
@@ -321,37 +306,37 @@ def _highest(block: Tensor, names: Tensor, dim: int, flags: Tensor) -> tuple[Ten
     # Into `out`, where autocast does not reach.
     torch.mv(flags if dim == 1 else flags.T, places, out=total)
     at = total.long().sub_(1).clamp_(max=len(names) - 1)
-    found = names[at]
+    winner = names[at]
     missed = (block.gather(dim, at.unsqueeze(dim)) != value).flatten()
     tied = (missed | (total > len(names))).nonzero()[:, 0]
     some = flags.index_select(1 - dim, tied) != 0
     along = names[None, :] if dim == 1 else names[:, None]
-    found[tied] = torch.where(some, along, names.max()).amin(dim)
-    return value.squeeze(dim), found
+    winner[tied] = torch.where(some, along, names.max()).amin(dim)
+    return value.squeeze(dim), winner
 
 
-def _members(space: _Space, rows: Tensor, columns: slice, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
-    """[rows, columns] bool: may the column be P, may it be M? Types are left to the caller."""
-    fine, own = space.fine[columns], space.fine[rows, None]
-    same, sibling = fine == own, fine != own
-    if drawn is not None:
-        sibling &= fine == drawn[:, None]
-    same[torch.arange(len(rows), device=rows.device), rows - columns.start] = False  # R itself
-    return same, sibling
-
-
-def _positives(
-    s: Tensor, t: Tensor, s_n: Tensor, same: Tensor, sibling: Tensor, method: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Columns of P and M, and where each is a fallback.
+def _members(
+    s: Tensor,
+    t: Tensor,
+    s_n: Tensor,
+    same: Tensor,
+    sibling: Tensor,
+    method: str,
+    n: Tensor,
+    names: Tensor,
+) -> Tensor:
+    """The members [5, A] of anchors whose N is known.
 
     Args:
-        s: [rows, columns] nearness to R.
-        t: [rows, columns] nearness to what the method wants to be near: N in Method 1, else R.
-        s_n: [rows] nearness of N to R: the sphere.
+        s: [A, T] nearness of the T candidates to R.
+        t: [A, T] nearness to what the method wants to be near: N in Method 1, else R.
+        s_n: [A] nearness of N to R: the sphere.
+        same, sibling: [A, T] bool, may the candidate be P, may it be M?
+        method: which rule.
+        n, names: [A] and [T] rows of the N and of the candidates.
     """
-    outside = torch.where(s < s_n[:, None], t, NEVER)
-    never = torch.zeros_like(s_n, dtype=torch.bool)
+    outside = torch.where(s < s_n[:, None], t, NEVER)  # D_Rx > D_RN, strictly
+    never = torch.zeros_like(n)
     if method == "furthest_positive":
         p, p_fallback = _furthest(s, same), never
     else:
@@ -360,7 +345,7 @@ def _positives(
         m, m_fallback = torch.where(sibling, s, NEVER).argmax(1), never
     else:
         m, m_fallback = _nearest_outside(s, outside, sibling)
-    return p, m, p_fallback, m_fallback
+    return torch.stack((names[p], names[m], n, p_fallback, m_fallback))
 
 
 def _nearest_outside(s: Tensor, outside: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
@@ -369,33 +354,8 @@ def _nearest_outside(s: Tensor, outside: Tensor, members: Tensor) -> tuple[Tenso
     fallback = value == NEVER
     stuck = fallback.nonzero()[:, 0]
     column[stuck] = _furthest(s[stuck], members[stuck])
-    return column, fallback
+    return column, fallback.long()
 
 
 def _furthest(s: Tensor, members: Tensor) -> Tensor:
     return torch.where(members, s, torch.inf).argmin(1)
-
-
-# Putting together --------------------------------------------------------------------------------
-
-
-def _assemble(
-    labels: _Labels, rows: Tensor, found: _Found, left_out: dict[str, int], drop: bool = False
-) -> Selection:
-    valid = (labels.class_size < labels.type_size)[rows]
-    m = torch.where(valid, found.m, rows)
-    quadruplets = torch.stack((rows, found.p, m, found.n), 1)
-    m_fallback = found.m_fallback & valid
-    keep = ~(found.p_fallback | m_fallback) if drop else torch.ones_like(valid)
-    left_out = {**left_out, "dropped": int((~keep).sum())}
-    return Selection(quadruplets[keep], found.p_fallback[keep], m_fallback[keep], valid[keep], left_out)
-
-
-def _concatenate(parts: list[tuple[Tensor, ...]], rows: Tensor) -> tuple[Tensor, ...]:
-    none = rows.bool()  # of no anchors; never used otherwise
-    return tuple(map(torch.cat, zip(*parts, strict=True))) or (rows, rows, rows, none, none)
-
-
-def _type_slices(coarse: Tensor) -> list[slice]:
-    stops = coarse.bincount().cumsum(0).tolist()
-    return [slice(a, b) for a, b in itertools.pairwise([0, *stops])]

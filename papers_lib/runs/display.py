@@ -12,7 +12,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -38,10 +37,11 @@ class Status:
         """Seconds left, from the mean of the finished runs; None before the first."""
         if not self.seconds:
             return None
-        steps = [p for p in self.running.values() if p and p.total]
-        part = sum(min(1.0, p.step / p.total) for p in steps)
+        reports = [report for report in self.running.values() if report and report.total]
+        part = sum(min(1.0, report.step / report.total) for report in reports)  # runs' worth of running ones
         todo = max(0.0, self.total - self.done - self.failed - part)
-        return todo * sum(self.seconds) / len(self.seconds) / self.slots
+        mean = sum(self.seconds) / len(self.seconds)
+        return todo * mean / self.slots
 
     def line(self) -> str:
         """The sweep in one line."""
@@ -49,14 +49,14 @@ class Status:
         return text if self.left is None else f"{text}, {duration(self.left)} left"
 
 
-class Display(Protocol):
-    """Where a sweep's news go."""
+class Display:
+    """Where a sweep's news go; this one says nothing."""
 
     def news(self, text: str) -> None:
         """One line that stays."""
 
     def show(self, status: Status) -> None:
-        """The sweep now; called twice a second."""
+        """The sweep now; called twice per second."""
 
     def close(self) -> None:
         """The sweep is over."""
@@ -64,30 +64,16 @@ class Display(Protocol):
 
 def display(show: bool) -> Display:
     """The display that fits where this process runs."""
-    follow = os.environ.get("PAPERS_PROGRESS")
     if not show:
-        return Silent()
-    if follow:
-        return Lines(Path(follow))
-    if _in_kernel():
-        return Cell() if os.environ.get("JPY_SESSION_NAME") else Silent()
+        return Display()
+    if followed := os.environ.get("PAPERS_PROGRESS"):
+        return Lines(Path(followed))
+    if _in_kernel():  # the variable is there in a live JupyterLab only
+        return Cell() if os.environ.get("JPY_SESSION_NAME") else Display()
     return Bars() if sys.stdout.isatty() else Lines(None)
 
 
-class Silent:
-    """Says nothing."""
-
-    def news(self, text: str) -> None:
-        """Nothing."""
-
-    def show(self, status: Status) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-class Lines(Silent):
+class Lines(Display):
     """Plain lines on stdout, or at the end of a file; the sweep itself every 30 seconds."""
 
     def __init__(self, path: Path | None) -> None:
@@ -109,7 +95,7 @@ class Lines(Silent):
             self.news("; ".join([status.line(), *_steps(status)]))
 
 
-class Cell(Silent):
+class Cell(Display):
     """A line in the cell of a live notebook, cleared at the end."""
 
     def show(self, status: Status) -> None:
@@ -122,7 +108,7 @@ class Cell(Silent):
         _clear_output(wait=False)
 
 
-class Bars:
+class Bars(Display):
     """A bar for the sweep and one for each running run."""
 
     def __init__(self) -> None:
@@ -138,9 +124,11 @@ class Bars:
         grid = Table.grid(padding=(0, 2))
         grid.add_row("sweep", _bar(status.done + status.failed, status.total), status.line())
         for name, progress in status.running.items():
-            step, total = (progress.step, progress.total) if progress else (0, 0)
-            note = f"{step}/{total} {progress.note}" if progress else "starting"
-            grid.add_row(name, _bar(step, total), note)
+            if progress is None:
+                grid.add_row(name, _bar(0, 0), "starting")
+                continue
+            note = f"{progress.step}/{progress.total} {progress.note}"
+            grid.add_row(name, _bar(progress.step, progress.total), note)
         self.live.update(grid)
 
     def close(self) -> None:
@@ -172,4 +160,5 @@ def _bar(step: int, total: int) -> ProgressBar:
 
 
 def _steps(status: Status) -> list[str]:
-    return [f"{n} {p.step}/{p.total} {p.note}".rstrip() for n, p in status.running.items() if p]
+    reports = [(run, report) for run, report in status.running.items() if report]
+    return [f"{run} {report.step}/{report.total} {report.note}".rstrip() for run, report in reports]

@@ -21,12 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def code_fingerprint(module: str) -> str:
     """SHA-256 over `files(module)`: names and trees, in the order of the names."""
-    return hashlib.sha256("\n".join(f"{n} {h}" for n, h in files(module).items()).encode()).hexdigest()
+    lines = [f"{name} {tree}" for name, tree in files(module).items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def files(module: str) -> dict[str, str]:
     """Hash of each module that `module` reaches inside the package, by name."""
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     roots = {PACKAGE: ROOT} | _root_of(module.partition(".")[0])
     queue, seen = [module], {module}
     while queue:
@@ -34,10 +35,11 @@ def files(module: str) -> dict[str, str]:
         path = _path(name, roots)
         if path is None:
             continue
-        found[name], imports = _read(name, path, path.stat().st_mtime_ns)
-        queue.extend(new := set(imports) - seen)
+        hashes[name], imports = _read(name, path, path.stat().st_mtime_ns)
+        new = set(imports) - seen
+        queue.extend(new)
         seen |= new
-    return dict(sorted(found.items()))
+    return dict(sorted(hashes.items()))
 
 
 def changed_since(commit: str, module: str) -> list[str]:
@@ -49,10 +51,9 @@ def changed_since(commit: str, module: str) -> list[str]:
         if path is None or not path.is_relative_to(root):
             continue  # a wing from elsewhere
         relative = path.relative_to(root).as_posix()
-        shown = subprocess.run(
-            ["git", "show", f"{commit}:{relative}"], cwd=root, capture_output=True, check=False
-        )
-        if shown.returncode == 0 and _hash(shown.stdout.decode()) != now:
+        command = ["git", "show", f"{commit}:{relative}"]
+        then = subprocess.run(command, cwd=root, capture_output=True, check=False)
+        if then.returncode == 0 and _hash(then.stdout.decode()) != now:
             changed.append(relative)
     return changed
 
@@ -90,8 +91,10 @@ def _imports(tree: ast.AST, package: str) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            parts = package.split(".")
+            above = parts[: len(parts) + 1 - node.level] if node.level else []  # `from ..x`: level 2
             base = ".".join([*above, *filter(None, [node.module])])
+            # What is imported may be a module as well as a name in one.
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return names
 

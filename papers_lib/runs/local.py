@@ -1,13 +1,12 @@
 """The local executor: worker processes in N slots, crash-isolated, cached, resumable.
 
 Above `smoke` each run has a process of its own. At `smoke`, where importing torch costs more than
-the run, one process a slot takes runs in turn. Either way a killed worker loses its current run
+the run, one process per slot takes runs in turn. Either way a killed worker loses its current run
 alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
@@ -18,8 +17,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from papers_lib.files import PlaceError
 from papers_lib.runs import parent, progress
@@ -68,7 +68,8 @@ def execute(
         print(f"stopped: {sweep.status.line()}; the same command resumes", file=sys.stderr)
         raise
     finally:
-        sweep.stop()
+        while sweep.workers:
+            sweep.workers.pop().stop()
         view.close()
 
 
@@ -79,12 +80,17 @@ def command(spec: RunSpec, store: Store) -> str:
 
 def ordered(specs: Sequence[RunSpec], store: Store) -> list[RunSpec]:
     """`specs` and the unfinished runs that they need, each once, needs first."""
-    found: dict[str, RunSpec] = {}
+    by_key: dict[str, RunSpec] = {}
     for spec in specs:
         needs = [] if store.result(spec) else [need for need in spec.needs if not store.result(need)]
-        for one in (*ordered(needs, store), spec):
-            found.setdefault(one.key, one)
-    return list(found.values())
+        for run in (*ordered(needs, store), spec):
+            by_key.setdefault(run.key, run)
+    return list(by_key.values())
+
+
+def name(spec: RunSpec) -> str:
+    """A run for people: its label, else its function, and its seed."""
+    return f"{spec.label or spec.function.rpartition(':')[2]} seed {spec.settings.get('seed')}"
 
 
 class _Worker:
@@ -95,6 +101,16 @@ class _Worker:
         self.folder: Path | None = None  # of the run that it was at last
         self.shared = argument == "-"
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when it dies
+        path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
+        environment = {
+            # Threads that spin while they wait slow each other down by far where processes share the cores.
+            "OMP_WAIT_POLICY": "passive",
+            **os.environ,
+            **parent.named(),
+            "OMP_NUM_THREADS": str(threads),  # for BLAS and torch
+            "PYTHONPATH": path,  # this very `papers_lib`
+            "WORLD_SIZE": "1",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "papers_lib.runs.worker", argument],
             stdin=subprocess.PIPE if self.shared else subprocess.DEVNULL,
@@ -102,7 +118,7 @@ class _Worker:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            env=_environment(threads),
+            env=environment,
         )
         self.reader = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
         self.reader.start()
@@ -131,7 +147,7 @@ class _Worker:
             return f"killed by {signal.Signals(-code).name}{hint}; the same command resumes it"
         if code < 0:
             names = {number.value: number.name for number in signal.Signals}
-            log = Path(getattr(self, "folder", None) or "the run's folder") / "log.txt"
+            log = (self.folder or Path("the run's folder")) / "log.txt"
             return f"died of {names.get(-code, f'signal {-code}')}, a crash in native code: see {log}"
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
@@ -140,7 +156,7 @@ class _Worker:
     def stop(self) -> None:
         """End the process: politely, then not."""
         if self.process.stdin is not None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self.process.stdin.close()
         if self.key:
             self.process.terminate()
@@ -152,7 +168,7 @@ class _Worker:
 
 
 class _Sweep:
-    """The state of one call of `execute`."""
+    """The state of one call of `execute`: each run is pending, running, or settled (done or lost)."""
 
     def __init__(
         self,
@@ -164,43 +180,55 @@ class _Sweep:
     ) -> None:
         self.store, self.slots, self.retry_failed = store, slots, retry_failed
         self.on_done, self.view = on_done, view
+        # Runs by key.
         self.pending: dict[str, RunSpec] = {}
         self.running: dict[str, tuple[RunSpec, Path]] = {}
         self.lost: dict[str, tuple[RunSpec, str]] = {}
-        self.busy: dict[str, float] = {}  # key -> when to look again
+        self.busy_until: dict[str, float] = {}  # those of another process: when to look again
+        self.old_failures: dict[str, tuple[int, ...] | None] = {}  # failed.json as the sweep found it
         self.workers: list[_Worker] = []
         self.inbox: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
-        self.place: PlaceError | None = None
+        self.place: PlaceError | None = None  # the store cannot be written: start nothing more
         self.cached = 0
         self.status = Status(total=0, slots=slots)
-        self.old: dict[str, Any] = {}  # key -> which failed.json was there when the sweep began
 
     def loop(self, specs: Sequence[RunSpec]) -> Summary:
         """Compute `specs`."""
         self.pending = {spec.key: spec for spec in ordered(specs, self.store)}
-        self.old = {key: self._mark(spec) for key, spec in self.pending.items()}
-        _require_gpu([spec for spec in self.pending.values() if self.store.result(spec) is None])
+        self.old_failures = {key: self._failure_mark(spec) for key, spec in self.pending.items()}
+        unfinished = [spec for spec in self.pending.values() if self.store.result(spec) is None]
+        if any(spec.device == "cuda" for spec in unfinished):
+            from papers_lib import compute
+
+            compute.device("cuda")  # says once, and before anything starts, what each run would say
         self.status.total = len(self.pending)
         while self.running or (self.pending and self.place is None):
             if self.place is None:
                 self._start_ready()
-            self._show()
+            folders = {name(spec): folder for spec, folder in self.running.values()}
+            self.status.running = {run: progress.read(folder) for run, folder in folders.items()}
+            self.view.show(self.status)
             self._listen()
         if self.place is not None:
             raise self.place
         return Summary(self.status.done - self.cached, self.cached, list(self.lost.values()))
 
-    def stop(self) -> None:
-        """End all workers."""
-        while self.workers:
-            self.workers.pop().stop()
+    # -- starting --
 
     def _start_ready(self) -> None:
         for key, spec in list(self.pending.items()):
             if len(self.running) == self.slots:
                 return
-            if self._ready(key, spec):
-                self._start(key, spec)
+            if not self._ready(key, spec):
+                continue
+            try:
+                folder = self.store.prepare(spec)
+            except PlaceError as error:
+                self.place = error
+                return
+            worker = self._worker(spec.profile == "smoke", folder)
+            worker.key, worker.folder = key, folder
+            self.running[key] = self.pending.pop(key), folder
 
     def _ready(self, key: str, spec: RunSpec) -> bool:
         """True if `spec` is to be computed now; settles it where no computing is needed."""
@@ -210,7 +238,7 @@ class _Sweep:
                 return False
             if need.key in self.pending or need.key in self.running:
                 return False
-        if self.busy.get(key, 0) > time.monotonic():
+        if self.busy_until.get(key, 0) > time.monotonic():
             return False
         if result := self.store.result(spec):
             self._take(self.pending.pop(key), result, cached=True)
@@ -223,25 +251,17 @@ class _Sweep:
 
     def _try_again(self, spec: RunSpec, failure: Failure) -> bool:
         """An old failure may be tried again; one that another process just met may not."""
-        return (failure.bad_input or self.retry_failed) and self._mark(spec) == self.old.get(spec.key)
+        if not (failure.bad_input or self.retry_failed):
+            return False
+        return self._failure_mark(spec) == self.old_failures.get(spec.key)
 
-    def _mark(self, spec: RunSpec) -> tuple[int, int, int] | None:
-        """Which failed.json is there: no clock is asked, since another machine may have written it."""
+    def _failure_mark(self, spec: RunSpec) -> tuple[int, ...] | None:
+        """Which failed.json is there: no clock is compared, since another machine may have written it."""
         try:
-            found = (self.store.folder(spec) / "failed.json").stat()
+            stat = (self.store.folder(spec) / "failed.json").stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
-    def _start(self, key: str, spec: RunSpec) -> None:
-        try:
-            folder = self.store.prepare(spec)
-        except PlaceError as error:
-            self.place = error
-            return
-        worker = self._worker(spec.profile == "smoke", folder)
-        worker.key, worker.folder = key, folder
-        self.running[key] = self.pending.pop(key), folder
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     def _worker(self, shared: bool, folder: Path) -> _Worker:
         """A process that has begun on `folder`: an idle shared one if there is, else a new one."""
@@ -258,6 +278,8 @@ class _Sweep:
         worker.give(folder)
         return worker
 
+    # -- listening --
+
     def _listen(self) -> None:
         """Take the next answer; after a silence, look for dead workers whose children hold the pipe."""
         try:
@@ -271,7 +293,7 @@ class _Sweep:
     def _hear(self, worker: _Worker, line: str | None) -> None:
         if worker not in self.workers or (line is not None and not worker.key):
             return
-        if line is None:
+        if line is None:  # it has ended
             self.workers.remove(worker)
             if worker.key:
                 self._lose(self.running.pop(worker.key)[0], worker.cause())
@@ -282,35 +304,36 @@ class _Sweep:
         except (ValueError, TypeError, KeyError):  # something else wrote to the worker's stdout
             return
         key, worker.key = worker.key, ""
-        if status == "machine":  # what lacked memory once may be broken for good
+        spec, _ = self.running.pop(key)
+        if status == "machine":  # a process that lacked memory once may be broken for good
             self.workers.remove(worker)
             worker.stop()
-        self._settle(key, self.running.pop(key)[0], answer)
-
-    def _settle(self, key: str, spec: RunSpec, answer: dict[str, str]) -> None:
-        if answer["status"] == "busy":
+        if status == "busy":
             self.pending[key] = spec
-            self.busy[key] = time.monotonic() + POLL
-        elif answer["status"] == "place":
+            self.busy_until[key] = time.monotonic() + POLL
+        elif status == "place":
             self.pending[key] = spec
             self.place = PlaceError(answer["error"])
-        elif answer["status"] in ("failed", "machine"):
+        elif status in ("failed", "machine"):
             self._lose(spec, answer["error"])
         elif result := self.store.result(spec):
-            self._take(spec, result, cached=answer["status"] == "cached")
+            self._take(spec, result, cached=status == "cached")
         else:
             self._lose(spec, "its result vanished: the same command computes it again")
 
+    # -- settling --
+
     def _take(self, spec: RunSpec, result: Result, cached: bool) -> None:
-        seconds = float(result.provenance.get("seconds", 0.0))
         self.status.done += 1
         self.cached += cached
         tidy(self.store.folder(spec))
-        if not cached:
-            self.status.seconds.append(seconds)
-            self._news(f"done {name(spec)} in {duration(seconds)}")
-            if self.on_done is not None:
-                self.on_done(result)
+        if cached:
+            return
+        seconds = float(result.provenance.get("seconds", 0.0))
+        self.status.seconds.append(seconds)
+        self._news(f"done {name(spec)} in {duration(seconds)}")
+        if self.on_done is not None:
+            self.on_done(result)
 
     def _lose(self, spec: RunSpec, reason: str) -> None:
         self.pending.pop(spec.key, None)
@@ -321,35 +344,8 @@ class _Sweep:
     def _news(self, text: str) -> None:
         self.view.news(f"[{self.status.done + self.status.failed}/{self.status.total}] {text}")
 
-    def _show(self) -> None:
-        folders = {name(spec): folder for spec, folder in self.running.values()}
-        self.status.running = {n: progress.read(folder) for n, folder in folders.items()}
-        self.view.show(self.status)
-
-
-def name(spec: RunSpec) -> str:
-    """A run for people: its label, else its function, and its seed."""
-    return f"{spec.label or spec.function.rpartition(':')[2]} seed {spec.settings.get('seed')}"
-
-
-def _require_gpu(specs: Sequence[RunSpec]) -> None:
-    """Say once, and before anything starts, what each run would say for itself."""
-    if any(spec.device == "cuda" for spec in specs):
-        from papers_lib import compute
-
-        compute.device("cuda")
-
 
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """This process's environment, with `threads` for BLAS and torch, and this very `papers_lib`."""
-    path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
-    # Threads that spin while they wait slow each other down by far where processes share the cores.
-    waiting = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)
-    ours = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": path, "WORLD_SIZE": "1"}
-    return {**waiting, **parent.named(), **ours}

@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -32,7 +31,7 @@ from papers_lib.runs import parent
 from papers_lib.settings import NotebookSettings, repository, validate
 
 FORBIDDEN_TAGS = ("raises-exception", "skip-execution", "injected-parameters")
-PLACES = ("PAPERS_RUNS", "PAPERS_DATA", "PAPERS_FIGURES", "PAPERS_LEDGER")  # a notebook runs in its own folder
+PLACES = ("PAPERS_RUNS", "PAPERS_DATA", "PAPERS_FIGURES", "PAPERS_LEDGER")
 WORKPLACE = "papers_lib_"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -56,20 +55,38 @@ def execute(
         PapersError: bad parameters (before anything starts), or a notebook that did not run whole;
             then `output` holds the half-executed notebook.
     """
+    # -- what is refused before anything starts --
     notebook, output = Path(notebook).absolute(), Path(output).absolute()
     source = read(notebook)
     check(source, parameters, model, notebook.name)
-    if output.is_dir() or output.resolve() == notebook.resolve():
-        raise PapersError(f"--output {output} is {'a folder' if output.is_dir() else 'the notebook itself'}: "
-                          "name another file")  # fmt: skip
-    _probe(output.parent)
+    if output.is_dir():
+        raise PapersError(f"--output {output} is a folder: name another file")
+    if output.resolve() == notebook.resolve():
+        raise PapersError(f"--output {output} is the notebook itself: name another file")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise place_error(output.parent, error) from None
+
+    # -- the run --
     with _workplace(notebook, source, dict(parameters), cell_timeout) as place:
+        produced = place / "output.ipynb"
         try:
             answer = _run(place, timeout, log)
-            if answer["type"] == "RuntimeError" and _count(place) == 0:
-                answer = _run(place, timeout, log)  # the kernel did not start: a port was taken
+            if answer["type"] == "RuntimeError":
+                cells = _code_cells(read(produced).cells) if produced.exists() else []
+                if all(cell.execution_count is None for cell in cells):
+                    answer = _run(place, timeout, log)  # the kernel did not start: a port was taken
         finally:
-            _keep(place / "output.ipynb", notebook, output)
+            if produced.exists():
+                result = read(produced)
+                names = {"input_path": notebook.name, "output_path": output.name}  # for the temporary ones
+                result.metadata.setdefault("papermill", {}).update(names)
+                _write(result, output)
+
+    # -- the verdict --
     executed = read(output) if output.exists() else source
     if problem := _problem(executed, answer, dict(parameters), timeout, cell_timeout):
         raise PapersError(f"{notebook.name}: {problem}; see {output}")
@@ -95,16 +112,15 @@ def check(source: Any, parameters: Mapping[str, Any], model: type[NotebookSettin
     Raises:
         PapersError: the first problem.
     """
-    for number, cell in enumerate(_code(source), 1):
+    for number, cell in enumerate(_code_cells(source.cells), 1):
         for tag in set(FORBIDDEN_TAGS) & set(cell.metadata.get("tags", [])):
             raise PapersError(f"{name}: code cell {number} has the tag {tag}: remove it")
     defaults = literal_parameters(source, name)
-    for wrong, text in (
-        (set(model.model_fields) - set(defaults), "lacks"),
-        (set(defaults) - set(model.model_fields), "has, unknown to the settings,"),
-    ):
-        if wrong:
-            raise PapersError(f"{name}: the parameters cell {text} {', '.join(sorted(wrong))}")
+    if missing := set(model.model_fields) - set(defaults):
+        raise PapersError(f"{name}: the parameters cell lacks {', '.join(sorted(missing))}")
+    if unknown := set(defaults) - set(model.model_fields):
+        names = ", ".join(sorted(unknown))
+        raise PapersError(f"{name}: the parameters cell has, unknown to the settings, {names}")
     validate(model, defaults)
     validate(model, {**defaults, **parameters})
 
@@ -118,17 +134,17 @@ def literal_parameters(source: Any, name: str = "notebook") -> dict[str, Any]:
     """
     from papermill.translators import PythonTranslator
 
-    cells = _code(source)
+    cells = _code_cells(source.cells)
     tagged = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
     if tagged != [0]:
         raise PapersError(f"{name}: tag the first code cell, and no other, `parameters`")
     defaults = _assignments(cells[0].source, name)
-    with _quiet():
+    with _quiet("papermill"):  # it warns there of what is said here as an error
         seen = {parameter.name for parameter in PythonTranslator.inspect(cells[0])}
     if hidden := set(defaults) - seen:
         raise PapersError(
             f"{name}: papermill cannot see {', '.join(sorted(hidden))}: write one `name: type = "
-            "literal` a line, without `|` or dots in the type and without a second `=`"
+            "literal` per line, without `|` or dots in the type and without a second `=`"
         )
     return defaults
 
@@ -136,12 +152,9 @@ def literal_parameters(source: Any, name: str = "notebook") -> dict[str, Any]:
 def strip(path: Path) -> None:
     """Take out of the notebook at `path` what changes from run to run: timings, versions, ids."""
     notebook = read(Path(path))
-    notebook.metadata = {
-        "kernelspec": KERNELSPEC,
-        "language_info": {
-            k: v for k, v in notebook.metadata.get("language_info", {}).items() if k != "version"
-        },
-    }
+    language = dict(notebook.metadata.get("language_info", {}))
+    language.pop("version", None)
+    notebook.metadata = {"kernelspec": KERNELSPEC, "language_info": language}
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
@@ -157,36 +170,34 @@ def update(notebook: Path, executed: Path) -> None:
         PapersError: `executed` did not run whole, ran with other parameters than the defaults in
             `notebook`, or has other cells.
     """
-    ours, theirs = read(notebook), read(executed)
-    if problem := verdict(theirs):
+    committed, run = read(notebook), read(executed)
+    if problem := verdict(run):
         raise PapersError(f"{executed}: {problem}: run it again")
-    defaults = literal_parameters(ours, notebook.name)
-    cells = []
-    for cell in theirs.cells:
-        if "injected-parameters" not in cell.metadata.get("tags", []):
-            cells.append(cell)
-            continue
-        for name, value in _assignments(cell.source, executed.name).items():
-            if _json(defaults.get(name)) != _json(value):
-                raise PapersError(
-                    f"{executed.name} ran with {name} = {value!r}, {notebook.name} says "
-                    f"{defaults.get(name)!r}: run it with the defaults, or change them first"
-                )
-    if [cell.source for cell in cells] != [cell.source for cell in ours.cells]:
+    defaults = literal_parameters(committed, notebook.name)
+    for name, value in _injected(run, executed.name).items():
+        if _json(defaults.get(name)) != _json(value):
+            raise PapersError(
+                f"{executed.name} ran with {name} = {value!r}, {notebook.name} says "
+                f"{defaults.get(name)!r}: run it with the defaults, or change them first"
+            )
+    cells = [cell for cell in run.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    if [cell.source for cell in cells] != [cell.source for cell in committed.cells]:
         raise PapersError(f"{notebook.name} has changed since {executed.name} ran: run it again")
-    for number, (cell, done) in enumerate(zip(_code(ours), _of_code(cells), strict=True), 1):
+    # Without the injected cell the counts are one lower.
+    pairs = zip(_code_cells(committed.cells), _code_cells(cells), strict=True)
+    for number, (cell, done) in enumerate(pairs, 1):
         cell.outputs, cell.execution_count = done.outputs, number
         for result in cell.outputs:
             if result.output_type == "execute_result":
                 result.execution_count = number
-    ours.metadata["language_info"] = theirs.metadata.get("language_info", {})
-    _write(ours, notebook)
+    committed.metadata["language_info"] = run.metadata.get("language_info", {})
+    _write(committed, notebook)
     strip(notebook)
 
 
 def verdict(executed: Any) -> str:
     """What kept a notebook from running whole; "" if nothing did."""
-    for number, cell in enumerate(_code(executed), 1):
+    for number, cell in enumerate(_code_cells(executed.cells), 1):
         where = f"code cell {number} (`{_line(cell.source)}`)"
         for result in cell.outputs:
             if result.output_type == "error":
@@ -201,42 +212,42 @@ def verdict(executed: Any) -> str:
 def _problem(
     executed: Any, answer: dict[str, str], parameters: dict[str, Any], timeout: int, cell_timeout: int
 ) -> str:
-    kind = answer["type"]
-    stops = {
-        "Timeout": f"took longer than {timeout} s, last in {_stopped(executed)}: raise `timeout`",
-        "CellTimeoutError": f"{_stopped(executed)} took longer than {cell_timeout} s: raise `cell_timeout`",
-        "DeadKernelError": f"the kernel died in {_stopped(executed)}, perhaps out of memory: "
-        "take a smaller profile or fewer slots",
-    }
-    if kind in stops:
-        return stops[kind]
-    if found := verdict(executed):
-        silent = f": {_line(answer['text'])}" if kind else ", though the kernel ended well"
-        return found if " raised " in found else found + silent
+    """What kept the notebook from being an answer, the first cause first; "" if nothing did."""
+    kind, said = answer["type"], _line(answer["text"])
+    last = "its start"  # or the last cell that began: a kernel that dies may not have told its count
+    for number, cell in enumerate(_code_cells(executed.cells), 1):
+        if cell.metadata.get("papermill", {}).get("start_time"):
+            last = f"code cell {number} (`{_line(cell.source)}`)"
+    if kind == "Timeout":
+        return f"took longer than {timeout} s, last in {last}: raise `timeout`"
+    if kind == "CellTimeoutError":
+        return f"{last} took longer than {cell_timeout} s: raise `cell_timeout`"
+    if kind == "DeadKernelError":
+        return f"the kernel died in {last}, perhaps out of memory: take a smaller profile or fewer slots"
+    if fault := verdict(executed):
+        if " raised " not in fault:  # else the cell itself says why
+            fault += f": {said}" if kind else ", though the kernel ended well"
+        return fault
     if kind:
-        return f"papermill failed with {kind}: {_line(answer['text'])}"
-    injected = [c for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    got = _assignments(injected[0].source, "the output") if injected else {}
-    return "" if _json(got) == _json(parameters) else f"papermill passed {got}, not {parameters}"
+        return f"papermill failed with {kind}: {said}"
+    passed = _injected(executed, "the output")
+    return "" if _json(passed) == _json(parameters) else f"papermill passed {passed}, not {parameters}"
 
 
-def _stopped(executed: Any) -> str:
-    """The last cell that began; a kernel that dies may or may not have told its count."""
-    begun = [
-        (number, cell)
-        for number, cell in enumerate(_code(executed), 1)
-        if cell.metadata.get("papermill", {}).get("start_time")
-    ]
-    return f"code cell {begun[-1][0]} (`{_line(begun[-1][1].source)}`)" if begun else "its start"
+# -- cells --
 
 
-def _code(notebook: Any) -> list[Any]:
-    return _of_code(notebook.cells)
-
-
-def _of_code(cells: list[Any]) -> list[Any]:
+def _code_cells(cells: list[Any]) -> list[Any]:
     """Code cells; empty ones are never executed and do not count."""
     return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def _injected(executed: Any, name: str) -> dict[str, Any]:
+    """The parameters that papermill passed."""
+    for cell in executed.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            return _assignments(cell.source, name)
+    return {}
 
 
 def _assignments(source: str, name: str) -> dict[str, Any]:
@@ -247,23 +258,27 @@ def _assignments(source: str, name: str) -> dict[str, Any]:
         raise PapersError(f"{name}: the parameters cell has a syntax error: {error.msg}") from None
     values: dict[str, Any] = {}
     for node in statements:
-        target = (
-            node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1
-            else node.target if isinstance(node, ast.AnnAssign) else None
-        )  # fmt: skip
         line = _line(ast.unparse(node))
+        target: ast.expr | None = None
+        if isinstance(node, ast.AnnAssign):
+            target = node.target
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target = node.targets[0]
         if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(target, ast.Name):
             raise PapersError(f"{name}: `{line}` in the parameters cell: write `name: type = literal`")
         if target.id in values:
             raise PapersError(f"{name}: the parameters cell sets {target.id} twice: keep one")
         try:
-            values[target.id] = ast.literal_eval(node.value or ast.Name("nothing"))
+            values[target.id] = ast.literal_eval(node.value or ast.Name("no value"))
         except ValueError:
             raise PapersError(
                 f"{name}: `{line}` in the parameters cell is no literal, so it goes stale when papermill "
                 "passes another value: compute it in a later cell"
             ) from None
     return values
+
+
+# -- the process --
 
 
 @contextmanager
@@ -274,10 +289,10 @@ def _workplace(notebook: Path, source: Any, parameters: dict[str, Any], cell_tim
     """
     import psutil  # type: ignore[import-untyped]
 
-    for left in Path(tempfile.gettempdir()).glob(f"{WORKPLACE}*_*"):
-        number = left.name.removeprefix(WORKPLACE).partition("_")[0]
+    for folder in Path(tempfile.gettempdir()).glob(f"{WORKPLACE}*_*"):
+        number = folder.name.removeprefix(WORKPLACE).partition("_")[0]
         if number.isdecimal() and not psutil.pid_exists(int(number)):
-            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+            shutil.rmtree(folder, ignore_errors=True)  # another user's stays
     prefix = f"{WORKPLACE}{os.getpid()}_"
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
         place = Path(name)
@@ -302,9 +317,12 @@ def _run(place: Path, timeout: int, log: bool) -> dict[str, str]:
     with (place / "errors.txt").open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "papers_lib.runs.headless", str(place / "job.json")],
-            stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, env=_environment(place),
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            env=_environment(place),
             start_new_session=True,
-        )  # fmt: skip
+        )
     family: set[Any] = {psutil.Process(process.pid)}
     end = monotonic() + timeout
     try:
@@ -315,7 +333,15 @@ def _run(place: Path, timeout: int, log: bool) -> dict[str, str]:
                     process.wait(timeout=0.3)
                 for line in lines.read().splitlines():
                     follow(line)
-        return _answer(place, process.poll())
+        code = process.poll()
+        if code is None:
+            return {"type": "Timeout", "text": ""}
+        try:
+            answer: dict[str, str] = json.loads((place / "answer.json").read_text(encoding="utf-8"))
+            return answer
+        except (OSError, ValueError):
+            text = (place / "errors.txt").read_text(encoding="utf-8", errors="replace").strip()
+            return {"type": "Ended", "text": f"papermill's process ended with code {code}: {text[-300:]}"}
     finally:
         for member in family:
             with suppress(psutil.Error):
@@ -338,22 +364,15 @@ def _follower(log: bool) -> Iterator[Callable[[str], None]]:
         yield lambda line: print(line, file=sys.stderr, flush=True) if "FAILED" in line else None
 
 
-def _answer(place: Path, code: int | None) -> dict[str, str]:
-    if code is None:
-        return {"type": "Timeout", "text": ""}
-    try:
-        answer: dict[str, str] = json.loads((place / "answer.json").read_text(encoding="utf-8"))
-        return answer
-    except (OSError, ValueError):
-        said = (place / "errors.txt").read_text(encoding="utf-8", errors="replace").strip()
-        return {"type": "Ended", "text": f"papermill's process ended with code {code}: {said[-300:]}"}
-
-
 def _environment(place: Path) -> dict[str, str]:
     """This environment's kernel and `papers_lib`; no start-up files or kernels of the user's own."""
     dropped = ("JPY_SESSION_NAME", "MPLBACKEND", "JUPYTER_PATH", "JUPYTER_RUNTIME_DIR")
+    # A relative place means the folder of this process; the notebook runs in its own.
     places = {name: str(resolve(os.environ[name])) for name in PLACES if os.environ.get(name)}
-    _fonts()
+    # matplotlib finds its folders and lists the fonts here: what it says meanwhile, and the temporary
+    # folder that it names where the home cannot be written, would stand in the saved notebook.
+    with _quiet("matplotlib"):
+        import matplotlib.font_manager  # noqa: F401 - sets MPLCONFIGDIR where it must
     path = os.pathsep.join(filter(None, [str(repository()), os.environ.get("PYTHONPATH")]))
     return {
         **{name: value for name, value in os.environ.items() if name not in dropped},
@@ -366,54 +385,15 @@ def _environment(place: Path) -> dict[str, str]:
     }
 
 
-@cache
-def _fonts() -> None:
-    """Let matplotlib find its folders and list the fonts here: what it says meanwhile, and the temporary
-    folder that it names where the home cannot be written, would stand in the saved notebook.
-    """
-    logger = logging.getLogger("matplotlib")
-    before, logger.disabled = logger.disabled, True
-    try:
-        import matplotlib.font_manager  # noqa: F401 - sets MPLCONFIGDIR where it must
-    finally:
-        logger.disabled = before
-
-
-def _count(place: Path) -> int:
-    """How many code cells of the output have run."""
-    path = place / "output.ipynb"
-    return sum(cell.execution_count is not None for cell in _code(read(path))) if path.exists() else 0
-
-
-def _keep(produced: Path, notebook: Path, output: Path) -> None:
-    """Copy what papermill wrote to `output`, whole or not at all."""
-    if not produced.exists():
-        return
-    result = read(produced)
-    result.metadata.setdefault("papermill", {}).update(input_path=notebook.name, output_path=output.name)
-    _write(result, output)
-
-
 def _write(notebook: Any, path: Path) -> None:
     with replacing(path) as temporary:
         text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _probe(folder: Path) -> None:
-    """Make the output folder, and see before the run that it can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise place_error(folder, error) from None
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """papermill's inspection warns on its own logger of what is said here as an error."""
-    logger = logging.getLogger("papermill")
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
         yield
@@ -426,5 +406,6 @@ def _json(value: Any) -> str:
 
 
 def _line(text: str) -> str:
-    line = next((one.strip() for one in text.splitlines() if one.strip()), "")
+    """The first line that says something, shortened."""
+    line = (text.strip().splitlines() or [""])[0].strip()
     return line if len(line) <= 100 else line[:97] + "..."

@@ -13,8 +13,23 @@ from papers_lib.settings import repository
 
 
 def gather(spec: RunSpec) -> dict[str, Any]:
-    """Commit, dirty flag, code, key, and Python: what is known before the run starts."""
-    commit, dirty = _commit()
+    """What is known before the run starts: commit, dirty flag, code, key, and Python.
+
+    `dirty` says whether `papers_lib` differs from the commit; without git it is True, and the commit "".
+    """
+    commit, dirty = "", True
+    command = ["git", "status", "--porcelain=v2", "--branch", "--", "papers_lib"]
+    try:
+        status = subprocess.run(
+            command, cwd=repository(), capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        pass
+    else:
+        lines = status.stdout.splitlines()
+        commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), "")
+        commit = "" if commit == "(initial)" else commit  # a repository without a commit
+        dirty = any(not line.startswith("#") for line in lines)
     return {
         "commit": commit,
         "dirty": dirty,
@@ -40,18 +55,3 @@ def device_name() -> str:
     if torch is None or not torch.cuda.is_initialized():
         return "cpu"
     return str(torch.cuda.get_device_name())
-
-
-def _commit() -> tuple[str, bool]:
-    """The checkout's commit, and whether `papers_lib` differs from it; ("", True) without git."""
-    command = ["git", "status", "--porcelain=v2", "--branch", "--", "papers_lib"]
-    try:
-        done = subprocess.run(
-            command, cwd=repository(), capture_output=True, text=True, timeout=30, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "", True
-    lines = done.stdout.splitlines()
-    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), "")
-    dirty = any(not line.startswith("#") for line in lines)
-    return ("" if commit == "(initial)" else commit), dirty

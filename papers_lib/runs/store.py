@@ -1,4 +1,4 @@
-"""The run store: one folder a run, named by the run's key.
+"""The run store: one folder per run, named by the run's key.
 
     <root>/<paper>/<key[:20]>/  spec.json  result.json | failed.json  progress.json  checkpoint.pt  log.txt
 
@@ -73,12 +73,11 @@ class Store:
         """
         path = self.folder(spec) / "spec.json"
         text = spec.model_copy(update={"folder": ""}).model_dump_json(indent=1)
-        try:
-            same = path.read_text(encoding="utf-8", errors="replace") == text
-        except OSError:
-            same = False
-        if not same:
-            write(path, text)
+        # A spec that is there already is left alone: another process may be reading it.
+        with suppress(OSError):
+            if path.read_text(encoding="utf-8", errors="replace") == text:
+                return path.parent
+        write(path, text)
         return path.parent
 
     def result(self, spec: RunSpec) -> Result | None:
@@ -100,8 +99,14 @@ class Store:
         folder = self.folder(spec)
         if read_result(folder) is not None:
             return "done"
-        if _held(folder):
-            return "running"
+        if (folder / ".lock").exists():  # to take a lock that is not there would write it
+            try:
+                with lock(folder):
+                    pass
+            except Timeout:
+                return "running"
+            except OSError:  # a lock that cannot be read says nothing
+                pass
         if (folder / "failed.json").exists():
             return "failed"
         started = any((folder / name).exists() for name in ("checkpoint.pt", "progress.json"))
@@ -113,6 +118,9 @@ class Store:
             result = read_result(path.parent)
             if result is not None:
                 yield result
+
+
+# -- the files of one folder --
 
 
 def lock(folder: Path) -> AbstractContextManager[None]:
@@ -146,14 +154,21 @@ def read_result(folder: Path) -> Result | None:
     """The result in `folder`; a corrupt one is moved aside with a warning and does not count."""
     path = folder / "result.json"
     try:
-        text = path.read_text(encoding="utf-8")
-        result = Result.model_validate_json(text)
-        _refuse_other(result, text, folder)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        result = Result.model_validate(record)
+        if result.digest and record.pop("digest") != digest(record):
+            raise ValueError("its digest is another")
+        key = digest([result.spec.asked(), result.provenance.get("code")])
+        if result.provenance.get("key") != key or not key.startswith(folder.name):
+            raise ValueError("it is of another run")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise PapersError(f"cannot read {path} ({error.strerror}): make it readable, or {MEND}") from None
-    except ValueError:  # not UTF-8, not JSON, not a result, not the one that was written here
+    except (
+        ValueError,
+        RecursionError,
+    ):  # not UTF-8, not JSON, not a result, not the one that was written here
         _move_aside(path)
         return None
     return result.model_copy(update={"spec": result.spec.model_copy(update={"folder": str(folder)})})
@@ -161,18 +176,10 @@ def read_result(folder: Path) -> Result | None:
 
 def write_result(folder: Path, metrics: dict[str, Any], provenance: dict[str, Any]) -> None:
     """Write FOLDER/result.json, with the spec that lies there."""
-    kept = read_spec(folder).model_dump(mode="json")
-    record = {"spec": kept, "metrics": metrics, "provenance": provenance}
-    write(folder / "result.json", as_json(record | {"digest": digest(record)}))
-
-
-def _refuse_other(result: Result, text: str, folder: Path) -> None:
-    record = json.loads(text)
-    if result.digest and record.pop("digest") != digest(record):
-        raise ValueError("its digest is another")
-    key = digest([result.spec.asked(), result.provenance.get("code")])
-    if result.provenance.get("key") != key or not key.startswith(folder.name):
-        raise ValueError("it is of another run")
+    spec = read_spec(folder).model_dump(mode="json")
+    record = {"spec": spec, "metrics": metrics, "provenance": provenance}
+    signed = {**record, "digest": digest(record)}
+    write(folder / "result.json", json.dumps(signed, indent=1, sort_keys=True, allow_nan=False))
 
 
 def tidy(folder: Path) -> None:
@@ -192,16 +199,17 @@ def needed_weights(spec: RunSpec) -> Path:
     from papers_lib.checkpoint import load_weights
 
     folder = Path(spec.needs[0].folder)
+    weights = folder / "weights.pt"
     try:
-        load_weights(folder / "weights.pt")
+        load_weights(weights)
     except PapersError:
-        with suppress(Timeout), lock(folder):
-            for name in ("weights.pt", "result.json"):
-                _move_aside(folder / name)
+        with suppress(Timeout), lock(folder):  # else another process is computing it already
+            _move_aside(weights)
+            _move_aside(folder / "result.json")
         raise PapersError(
-            f"{folder / 'weights.pt'} is missing or damaged: put aside, the same command computes that run again"
+            f"{weights} is missing or damaged: put aside, the same command computes that run again"
         ) from None
-    return folder / "weights.pt"
+    return weights
 
 
 def _move_aside(path: Path) -> None:
@@ -212,23 +220,4 @@ def _move_aside(path: Path) -> None:
         return
     except OSError as error:
         raise place_error(path, error, MEND) from None
-    print(
-        f"warning: {path} is corrupt; moved to {aside.name}, the run counts as not done", file=sys.stderr
-    )
-
-
-def _held(folder: Path) -> bool:
-    if not (folder / ".lock").exists():
-        return False
-    try:
-        with lock(folder):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
-
-
-def as_json(value: dict[str, Any]) -> str:
-    """Stable JSON of a small record."""
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    print(f"warning: {path} is corrupt; moved to {aside.name}, the run counts as not done", file=sys.stderr)

@@ -1,7 +1,7 @@
 """The process that computes runs.
 
     python -m papers_lib.runs.worker FOLDER ...    those runs, one after the other
-    python -m papers_lib.runs.worker -             folders on stdin, one a line
+    python -m papers_lib.runs.worker -             folders on stdin, one per line
 
 For each folder one JSON line on stdout: `{"status": "done" | "cached" | "failed" | "busy" | "place" |
 "machine", "error": "..."}`. What the run prints goes to FOLDER/log.txt.
@@ -9,7 +9,6 @@ For each folder one JSON line on stdout: `{"status": "done" | "cached" | "failed
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import importlib
 import json
@@ -20,6 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,23 @@ DOOR = re.compile(r"papers_lib(\.\w+)+\.(study|training):run")
 RESERVE = 1 << 16  # bytes kept on the disk during a run, so that its result finds room
 
 
+def main(arguments: list[str]) -> int:
+    """Compute the given folders; 0 when each is done, cached or busy elsewhere."""
+    folders: Iterable[str] = sys.stdin if arguments == ["-"] else arguments
+    code = 0
+    for name in folders:
+        folder = Path(name.rstrip("\n")).absolute()
+        answer = compute(folder)
+        if answer["status"] in ("done", "cached"):
+            tidy(folder)
+        code = max(code, {"failed": 1, "machine": 1, "place": 2}.get(answer["status"], 0))
+        try:
+            print(json.dumps(answer), flush=True)
+        except BrokenPipeError:  # the sweep is gone; the result is in the store
+            return code
+    return code
+
+
 def compute(folder: Path) -> dict[str, str]:
     """Run what FOLDER/spec.json says, unless it is done or another process is at it."""
     try:
@@ -56,35 +73,40 @@ def compute(folder: Path) -> dict[str, str]:
             return _attempt(folder)
     except Timeout:
         return {"status": "busy"}
-    except Exception as error:  # nothing is recorded: the same command tries again
-        return _unrecorded(folder, error)
-
-
-def _unrecorded(folder: Path, error: Exception) -> dict[str, str]:
-    if isinstance(error, OSError) and (error.errno in FULL or not fault_of_the_machine(error)):
-        error = place_error(folder, error, MEND)
-    if isinstance(error, PlaceError):
-        return {"status": "place", "error": str(error)}
-    if fault_of_the_machine(error):
-        said = f"the machine ran short ({_line(error)}): the same command goes on when there is more"
-        return {"status": "machine", "error": said}
-    return {"status": "failed", "error": _line(error)}
+    except Exception as error:  # none of the run's own: nothing is recorded, the same command tries again
+        if isinstance(error, OSError) and (error.errno in FULL or not fault_of_the_machine(error)):
+            error = place_error(folder, error, MEND)
+        if isinstance(error, PlaceError):
+            return {"status": "place", "error": str(error)}
+        if fault_of_the_machine(error):
+            line = f"the machine ran short ({_line(error)}): the same command goes on when there is more"
+            return {"status": "machine", "error": line}
+        return {"status": "failed", "error": _line(error)}
 
 
 def _attempt(folder: Path) -> dict[str, str]:
-    spec = _spec(folder)
+    """Compute and write the result; what the run itself raises is recorded as its failure."""
+    spec = _checked_spec(folder)
     origin = provenance.gather(spec)
-    _clear(folder)
+    for half_written in folder.glob(".*.tmp"):  # by an attempt that was killed
+        if not half_written.name.startswith(".spec.json."):  # which another sweep may be writing now
+            half_written.unlink(missing_ok=True)
     started = time.monotonic()
     try:
-        with _log(folder), _reserve(folder):
+        with _workroom(folder):
             function = _resolve(spec.function)
             _refuse_other_inputs(spec)
             metrics = _plain(function(spec))
     except Exception as error:
         if isinstance(error, PlaceError) or fault_of_the_machine(error):
             raise
-        return _fail(folder, error)
+        failure = Failure(
+            error=_line(error),
+            traceback="".join(traceback.format_exception(error)),
+            bad_input=isinstance(error, PapersError),
+        )
+        write(folder / "failed.json", failure.model_dump_json(indent=1))
+        return {"status": "failed", "error": failure.error}
     origin |= {
         "torch": provenance.torch_version(),
         "device": provenance.device_name(),
@@ -96,12 +118,17 @@ def _attempt(folder: Path) -> dict[str, str]:
     return {"status": "done"}
 
 
-def _spec(folder: Path) -> RunSpec:
+# -- what is refused before anything is computed --
+
+
+def _checked_spec(folder: Path) -> RunSpec:
     """The spec with all folders set; refuses what cannot be the run that the folder is named for."""
-    store = Store(folder.parents[1])
-    given = read_spec(folder)
-    _refuse_foreign(given.function)
-    spec = store.located(given)
+    spec = read_spec(folder)
+    # A file may name any function: only a wing's door is imported, or what `$PAPERS_WINGS` allows.
+    packages = filter(None, os.environ.get("PAPERS_WINGS", "").split(os.pathsep))
+    if not DOOR.fullmatch(spec.function) and spec.function.partition(".")[0] not in packages:
+        raise PapersError(f"the function {spec.function} is no door of a paper: let a sweep prepare the run")
+    spec = Store(folder.parents[1]).located(spec)
     if Path(spec.folder) != folder:
         raise PapersError(f"{folder} was prepared for other code than there is now: start the sweep again")
     refuse_other_processes(spec, folder)
@@ -111,23 +138,16 @@ def _spec(folder: Path) -> RunSpec:
     return spec
 
 
-def _refuse_foreign(name: str) -> None:
-    """What a file names is imported and called only if it is a wing's door, or of a package in `$PAPERS_WINGS`."""
-    more = os.environ.get("PAPERS_WINGS", "").split(os.pathsep)
-    if not DOOR.fullmatch(name) and name.partition(".")[0] not in filter(None, more):
-        raise PapersError(f"the function {name} is no door of a paper: let a sweep prepare the run")
-
-
 def refuse_other_processes(spec: RunSpec, folder: Path) -> None:
     """Refuse a run that is of another number of processes than torchrun started.
 
     Raises:
         PapersError: it is; the message says how to start it.
     """
-    asked, there = int(spec.settings.get("processes", 1)), int(os.environ.get("WORLD_SIZE", "1"))
-    if asked != there:
+    wanted, there = int(spec.settings.get("processes", 1)), int(os.environ.get("WORLD_SIZE", "1"))
+    if wanted != there:
         raise PapersError(
-            f"this run is of {asked} processes, not {there}: start it with `{command(spec, folder)}`, or "
+            f"this run is of {wanted} processes, not {there}: start it with `{command(spec, folder)}`, or "
             f"prepare another with `python -m papers_lib sweep {spec.paper} -p processes {there} "
             "--print-commands`"
         )
@@ -159,15 +179,39 @@ def _refuse_other_inputs(spec: RunSpec) -> None:
             raise PapersError(f"{name}: {place} is not the file that it was: start the sweep again")
 
 
+# -- the run --
+
+
 def _resolve(name: str) -> Callable[[RunSpec], dict[str, Any]]:
-    module, _, function = name.partition(":")
+    """The function behind `package.module:function`."""
+    module, _, attribute = name.partition(":")
     try:
-        found: Callable[[RunSpec], dict[str, Any]] = getattr(importlib.import_module(module), function)
+        function: Callable[[RunSpec], dict[str, Any]] = getattr(importlib.import_module(module), attribute)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and not module.startswith(error.name or "?"):
             raise  # the module is there; something that it imports is not
         raise PapersError(f"no function {name} ({error}): mend the spec or PYTHONPATH") from None
-    return found
+    return function
+
+
+@contextmanager
+def _workroom(folder: Path) -> Iterator[None]:
+    """Keep room on the disk, and send file descriptors 1 and 2, which C code uses too, to FOLDER/log.txt."""
+    reserve = folder / ".reserve.tmp"
+    saved = os.dup(1), os.dup(2)
+    try:
+        with (folder / "log.txt").open("ab", buffering=0) as log:
+            reserve.write_bytes(b"\0" * RESERVE)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        reserve.unlink(missing_ok=True)  # first: the log's last lines may need it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _plain(metrics: Any) -> dict[str, Any]:
@@ -183,67 +227,10 @@ def _plain(metrics: Any) -> dict[str, Any]:
     return plain
 
 
-def _fail(folder: Path, error: Exception) -> dict[str, str]:
-    line = _line(error)
-    trace = "".join(traceback.format_exception(error))
-    failure = Failure(error=line, traceback=trace, bad_input=isinstance(error, PapersError))
-    write(folder / "failed.json", failure.model_dump_json(indent=1))
-    return {"status": "failed", "error": line}
-
-
 def _line(error: Exception) -> str:
-    said = str(error) if isinstance(error, PapersError) else f"{type(error).__name__}: {error}"
-    return " ".join(said.split()).removesuffix(":")
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a killed attempt left half-written."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _reserve(folder: Path) -> Iterator[None]:
-    path = folder / ".reserve.tmp"
-    path.write_bytes(b"\0" * RESERVE)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _log(folder: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2, which C code writes to as well, to FOLDER/log.txt."""
-    saved = os.dup(1), os.dup(2)
-    with (folder / "log.txt").open("ab", buffering=0) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
-
-
-def main(arguments: list[str]) -> int:
-    """Compute the given folders; 0 when each is done, cached or busy elsewhere."""
-    folders: Iterable[str] = sys.stdin if arguments == ["-"] else arguments
-    code = 0
-    for folder in folders:
-        place = Path(folder.rstrip("\n")).absolute()
-        answer = compute(place)
-        if answer["status"] in ("done", "cached"):
-            tidy(place)
-        code = max(code, {"failed": 1, "machine": 1, "place": 2}.get(answer["status"], 0))
-        try:
-            print(json.dumps(answer), flush=True)
-        except BrokenPipeError:  # the sweep is gone; the result is in the store
-            return code
-    return code
+    """One line: our own message, or the kind and the message of another."""
+    text = str(error) if isinstance(error, PapersError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).removesuffix(":")
 
 
 if __name__ == "__main__":

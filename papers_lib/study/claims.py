@@ -45,7 +45,8 @@ def _claim(study: Study, results: Results, line: Statement) -> Claim:
     elif line.test in study.tests:
         finding = study.tests[line.test](results, line)
     else:
-        raise PapersError(f"claim {line.name}: unknown test '{line.test}'; known: greater, {study.tests}")
+        known = ", ".join(("greater", *study.tests))
+        raise PapersError(f"claim {line.name}: unknown test '{line.test}'; known: {known}")
     names = [study.resolve(results, arm) for arm in arms_of(line)]
     evidence = line.evidence or f"runs {', '.join(name.rpartition('/')[2] for name in names)}"
     return Claim(line.name, line.sentence, line.statement, line.exhibit, finding, evidence, line.controls)

@@ -198,8 +198,11 @@ def test_tables_have_every_printed_number_of_a_run_and_our_mean(results):
     found = STUDY.tables(results)
     for number in range(1, 8):
         table = found[f"table_{number}"]
-        printed = [text for (exhibit, _, column), text in STUDY.printed.items()
-                   if exhibit == f"Table {number}" and column != "train epochs"]  # fmt: skip
+        printed = [
+            text
+            for (exhibit, _, column), text in STUDY.printed.items()
+            if exhibit == f"Table {number}" and column != "train epochs"
+        ]
         place = list(table.columns).index("paper")
         assert Counter(line[place] for line in table.rows) == Counter(printed), number
     line = next(x for x in found["table_1"].rows if x[0] == "median triplet-200")

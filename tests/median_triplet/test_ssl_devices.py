@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from tiny_median import TINY
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
@@ -18,27 +19,8 @@ from papers_lib.median_triplet.images import Loaded
 from papers_lib.median_triplet.methods import Triplet, base, instances
 from papers_lib.median_triplet.options import TrainSettings
 
-TINY = {
-    "image_size": 8,
-    "backbone": "tiny16",
-    "projector_hidden": 16,
-    "projector_out": 6,
-    "optimiser": "sgd",
-    "lr": 0.05,
-    "batch_size": 8,
-    "accumulation": 2,
-    "epochs": 2,
-    "warm_up_epochs": 0.0,
-    "knn_every": 2,
-    "knn_k": 5,
-    "probe_epochs": 1,
-    "precision": "float32",
-    "recipe": "cifar",
-    "keep_weights": True,
-    "random_resolution": False,
-    "queue": 8,
-}
-SETTINGS = TrainSettings.model_validate(TINY)
+CHANGES = {"projector_out": 6, "accumulation": 2, "knn_every": 2, "queue": 8, "keep_weights": True}
+SETTINGS = TrainSettings.model_validate(TINY | CHANGES)
 
 
 def join(rank: int, folder: str) -> None:

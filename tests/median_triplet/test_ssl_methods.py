@@ -10,34 +10,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_median import TINY
 from torch import Tensor
 
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet import augment, heads, methods
 from papers_lib.median_triplet.methods import Batch, Method, instances, pretext
+from papers_lib.median_triplet.options import TrainSettings
 
-DEFAULTS = {
-    "backbone": "tiny16",
-    "projector_hidden": 32,
-    "projector_out": 16,
-    "head": "median",
-    "k": 0,
-    "gamma": 2.0,
-    "margin": None,
-    "hinge": "relu",
-    "distance_scale": 2.0,
-    "view_reduction": "sum",
-    "loss_scale": 1.0,
-    "random_resolution": False,
-    "online_sizes": (3 / 7, 1.0),
-    "target_sizes": (4 / 7, 1.0),
-    "ema_base": 0.9,
-    "ema_buffers": False,
-    "queue": 40,
-    "temperature": 0.0,
-    "negative_pool": "micro_batch",
-    "seed": 0,
-}
+CHANGES = {"projector_hidden": 32, "projector_out": 16, "ema_base": 0.9, "queue": 40}
+DEFAULTS = TrainSettings.model_validate(TINY | CHANGES).model_dump()
 IMAGES, CLASSES, BATCH = 48, 2, 12
 LEARNING = [name for name in methods.NAMES if name != "random"]
 

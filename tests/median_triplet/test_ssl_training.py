@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from standins import tell
+from tiny_median import TINY
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
@@ -21,26 +22,6 @@ from papers_lib.median_triplet import meters, methods, training
 from papers_lib.median_triplet.images import subset
 from papers_lib.median_triplet.options import TrainSettings
 from papers_lib.median_triplet.training import train
-
-TINY = {
-    "image_size": 8,
-    "backbone": "tiny16",
-    "projector_hidden": 16,
-    "projector_out": 8,
-    "random_resolution": False,
-    "optimiser": "sgd",
-    "lr": 0.05,
-    "batch_size": 8,
-    "accumulation": 1,
-    "epochs": 2,
-    "warm_up_epochs": 0.0,
-    "knn_every": 1,
-    "knn_k": 5,
-    "probe_epochs": 2,
-    "precision": "float32",
-    "queue": 16,
-    "recipe": "cifar",
-}
 
 
 @pytest.fixture(scope="module")

@@ -25,74 +25,50 @@ def matrix(x):
     return [[math.dist(a, b) for b in x.tolist()] for a in x.tolist()]
 
 
-def triplets(labels):
-    y = labels.tolist()
-    every = range(len(y))
-    return [
-        (r, p, n)
-        for r, p, n in itertools.product(every, repeat=3)
-        if r != p and y[r] == y[p] and y[r] != y[n]
-    ]
-
-
-def mean_of_open(values):
-    values = [v for v in values if v > 0]
+def mean(values):
     return sum(values) / max(1, len(values))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_semi_hard(seed):
-    x, labels = batch(seed)
-    d = matrix(x)
-    gaps = [d[r][p] ** 2 - d[r][n] ** 2 for r, p, n in triplets(labels)]
-    semi = [gap + 0.2 for gap in gaps if -0.2 <= gap < 0]
+def gaps(d, y):
+    """D_RP² − D_RN² of every triplet."""
+    n = range(len(y))
+    triplets = [t for t in itertools.product(n, n, n) if t[0] != t[1] and y[t[0]] == y[t[1]] != y[t[2]]]
+    return [d[r][p] ** 2 - d[r][n] ** 2 for r, p, n in triplets]
+
+
+def slow_semi_hard(x, y):
+    semi = [gap + 0.2 for gap in gaps(matrix(x), y) if -0.2 <= gap < 0]
     assert semi
-    assert baselines.semi_hard(x, labels).item() == pytest.approx(mean_of_open(semi))
+    return mean([value for value in semi if value > 0])
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_lifted(seed):
-    x, labels = batch(seed)
-    d, y = matrix(x), labels.tolist()
-    values = []
+def slow_lifted(x, y):
+    d, values = matrix(x), []
     for a, b in itertools.permutations(range(len(y)), 2):
         if y[a] == y[b]:
             negatives = [math.exp(1 - d[e][n]) for e in (a, b) for n in range(len(y)) if y[n] != y[a]]
             values.append(max(0, math.log(sum(negatives)) + d[a][b]) ** 2 / 2)
-    assert baselines.lifted(x, labels).item() == pytest.approx(sum(values) / len(values))
+    return mean(values)
 
 
-def test_n_pairs():
-    x, labels = batch(1, classes=4, per_class=2)
-    anchors, positives = x[0::2].tolist(), x[1::2].tolist()
-
-    def dot(a, b):
-        return sum(u * v for u, v in zip(a, b, strict=True))
-
-    slow = 0.0
-    for i, a in enumerate(anchors):
-        scores = [dot(a, p) for p in positives]
-        slow += math.log(sum(map(math.exp, scores))) - scores[i]
-    assert baselines.n_pairs(x, labels).item() == pytest.approx(slow / 4)
+def slow_n_pairs(x, y):
+    """Anchor and positive are the first two of each class."""
+    firsts = [y.index(name) for name in sorted(set(y))]
+    products = (x @ x.T).tolist()
+    entropy = [
+        math.log(sum(math.exp(products[i][j + 1]) for j in firsts)) - products[i][i + 1] for i in firsts
+    ]
+    return mean(entropy)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_triplet_global(seed):
-    x, labels = batch(seed)
-    d, y = matrix(x), labels.tolist()
-    triplet = mean_of_open([d[r][p] ** 2 - d[r][n] ** 2 + 0.2 for r, p, n in triplets(labels)])
+def slow_triplet_global(x, y):
+    d = matrix(x)
+    triplet = mean([gap + 0.2 for gap in gaps(d, y) if gap + 0.2 > 0])
     pairs = list(itertools.combinations(range(len(y)), 2))
     near = [d[a][b] ** 2 / 4 for a, b in pairs if y[a] == y[b]]
     far = [d[a][b] ** 2 / 4 for a, b in pairs if y[a] != y[b]]
-
-    def mean(v):
-        return sum(v) / len(v)
-
-    def variance(v):
-        return mean([(u - mean(v)) ** 2 for u in v])
-
-    slow = triplet + variance(near) + variance(far) + max(0, mean(near) - mean(far) + 0.4)
-    assert baselines.triplet_global(x, labels).item() == pytest.approx(slow)
+    variances = (mean([(u - mean(v)) ** 2 for u in v]) for v in (near, far))
+    return triplet + sum(variances) + max(0, mean(near) - mean(far) + 0.4)
 
 
 def slow_score(d, medoids):
@@ -101,77 +77,47 @@ def slow_score(d, medoids):
 
 def slow_margin(d, medoids, labels):
     clusters = [min(medoids, key=lambda j: d[i][j]) for i in range(len(d))]
-    return 1 - normalized_mutual_info_score(labels.tolist(), clusters, average_method="geometric")
+    return 1 - normalized_mutual_info_score(labels, clusters, average_method="geometric")
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_facility_score_margin_and_oracle(seed):
-    x, labels = batch(seed, per_class=4)
-    d = torch.tensor(matrix(x), dtype=torch.float64)
-    for medoids in itertools.islice(itertools.combinations(range(12), 3), 0, None, 17):
-        at = torch.tensor(medoids)
-        assert baselines.facility_score(d, at).item() == pytest.approx(slow_score(matrix(x), medoids))
-        margin = 1 - baselines.nmi_of_clusters(d[at].argmin(0)[None], labels).item()
-        assert margin == pytest.approx(slow_margin(matrix(x), medoids, labels), abs=1e-9)
-    oracle = -sum(
-        min(sum(matrix(x)[i][j] for i in range(c, c + 4)) for j in range(c, c + 4)) for c in (0, 4, 8)
-    )
-    assert baselines.oracle_score(d, labels).item() == pytest.approx(oracle)
+def slow_oracle(d, y):
+    groups = [[i for i, label in enumerate(y) if label == name] for name in set(y)]
+    return -sum(min(sum(d[i][j] for i in group) for j in group) for group in groups)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 5.0])
-@pytest.mark.parametrize("seed", range(4))
-def test_every_greedy_step_is_the_best_one(seed, gamma):
-    x, labels = batch(seed, spread=0.3)
-    slow_d, chosen = matrix(x), []
-    for _ in range(3):
-        chosen.append(
-            max(
-                (j for j in range(9) if j not in chosen),
-                key=lambda j: (
-                    slow_score(slow_d, [*chosen, j]) + gamma * slow_margin(slow_d, [*chosen, j], labels)
-                ),
-            )
-        )
-    d = torch.tensor(slow_d, dtype=torch.float64)
-    assert baselines.greedy_medoids(d, labels, gamma).tolist() == chosen
+def slow_medoids(d, y, gamma):
+    def value(medoids):
+        return slow_score(d, medoids) + gamma * slow_margin(d, medoids, y)
+
+    chosen = []
+    for _ in set(y):
+        free = [j for j in range(len(y)) if j not in chosen]
+        chosen.append(max(free, key=lambda j: value([*chosen, j])))
+    return chosen
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_greedy_keeps_its_promise(seed):
-    """F(S) − F({farthest possible}) is monotone submodular: greedy reaches 1 − 1/e of the best."""
-    x, labels = batch(seed, classes=3, per_class=4, spread=0.5)
+def slow_clustering(x, y):
     d = matrix(x)
-    bottom = -2.0 * len(d)  # no distance of unit vectors is above 2: the score of an empty set
-    best = max(slow_score(d, s) for s in itertools.combinations(range(12), 3)) - bottom
-    medoids = baselines.greedy_medoids(torch.tensor(d, dtype=torch.float64), labels, 0.0)
-    greedy = slow_score(d, medoids.tolist()) - bottom
-    assert (1 - 1 / math.e) * best <= greedy <= best + 1e-9
+    medoids = slow_medoids(d, y, 1.0)
+    return max(0, slow_score(d, medoids) + slow_margin(d, medoids, y) - slow_oracle(d, y)) / len(y)
 
 
-def test_facility_location_is_the_hinge_of_its_parts_and_zero_when_solved():
-    x, labels = batch(2, spread=0.2)
-    d = torch.tensor(matrix(x), dtype=torch.float64)
-    medoids = baselines.greedy_medoids(d, labels, 1.0).tolist()
-    slow = slow_score(matrix(x), medoids) + slow_margin(matrix(x), medoids, labels)
-    slow = max(0, slow - baselines.oracle_score(d, labels).item()) / 9
-    assert slow > 0
-    assert baselines.facility_location(x, labels).item() == pytest.approx(slow)
-    solved = torch.eye(3, dtype=torch.float64)[labels]
-    assert baselines.facility_location(solved, labels).item() == 0
-
-
-def test_nmi_of_clusters_at_its_ends():
-    labels = torch.tensor([0, 0, 1, 1])
-    rows = torch.tensor([[5, 5, 2, 2], [0, 0, 0, 0], [0, 1, 0, 1]])
-    assert baselines.nmi_of_clusters(rows, labels).tolist() == pytest.approx([1, 0, 0], abs=1e-9)
-    one = torch.zeros(4, dtype=torch.long)
-    assert baselines.nmi_of_clusters(one[None], one).item() == 1
+SLOW = {
+    "semi_hard": slow_semi_hard,
+    "lifted": slow_lifted,
+    "n_pairs": slow_n_pairs,
+    "triplet_global": slow_triplet_global,
+    "clustering": slow_clustering,
+}
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_gradients_match_differences(name):
-    x, labels = batch(3, spread=0.2)
+def test_values_are_those_of_loops_and_gradients_of_differences(name):
+    for seed in range(3):
+        x, labels = batch(seed, per_class=2 if name == "n_pairs" else 3, spread=0.5)
+        expected = SLOW[name](x, labels.tolist())
+        assert expected > 0
+        assert BASELINES[name](x, labels).item() == pytest.approx(expected)
     assert gradcheck(lambda v: BASELINES[name](v, labels), x.requires_grad_(), atol=1e-4)
 
 
@@ -183,6 +129,43 @@ def test_collapsed_and_one_sided_batches_stay_finite(name, labels):
     assert loss.ndim == 0 and loss.isfinite()
     loss.backward()
     assert x.grad is None or x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_facility_score_margin_and_oracle(seed):
+    x, labels = batch(seed, per_class=4)
+    slow, d = matrix(x), torch.tensor(matrix(x), dtype=torch.float64)
+    for medoids in itertools.islice(itertools.combinations(range(12), 3), 0, None, 17):
+        at = torch.tensor(medoids)
+        assert baselines.facility_score(d, at).item() == pytest.approx(slow_score(slow, medoids))
+        margin = 1 - baselines.nmi_of_clusters(d[at].argmin(0)[None], labels).item()
+        assert margin == pytest.approx(slow_margin(slow, medoids, labels.tolist()), abs=1e-9)
+    assert baselines.oracle_score(d, labels).item() == pytest.approx(slow_oracle(slow, labels.tolist()))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 5.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_greedy_step_is_the_best_one(seed, gamma):
+    x, labels = batch(seed, spread=0.3)
+    d = matrix(x)
+    chosen = baselines.greedy_medoids(torch.tensor(d, dtype=torch.float64), labels, gamma)
+    assert chosen.tolist() == slow_medoids(d, labels.tolist(), gamma)
+    if gamma == 0:
+        # F(S) − F({farthest possible}) is monotone submodular: greedy reaches 1 − 1/e of the best.
+        bottom = -2.0 * len(d)  # no distance of unit vectors is above 2: the score of an empty set
+        best = max(slow_score(d, s) for s in itertools.combinations(range(9), 3)) - bottom
+        greedy = slow_score(d, chosen.tolist()) - bottom
+        assert (1 - 1 / math.e) * best <= greedy <= best + 1e-9
+
+
+def test_clustering_and_nmi_at_their_ends():
+    solved = torch.eye(3, dtype=torch.float64).repeat_interleave(3, 0)
+    assert baselines.facility_location(solved, torch.arange(3).repeat_interleave(3)).item() == 0
+    labels = torch.tensor([0, 0, 1, 1])
+    rows = torch.tensor([[5, 5, 2, 2], [0, 0, 0, 0], [0, 1, 0, 1]])
+    assert baselines.nmi_of_clusters(rows, labels).tolist() == pytest.approx([1, 0, 0], abs=1e-9)
+    one = torch.zeros(4, dtype=torch.long)
+    assert baselines.nmi_of_clusters(one[None], one).item() == 1
 
 
 def draw(*arguments, seed=0):
@@ -203,14 +186,11 @@ def test_class_batches_are_balanced_without_replacement():
     assert len(draw(fine, 5, 4, 60).unique()) == 40  # everything has its turn
 
 
-def test_class_batches_go_round_where_there_is_too_little():
+def test_class_batches_go_round_where_there_is_too_little_and_refuse_nothing():
     fine = torch.tensor([0, 1, 1, 1, 1, 1, 1])
     for indices in draw(fine, 4, 3, 5):
         assert (fine[indices] == 0).sum() == 6  # two classes, asked for four: each comes twice
         assert len(indices[fine[indices] == 1].unique()) == 6  # and its second turn is of new images
-
-
-def test_class_batches_refuse_nothing_to_draw_from():
     for arguments in ((torch.tensor([]), 2, 2, 1), (torch.tensor([0]), 0, 2, 1)):
         with pytest.raises(PapersError, match="1 or more"):
             class_batches(*arguments)

@@ -49,39 +49,29 @@ def lists(d):
     return [row.tolist() for row in d]
 
 
-def test_distances_are_the_euclidean_ones_of_the_named_rows():
+def test_distances_are_the_euclidean_ones_of_the_named_rows_and_differentiable_at_zero():
     features = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
     d_rp, d_rm, d_rn = losses.distances(features, torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]]))
     assert d_rp.tolist() == [5, 1]
     assert d_rm.tolist() == pytest.approx([2, math.sqrt(20)])
     assert d_rn.tolist() == pytest.approx([1, math.sqrt(5)])
-
-
-def test_gradient_at_zero_distance_is_zero_through_the_whole_loss():
-    features = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
-    d = losses.distances(features, torch.tensor([[0, 1, 2, 3]]))
-    loss = losses.combined_loss(*d)
+    apart = torch.randn(6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    quadruplets = torch.tensor([[0, 1, 2, 3], [4, 5, 0, 1]])
+    assert gradcheck(lambda x: losses.distances(x, quadruplets), apart.requires_grad_())
+    equal = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
+    loss = losses.combined_loss(*losses.distances(equal, torch.tensor([[0, 1, 2, 3]])))
     loss.backward()
     # Both hinges are fully open, [1 − 0/.4] and [1 − 0/.3], and so are the global ones: .4 and .3.
     assert loss.item() == pytest.approx(2.7)
-    assert torch.equal(features.grad, torch.zeros(4, 3, dtype=torch.float64))
+    assert torch.equal(equal.grad, torch.zeros(4, 3, dtype=torch.float64))
 
 
-def test_gradient_of_distances_matches_differences():
-    features = torch.randn(6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    quadruplets = torch.tensor([[0, 1, 2, 3], [4, 5, 0, 1]])
-    assert gradcheck(lambda x: losses.distances(x, quadruplets), features.requires_grad_())
-
-
-def test_equation_1():
+def test_equations_1_and_2():
     d = torch.tensor([0.0, 0.4, 0.4, 1.5, 0.2], dtype=torch.float64, requires_grad=True)
     same = torch.tensor([True, True, False, False, False])
     slow = [v**2 if y else hinge(1.0 - v) ** 2 for v, y in zip(d.tolist(), same.tolist(), strict=True)]
     assert losses.contrastive_loss(d, same, alpha=1.0).tolist() == pytest.approx(slow)
     assert gradcheck(lambda x: losses.contrastive_loss(x, same, 1.0), d)
-
-
-def test_equation_2():
     p, _, n = three(20)
     slow = [hinge(a**2 - b**2 + 0.2) for a, b in zip(p.tolist(), n.tolist(), strict=True)]
     assert 0 in slow and max(slow) > 0
@@ -90,22 +80,17 @@ def test_equation_2():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_equation_3(seed):
+def test_equation_3_in_all_its_readings(seed):
     d = three(5, seed)
     assert losses.global_loss(*d).item() == pytest.approx(slow_global(*lists(d)))
+    assert gradcheck(losses.global_loss, d)
     weighted = losses.global_loss(*d, t1=0.9, t2=0.2, lg1=0.5, lg2=2.0)
     assert weighted.item() == pytest.approx(slow_global(*lists(d), 0.9, 0.2, 0.5, 2.0))
-    assert gradcheck(losses.global_loss, d)
-
-
-def test_equation_3_in_its_other_readings():
-    d = three(5)
-    unbiased = losses.global_loss(*d, var_unbiased=True).item()
-    assert unbiased == pytest.approx(slow_global(*lists(d), less=1))
+    unbiased = losses.global_loss(*d, var_unbiased=True)
+    assert unbiased.item() == pytest.approx(slow_global(*lists(d), less=1))
     quarter = [[v**2 / 4 for v in row] for row in lists(d)]
-    squared = losses.global_loss(*d, global_distance="squared_over_4").item()
-    assert squared == pytest.approx(slow_global(*quarter))
-    assert len({unbiased, squared, losses.global_loss(*d).item()}) == 3
+    squared = losses.global_loss(*d, global_distance="squared_over_4")
+    assert squared.item() == pytest.approx(slow_global(*quarter))
 
 
 def test_a_batch_of_one_has_no_variance_and_no_nan():
@@ -156,19 +141,16 @@ def test_equation_5(rule, first):
     assert gradcheck(lambda *x: losses.joint_loss(*x, margin_rule=rule), d)
 
 
-def test_margin_rule_text_means_the_sentence_before_equation_5():
-    """Met exactly where D_RP + m1 <= D_RM: at .5 and 1.2 it is, at 1.1 it is not, by the text alone."""
+def test_the_margins_of_equation_5_at_points_that_the_eye_can_check():
     at = [torch.tensor([v], dtype=torch.float64) for v in (0.5, 1.1, 2.0)]
     assert losses.joint_loss(*at, margin_rule="equation").item() == 0
+    # By the text it closes exactly where D_RP + m1 <= D_RM: at .5 and 1.2 it does, at 1.1 it does not.
     assert losses.joint_loss(*at, margin_rule="text").item() == pytest.approx(1 - 1.1 / 1.2)
     at[1] += 0.1
     assert losses.joint_loss(*at, margin_rule="text").item() == pytest.approx(0)
-
-
-def test_outside_the_sphere_the_second_hinge_never_closes():
-    d_rm = torch.linspace(0.01, 2, 50, dtype=torch.float64)
-    second = losses.joint_loss(torch.zeros(50), d_rm.clamp(min=0.4), d_rm.clamp(min=0.4))
-    assert second.min().item() == pytest.approx(0.3 / 2.3)  # .130, at D_RM = D_RN = 2
+    # Outside the sphere, where D_RM > D_RN, the second hinge never closes: .130, at D_RM = D_RN = 2.
+    d_rm = torch.linspace(0.01, 2, 50, dtype=torch.float64).clamp(min=0.4)
+    assert losses.joint_loss(torch.zeros(50), d_rm, d_rm).min().item() == pytest.approx(0.3 / 2.3)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

@@ -1,25 +1,39 @@
-"""The loop on a tiny rendered data set: every method learns, resumes, and is counted the same."""
+"""The loop on a tiny rendered data set: each step is the paper's, each setting counts, test labels do not."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import math
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from papers_lib.errors import PapersError
-from papers_lib.quadruplet_cars196 import batches, embedding, training
-from papers_lib.quadruplet_cars196.batches import Labels
+from papers_lib.quadruplet_cars196 import images, measures, training
+from papers_lib.quadruplet_cars196.baselines import BASELINES
+from papers_lib.quadruplet_cars196.embedding import build
+from papers_lib.quadruplet_cars196.images import Images, centre_crop, hold_out, load, random_crop, scale
 from papers_lib.quadruplet_cars196.options import TrainSettings
-from papers_lib.quadruplet_cars196.plan import ARMS
-from papers_lib.quadruplet_cars196.splits import Images, hold_out, load, shuffle_types
+from papers_lib.quadruplet_cars196.selection import select
+from papers_lib.quadruplet_cars196.study import STUDY
 
+CPU = torch.device("cpu")
 TINY = {
-    "resize": 16, "crop": 12, "backbone": "tiny16", "embedding_dim": 8, "start": "scratch",
-    "batch_size": 8, "epochs": 1, "nmi_seeds": 1,
-}  # fmt: skip
+    "resize": 16,
+    "crop": 12,
+    "backbone": "tiny16",
+    "embedding_dim": 8,
+    "start": "scratch",
+    "batch_size": 8,
+    "epochs": 1,
+    "nmi_seeds": 1,
+}
 
 
 def settings(**changes) -> TrainSettings:
@@ -31,196 +45,385 @@ def data(tiny_cars: Path) -> tuple[str, str]:
     return str(tiny_cars / "standin"), "cars196"
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_trains_and_returns_finite_plain_json(arm, data, tmp_path):
-    chosen = settings(**{k: v for k, v in ARMS[arm].changes.items() if k != "start"})
-    metrics = training.train(chosen, data, tmp_path, device="cpu")
+@pytest.fixture
+def train(data, tmp_path):
+    numbers = itertools.count()
+
+    def call(folder: str | None = None, weights=None, report=lambda step, total, note: None, **changes):
+        place = tmp_path / (folder or f"run {next(numbers)}")
+        return training.train(settings(**changes), data, place, "cpu", weights, report), place
+
+    return call
+
+
+def loop_of(data, **changes) -> training.Loop:
+    chosen = settings(**changes)
+    torch.manual_seed(0)
+    trained, _, classes = load(*data, chosen, CPU)
+    return training.Loop(chosen, build(chosen, classes, None, CPU), trained, CPU)
+
+
+@pytest.mark.parametrize("arm", STUDY.arms)
+def test_every_arm_trains_and_returns_finite_plain_json(arm, train):
+    changes = {name: value for name, value in STUDY.arms[arm].changes.items() if name != "start"}
+    metrics, _ = train(**changes)
     json.dumps(metrics, allow_nan=False)
     assert all(0 <= metrics[name] <= 1 for name in ("R@1", "R@8", "MAP@R", "NMI", "chance"))
     assert metrics["R@1"] <= metrics["R@2"] <= metrics["R@4"] <= metrics["R@8"]
-    assert len(metrics["history"]) == chosen.epochs
-    assert all(math.isfinite(epoch["loss"]) for epoch in metrics["history"])
-    assert ("positive_fallback" in str(metrics["history"])) == chosen.learns_from_quadruplets
+    assert len(metrics["history"]) == changes.get("epochs", 1)
+    assert ("positive_fallback" in str(metrics["history"])) == settings(**changes).learns_from_quadruplets
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_happened(data, tmp_path):
-    chosen = settings(epochs=3)
-    whole = training.train(chosen, data, tmp_path / "whole", device="cpu")
-
-    def die(step: int, total: int, note: str) -> None:
-        if note == "epoch 3":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training.train(chosen, data, tmp_path / "killed", device="cpu", report=die)
-    seen = []
-    resumed = training.train(
-        chosen, data, tmp_path / "killed", device="cpu", report=lambda step, total, note: seen.append(note)
-    )
-    assert set(seen) == {"epoch 3"}
-    assert resumed == whole
+# A step --------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_something_else_is_passed_over(data, tmp_path):
-    whole = training.train(settings(), data, tmp_path / "whole", device="cpu")
-    (tmp_path / "other").mkdir()
-    torch.save({"epoch": 5}, tmp_path / "other" / "checkpoint.pt")
-    assert training.train(settings(), data, tmp_path / "other", device="cpu") == whole
+def oracle(chosen: TrainSettings, out, fine, coarse, batch) -> torch.Tensor:
+    """The loss of one batch as the paper writes it, with the numbers of its Section 4."""
+    if chosen.method in BASELINES:
+        return BASELINES[chosen.method](out.embedding, fine) * chosen.batch_size
+    members, valid = torch.arange(len(fine))[:, None], None
+    if chosen.method != "ce":
+        if batch.chosen is None:
+            first = torch.arange(0, len(fine), 4)
+            found = select(out.embedding.detach(), fine, coarse, chosen.method, anchors=first)
+            members, valid = found.quadruplets, found.valid
+        else:
+            members, valid = batch.chosen.quadruplets, batch.chosen.valid
+    labelled = members.flatten() if chosen.ce_on == "all" else members[:, 0]
+    loss = 0.08 * F.cross_entropy(out.coarse[labelled], coarse[labelled], reduction="sum")
+    loss = loss + 0.25 * F.cross_entropy(out.fine[labelled], fine[labelled], reduction="sum")
+    if valid is not None:
+        r, p, m, n = (out.embedding[column] for column in members[valid].T)
+        p, m, n = (r - p).norm(dim=1), (r - m).norm(dim=1), (r - n).norm(dim=1)
+        loss = loss + (F.relu(1 - m / (p + 0.7 - 0.3)) + F.relu(1 - n / (m + 0.3))).sum()
+        loss = loss + sum(d.var(correction=0) for d in (p, m, n))
+        loss = loss + F.relu(p.mean() - m.mean() + 0.7 - 0.3) + F.relu(m.mean() - n.mean() + 0.3)
+    return loss
 
 
-def test_one_step_is_the_gradient_of_the_loss_that_the_settings_name(data, tmp_path):
-    """A step of SGD on the summed loss moves the weights by −lr · gradient, oracle by hand."""
-    chosen = settings(method="ce", ce_on="reference", augment=False, momentum=0.0, lr=0.01)
-    train, _, classes = load(*data, chosen, torch.device("cpu"))
-    torch.manual_seed(0)
-    net = training.build(chosen, classes, None, torch.device("cpu"))
-    loop = training.Loop(chosen, net, train, torch.device("cpu"))
-    indices = torch.arange(8)
-    net.train()
-    images = embedding.centre_crop(train.pixels[indices], chosen.crop)
-    out = net(images)
-    coarse, fine = train.labels.coarse[indices], train.labels.fine[indices]
-    ce = torch.nn.functional.cross_entropy
-    loss = 0.08 * ce(out.coarse, coarse, reduction="sum") + 0.25 * ce(out.fine, fine, reduction="sum")
-    expected = net.fc.weight - 0.01 * torch.autograd.grad(loss, net.fc.weight)[0]
-    loop.step(batches.Batch(indices), lambda selection: None)
-    assert torch.allclose(net.fc.weight, expected, atol=1e-6)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "ce"},
+        {"method": "clustering"},
+        {"method": "random", "ce_on": "all"},
+        {"method": "method_1"},
+        {"method": "method_2", "no_sibling": "mask", "batch_size": 40},
+        {"method": "method_2", "pool": "batch"},
+    ],
+    ids=str,
+)
+def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, data):
+    loop = loop_of(data, **changes, augment=False, momentum=0.5, weight_decay=0.1, lr=0.01)
+    chosen, net = loop.settings, deepcopy(loop.net).train()
+    weights = dict(net.named_parameters())
+    velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    loop.net.train()
+    for batch in itertools.islice(loop.batches(), 2):
+        out = net(centre_crop(loop.images.pixels[batch.rows], chosen.crop))
+        fine, coarse = loop.images.fine[batch.rows], loop.images.coarse[batch.rows]
+        loss = oracle(chosen, out, fine, coarse, batch)
+        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        with torch.no_grad():
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                if gradient is not None:
+                    velocity[name] = 0.5 * velocity[name] + gradient + 0.1 * weight
+                    weight.sub_(0.01 * velocity[name])
+        assert loop.step(batch)["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    for name, weight in loop.net.named_parameters():
+        torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_all_methods_take_the_same_number_of_steps(data):
-    train, _, _ = load(*data, settings(), torch.device("cpu"))
-    expected = math.ceil(len(batches.anchors(train.labels, settings())) / 8)
-    for method in ("random", "method_2", "ce", "semi_hard"):
-        chosen = settings(method=method)
-        stream = batches.epoch(
-            chosen, train.labels, lambda: torch.randn(len(train.labels.fine), 4),
-            torch.Generator().manual_seed(0), lambda selection: None,
-        )  # fmt: skip
-        assert sum(1 for _ in stream) == expected, method
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(data):
+    loop = loop_of(data, method="ce", schedule="one_cycle", lr=0.01, epochs=2)
+    rates = []
+    loop.optimiser.register_step_pre_hook(lambda sgd, *_: rates.append(sgd.param_groups[0]["lr"]))
+    loop.run_epoch()
+    loop.run_epoch()
+    assert len(rates) == 2 * loop.steps and max(rates) == pytest.approx(0.01)
+    assert rates.index(max(rates)) == pytest.approx(0.3 * len(rates), abs=1)
+    assert (rates[0], rates[-1]) == pytest.approx((0.01 / 25, 0.01 / 25 / 1e4))
 
 
-def test_cross_entropy_alone_sees_as_many_labels_as_it_says(data):
-    train, _, _ = load(*data, settings(), torch.device("cpu"))
-    for ce_on, size in (("reference", 8), ("all", 32)):
-        chosen = settings(method="ce", ce_on=ce_on)
-        stream = batches.epoch(chosen, train.labels, torch.Tensor, torch.Generator(), lambda s: None)
-        assert {len(batch.indices) for batch in stream} == {size}
+# Batches -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "images_per_step"),
+    [
+        ("random", {}, 32),
+        ("method_2", {"pool": "batch"}, 32),
+        ("semi_hard", {}, 32),
+        ("ce", {}, 8),
+        ("ce", {"ce_on": "all"}, 32),
+    ],
+)
+def test_all_methods_take_as_many_steps_of_as_many_labels_as_they_say(method, changes, images_per_step, data):
+    loop = loop_of(data, method=method, **changes)
+    sizes = [len(batch.rows) for batch in loop.batches()]
+    assert len(sizes) == loop.steps == math.ceil(len(loop.references) / 8)
+    assert set(sizes[:-1]) == {images_per_step}
 
 
 def test_references_without_a_sibling_are_left_out_or_masked():
-    labels = Labels(torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 0, 0, 0, 1, 1]))
-    assert batches.anchors(labels, settings()).tolist() == [0, 1, 2, 3]
-    masked = settings(no_sibling="mask")
-    assert batches.anchors(labels, masked).tolist() == [0, 1, 2, 3, 4, 5]
-    features = torch.eye(6)
-    stream = list(batches.epoch(masked, labels, lambda: features, torch.Generator(), lambda s: None))
-    valid = torch.cat([batch.valid for batch in stream])
-    assert valid.sum() == 4
+    fine, coarse = torch.tensor([0, 0, 1, 1, 2, 2, 3]), torch.tensor([0, 0, 0, 0, 1, 1, 0])
+    few = Images(torch.zeros(7, 16, 16, 3, dtype=torch.uint8), fine, coarse)
+    for no_sibling, expected in (("skip", [0, 1, 2, 3]), ("mask", [0, 1, 2, 3, 4, 5])):
+        chosen = settings(no_sibling=no_sibling, batch_size=4)
+        loop = training.Loop(chosen, build(chosen, (2, 4), None, CPU), few, CPU)
+        assert loop.references.tolist() == expected
+        batches = list(loop.batches())
+        assert sorted(torch.cat([batch.rows[::4] for batch in batches]).tolist()) == expected
+        assert sum(int(batch.chosen.valid.sum()) for batch in batches) == 4
 
 
-def test_the_bank_is_refreshed_as_often_as_asked(data):
-    train, _, _ = load(*data, settings(), torch.device("cpu"))
-    for every, expected in ((0, 1), (2, None)):
-        calls = []
+@pytest.mark.parametrize(("every", "spans"), [(0, 1), (2, 5)])
+def test_the_bank_is_embedded_anew_as_often_as_asked(every, spans, data, monkeypatch):
+    loop = loop_of(data, refresh_every=every)
+    calls = []
+    monkeypatch.setattr(loop, "bank", lambda: (calls.append(1), torch.randn(len(loop.images.fine), 4))[1])
+    assert sum(1 for _ in loop.batches()) == 10
+    assert len(calls) == spans
 
-        def bank(calls=calls):
-            calls.append(1)
-            return torch.randn(len(train.labels.fine), 4, generator=torch.Generator().manual_seed(len(calls)))
 
-        chosen = settings(refresh_every=every)
-        steps = sum(1 for _ in batches.epoch(chosen, train.labels, bank, torch.Generator(), lambda s: None))
-        assert len(calls) == (expected or math.ceil(steps / every))
+def test_dropped_references_are_not_learnt_from(data, monkeypatch):
+    counts = {}
+    for fallback in ("furthest_inside", "drop"):
+        loop = loop_of(data, method="method_1", m1_fallback=fallback)
+        tight = F.one_hot(loop.images.fine, 20).float()  # all positives inside the sphere
+        spread = torch.randn(tight.shape, generator=torch.Generator().manual_seed(0))
+        features = torch.where(loop.images.fine[:, None] < 10, tight, spread)
+        monkeypatch.setattr(loop, "bank", lambda features=features: features)
+        chosen = [batch.chosen for batch in loop.batches()]
+        counts[fallback] = sum(len(selection.quadruplets) for selection in chosen)
+        inside = sum(int(selection.positive_fallback.sum()) for selection in chosen)
+        assert (inside > 0) == (fallback == "furthest_inside")
+    assert 0 < counts["drop"] < counts["furthest_inside"] == len(loop.references)
 
 
 def test_frozen_batch_norm_stays_frozen_when_the_bank_is_embedded(data):
     """Statistics move in an epoch of Method 2, and do not with `freeze_bn`."""
     for freeze in (False, True):
-        chosen = settings(freeze_bn=freeze)
-        train, _, classes = load(*data, chosen, torch.device("cpu"))
-        net = training.build(chosen, classes, None, torch.device("cpu"))
-        before = net.backbone.stem[1].running_mean.clone()
-        training.Loop(chosen, net, train, torch.device("cpu")).run_epoch(lambda step, note: None)
-        assert torch.equal(net.backbone.stem[1].running_mean, before) == freeze
+        loop = loop_of(data, freeze_bn=freeze)
+        before = loop.net.backbone.stem[1].running_mean.clone()
+        loop.run_epoch()
+        assert torch.equal(loop.net.backbone.stem[1].running_mean, before) == freeze
+
+
+def test_the_seed_draws_references_and_crops(data):
+    first = [next(loop_of(data, method="random", seed=seed).batches()).rows for seed in (0, 0, 1)]
+    assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])
 
 
 def test_random_crops_are_slices_of_the_images():
-    images = torch.randint(0, 256, (3, 6, 6, 3), dtype=torch.uint8)
-    crops = embedding.random_crop(images, torch.tensor([2, 0]), 4, torch.Generator().manual_seed(1))
+    pixels = torch.randint(0, 256, (3, 6, 6, 3), dtype=torch.uint8)
+    crops = random_crop(pixels, torch.tensor([2, 0]), 4, torch.Generator().manual_seed(1))
     for crop, index in zip(crops, (2, 0), strict=True):
-        windows = [images[index, y : y + 4, x : x + 4] for y in range(3) for x in range(3)]
+        windows = [pixels[index, y : y + 4, x : x + 4] for y in range(3) for x in range(3)]
         candidates = [w for window in windows for w in (window, window.flip(1))]
-        assert any(torch.allclose(crop, embedding.scale(w[None])[0]) for w in candidates)
+        assert any(torch.allclose(crop, scale(w[None])[0]) for w in candidates)
 
 
-def test_held_out_classes_are_training_classes_and_leave_training():
+# Settings ------------------------------------------------------------------------------------------
+
+CHANGES = {  # of every setting: another value, and what else both runs have
+    "seed": (1, {"epochs": 0}),
+    "coarse_map": ("body9", {}),
+    "coarse_shuffle": (True, {}),
+    "use_boxes": (True, {}),
+    "resize": (20, {}),
+    "crop": (10, {}),
+    "augment": (False, {}),
+    "backbone": ("tiny24", {}),
+    "embedding_dim": (4, {}),
+    "start": ("warm", {}),
+    "freeze_bn": (True, {}),
+    "coarse_head": ("present", {}),
+    "normalise": (False, {}),
+    "precision": ("bfloat16", {}),
+    "method": ("random", {}),
+    "pool": ("batch", {}),
+    "refresh_every": (2, {}),
+    "sibling": ("random", {}),
+    "no_sibling": ("mask", {}),
+    "lc1": (0.1, {}),
+    "lc2": (0.2, {}),
+    "lg1": (0.5, {}),
+    "lg2": (0.5, {}),
+    "eta": (0.5, {}),
+    "m1": (0.8, {}),
+    "m2": (0.2, {}),
+    "t1": (0.8, {}),
+    "t2": (0.2, {}),
+    "margin_rule": ("text", {}),
+    "global_distance": ("squared_over_4", {}),
+    "var_unbiased": (True, {}),
+    "swap_ce_weights": (True, {}),
+    "ce_on": ("all", {}),
+    "reduction": ("mean", {}),
+    "batch_size": (4, {}),
+    "epochs": (2, {}),
+    "lr": (1e-3, {}),
+    "momentum": (0.0, {}),
+    "weight_decay": (0.5, {}),
+    "schedule": ("one_cycle", {}),
+    "select": ("held_out_classes", {}),
+    "nmi_seeds": (2, {}),
+}
+
+
+@pytest.fixture
+def boxed(monkeypatch):
+    """The tiny set with boxes that are smaller than its images."""
+    real = images.cars196.load
+
+    def half(*args):
+        cars = real(*args)
+        return dataclasses.replace(cars, boxes=np.maximum(cars.boxes // 2, 1))
+
+    images._decoded.cache_clear()
+    monkeypatch.setattr(images.cars196, "load", half)
+    yield
+    images._decoded.cache_clear()
+
+
+# `weights` is the digest of a file, `keep_weights` leaves one behind; dropped references have a test above.
+ELSEWHERE = ("weights", "keep_weights", "m1_fallback")
+
+
+@pytest.mark.parametrize("name", [name for name in TrainSettings.model_fields if name not in ELSEWHERE])
+def test_changing_a_setting_changes_the_result(name, train, boxed, tmp_path):
+    value, both = CHANGES[name]
+    weights = None
+    if name == "start":
+        weights = train(**both, method="ce", keep_weights=True, seed=1)[1] / "weights.pt"
+    (before, _), (after, _) = train(**both), train(**(both | {name: value}), weights=weights)
+    assert before != after
+
+
+def test_keeping_weights_is_no_part_of_the_result(train):
+    (plain, without), (kept, place) = train(), train(weights=None, keep_weights=True)
+    assert plain == kept
+    assert not (without / "weights.pt").exists() and (place / "weights.pt").exists()
+
+
+# What is chosen by -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"select": "held_out_classes", "epochs": 3, "lr": 0.01},
+        {"coarse_shuffle": True, "coarse_head": "present"},
+        {"pool": "batch"},
+        {"method": "semi_hard"},
+        {"method": "ce", "ce_on": "all"},
+    ],
+    ids=str,
+)
+def test_labels_of_test_images_change_no_weight_and_no_choice(changes, train, monkeypatch):
+    real = images._decoded
+
+    def lie(*args):
+        cars, pixels = real(*args)
+        fine, coarse = cars.fine.copy(), cars.coarse.copy()
+        fine[~cars.train], coarse[~cars.train] = fine[~cars.train][0], coarse[~cars.train][::-1]
+        return dataclasses.replace(cars, fine=fine, coarse=coarse), pixels
+
+    results = []
+    for decoded in (real, lie):
+        monkeypatch.setattr(images, "_decoded", decoded)
+        metrics, place = train(**changes, keep_weights=True)
+        losses = [epoch["loss"] for epoch in metrics["history"]]
+        results.append((torch.load(place / "weights.pt", weights_only=True), metrics["mined"], losses))
+        chances = metrics["chance"]
+    assert chances == 1  # the lie was read, in evaluation
+    (weights, *choices), (other, *others) = results
+    assert choices == others
+    assert all(torch.equal(value, other[name]) for name, value in weights.items())
+
+
+def test_the_best_epoch_is_chosen_by_held_out_classes_and_restored(data, train, monkeypatch):
+    planted, seen = iter((0.2, 0.6, 0.6, 0.4)), []
+
+    def recall(net, judged, crop):
+        seen.append((set(judged.fine.tolist()), deepcopy(net.backbone.state_dict())))
+        return next(planted)
+
+    monkeypatch.setattr(training, "recall_at_1", recall)
+    _, place = train(select="held_out_classes", epochs=4, keep_weights=True)
+    kept = torch.load(place / "weights.pt", weights_only=True)
+    assert all(classes == set(range(16, 20)) for classes, _ in seen)  # the last fifth of the training classes
+    matches = [all(torch.equal(v, state[k]) for k, v in kept.items()) for _, state in seen]
+    assert matches == [False, True, False, False]  # the earlier of two equally good
+
+
+def test_held_out_classes_leave_training():
     fine = torch.arange(10).repeat_interleave(2)
-    kept, aside = hold_out(Images(torch.zeros(20, 2, 2, 3), Labels(fine, fine)))
-    assert set(aside.labels.fine.tolist()) == {8, 9}
-    assert not set(kept.labels.fine.tolist()) & {8, 9}
-
-
-def test_held_out_selection_goes_back_to_the_best_epoch(data, tmp_path):
-    metrics = training.train(settings(select="held_out_classes", epochs=2), data, tmp_path, device="cpu")
-    assert len(metrics["history"]) == 2
+    kept, aside = hold_out(Images(torch.zeros(20, 2, 2, 3), fine, fine))
+    assert set(aside.fine.tolist()) == {8, 9} and set(kept.fine.tolist()) == set(range(8))
 
 
 def test_dealt_types_keep_their_sizes_and_leave_test_classes_alone():
     fine = torch.arange(12).repeat_interleave(3)
     coarse = torch.tensor([0] * 5 + [1] * 3 + [2] * 4).repeat_interleave(3)
     train = fine < 8
-    dealt = shuffle_types(fine, coarse, train, seed=1)
+    dealt, other = (images.shuffle_types(fine, coarse, train, seed) for seed in (1, 2))
     assert sorted(dealt[train].tolist()) == sorted(coarse[train].tolist())
-    assert not torch.equal(dealt[train], coarse[train])
+    assert not torch.equal(dealt[train], coarse[train]) and not torch.equal(dealt, other)
     assert torch.equal(dealt[~train], coarse[~train])
-    assert all(len(set(dealt[fine == one].tolist())) == 1 for one in range(12))
+    assert all(len(set(dealt[fine == name].tolist())) == 1 for name in range(12))
 
 
-def test_training_never_reads_the_labels_of_test_images(data, tmp_path, monkeypatch):
-    """The same weights come out when all test images claim to be of one class."""
-    states = []
-    for lie in (False, True):
-        real = training.load
-
-        def fake(*args, real=real, lie=lie):
-            train, tested, classes = real(*args)
-            if lie:
-                tested.labels.fine[:] = tested.labels.fine[0]
-            return train, tested, classes
-
-        monkeypatch.setattr(training, "load", fake)
-        folder = tmp_path / str(lie)
-        try:
-            training.train(settings(keep_weights=True), data, folder, device="cpu")
-        finally:
-            monkeypatch.setattr(training, "load", real)
-        states.append(torch.load(folder / "weights.pt", weights_only=True))
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+# Runs ------------------------------------------------------------------------------------------------
 
 
-def test_a_warm_start_carries_the_backbone_over_and_needs_its_weights(data, tmp_path):
-    training.train(settings(method="ce", keep_weights=True), data, tmp_path, device="cpu")
-    state = torch.load(tmp_path / "weights.pt", weights_only=True)
-    net = training.build(settings(start="warm"), (5, 9), tmp_path / "weights.pt", torch.device("cpu"))
+def test_a_killed_run_resumes_as_if_nothing_had_happened(train):
+    options = {"epochs": 3, "select": "held_out_classes", "sibling": "random", "schedule": "one_cycle"}
+    whole, _ = train(**options)
+
+    def die(step: int, total: int, note: str) -> None:
+        if note == "epoch 3":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", report=die, **options)
+    seen = []
+    resumed, _ = train("killed", report=lambda *told: seen.append(told), **options)
+    assert resumed == whole
+    steps = seen[0][1] // 3
+    assert seen == [(2 * steps + step, 3 * steps, "epoch 3") for step in range(1, steps + 1)]
+
+
+def test_a_checkpoint_of_something_else_is_passed_over(train, tmp_path):
+    (tmp_path / "other").mkdir()
+    torch.save({"epoch": 5}, tmp_path / "other" / "checkpoint.pt")
+    assert train("other")[0] == train()[0]
+
+
+def test_a_warm_start_carries_the_backbone_over_and_needs_its_weights(train):
+    file = train(method="ce", keep_weights=True)[1] / "weights.pt"
+    state = torch.load(file, weights_only=True)
+    net = build(settings(start="warm"), (5, 9), file, CPU)
     assert all(torch.equal(value, state[name]) for name, value in net.backbone.state_dict().items())
     with pytest.raises(PapersError, match="start=warm needs weights"):
-        training.build(settings(start="warm"), (5, 9), None, torch.device("cpu"))
+        build(settings(start="warm"), (5, 9), None, CPU)
 
 
-def test_a_diverging_loss_is_one_line_and_no_result(data, tmp_path):
+def test_a_diverging_loss_is_one_line_and_no_result(train):
     with pytest.raises((FloatingPointError, PapersError), match=r"the loss is .* lower lr|finite"):
-        training.train(settings(lr=1e12, epochs=3, normalise=False), data, tmp_path, device="cpu")
+        train(lr=1e12, epochs=3, normalise=False)
 
 
-def test_dropped_references_leave_the_diagnostics_alone(data, tmp_path):
-    chosen = settings(method="method_1", m1_fallback="drop", epochs=2)
-    metrics = training.train(chosen, data, tmp_path, device="cpu")
-    assert 0 <= metrics["mined"]["same_positive"] <= 1
-
-
-def test_an_epoch_without_any_quadruplet_is_one_line(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.batches, "epoch", lambda *args: iter(()))
+def test_an_epoch_without_any_quadruplet_is_one_line(data, monkeypatch):
+    loop = loop_of(data)
+    monkeypatch.setattr(loop, "batches", lambda: iter(()))
     with pytest.raises(PapersError, match="no reference has a quadruplet left"):
-        training.train(settings(), data, tmp_path, device="cpu")
+        loop.run_epoch()
+
+
+# Measures --------------------------------------------------------------------------------------------
 
 
 def test_variance_ratio_and_chance_against_loops():
@@ -228,13 +431,26 @@ def test_variance_ratio_and_chance_against_loops():
     labels = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2])
     within = sum(float(((features[i] - features[labels == labels[i]].mean(0)) ** 2).sum()) for i in range(9))
     whole = float(((features - features.mean(0)) ** 2).sum())
-    assert training.within_over_all(features, labels) == pytest.approx(within / whole, rel=1e-5)
+    assert measures.within_over_all(features, labels) == pytest.approx(within / whole, rel=1e-5)
     hits = sum(labels[i] == labels[j] for i in range(9) for j in range(9) if i != j) / (9 * 8)
-    assert training.chance(labels) == pytest.approx(float(hits))
+    assert measures.chance(labels) == pytest.approx(float(hits))
+
+
+def test_what_would_be_chosen_is_counted_over_the_references(data):
+    """Dropped references leave these numbers alone: all methods choose for all that have a quadruplet."""
+    trained, _, _ = load(*data, settings(), CPU)
+    features = torch.randn(len(trained.fine), 4, generator=torch.Generator().manual_seed(0))
+    counts = measures.mined(features, trained, settings(m1_fallback="drop", no_sibling="mask"))
+    chosen = (select(features, trained.fine, trained.coarse, method) for method in ("method_1", "method_2"))
+    one, two = (selection.quadruplets for selection in chosen)
+    assert counts["same_positive"] == pytest.approx(sum((one == two)[:, 1].tolist()) / len(one), abs=1e-5)
+    assert counts["same_sibling"] == pytest.approx(sum((one == two)[:, 2].tolist()) / len(one), abs=1e-5)
+    different = len(set(two[:, 1].tolist())) + len(set(two[:, 2].tolist()))
+    assert counts["distinct_method_2"] == pytest.approx(different / len(two), abs=1e-5)
 
 
 def test_present_types_get_a_smaller_head(data):
-    _, _, everything = load(*data, settings(), torch.device("cpu"))
-    train, _, present = load(*data, settings(coarse_head="present"), torch.device("cpu"))
-    assert present[0] <= everything[0]
-    assert int(train.labels.coarse.max()) < present[0]
+    _, _, everything = load(*data, settings(), CPU)
+    trained, _, present = load(*data, settings(coarse_head="present"), CPU)
+    assert present[0] < everything[0]
+    assert int(trained.coarse.max()) == present[0] - 1

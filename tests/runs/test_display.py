@@ -6,13 +6,11 @@ import sys
 from rich.console import Console
 
 from papers_lib.runs import display as module
-from papers_lib.runs.display import Bars, Cell, Lines, Silent, Status, display, duration
+from papers_lib.runs.display import Bars, Cell, Display, Lines, Status, display, duration
 from papers_lib.runs.progress import Progress
 
-STATUS = Status(
-    total=10, slots=2, done=3, failed=1, seconds=[10.0, 30.0],
-    running={"a": Progress(step=5, total=10, note="epoch 2"), "b": None},
-)  # fmt: skip
+RUNNING = {"a": Progress(step=5, total=10, note="epoch 2"), "b": None}
+STATUS = Status(total=10, slots=2, done=3, failed=1, seconds=[10.0, 30.0], running=RUNNING)
 
 
 def test_time_left_from_finished_runs_and_steps():
@@ -25,21 +23,21 @@ def test_time_left_from_finished_runs_and_steps():
 
 def test_where_it_shows(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_in_kernel", lambda: False)
-    assert type(display(False)) is Silent
+    assert type(display(False)) is Display
     assert type(display(True)) is Lines
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(module, "Bars", Silent)
-    assert type(display(True)) is Silent
+    monkeypatch.setattr(module, "Bars", Display)
+    assert type(display(True)) is Display
     monkeypatch.setattr(module, "_in_kernel", lambda: True)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert type(display(True)) is Silent, "a saved output holds no progress"
+    assert type(display(True)) is Display, "a saved output holds no progress"
     monkeypatch.setenv("JPY_SESSION_NAME", "x.ipynb")
     assert type(display(True)) is Cell
     monkeypatch.setenv("PAPERS_PROGRESS", str(tmp_path / "progress"))
     view = display(True)
     view.news("a line")
     assert (tmp_path / "progress").read_text() == "a line\n"
-    assert type(display(False)) is Silent
+    assert type(display(False)) is Display
 
 
 def test_lines_tell_the_sweep_every_30_seconds(capsys, monkeypatch):

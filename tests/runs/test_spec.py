@@ -35,6 +35,11 @@ def test_what_changes_the_result_changes_key_and_identity(other):
     assert other.key != BASE.key and other.identity != BASE.identity
 
 
+def test_identity_is_the_same_on_every_machine_and_in_every_version():
+    """The ledger's rows are found by it: a new one would lose them all."""
+    assert BASE.identity[:16] == "b181f3ee83844c56"
+
+
 def test_data_fingerprint_is_in_the_key_alone():
     other = changed(data=Data(name="cars", root="here", fingerprint="f2"))
     assert other.key != BASE.key and other.identity == BASE.identity
@@ -68,8 +73,9 @@ def test_it_survives_json_and_is_frozen():
     assert again == spec and again.key == spec.key and again.seed == 3
     with pytest.raises(ValidationError):
         spec.device = "cuda"
-    with pytest.raises(ValidationError):
-        RunSpec.model_validate({**BASE.model_dump(), "sedd": 1})
+    for wrong in ({"sedd": 1}, {"paper": "../toy"}):  # a paper is a folder of the store
+        with pytest.raises(ValidationError):
+            RunSpec.model_validate({**BASE.model_dump(), **wrong})
 
 
 def test_nan_has_no_key():

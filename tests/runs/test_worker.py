@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from datetime import datetime
 
 import pytest
@@ -25,16 +26,16 @@ def test_result_carries_its_origin_and_nothing_of_the_host(store, toy, here):
     spec = toy("square", x=3)
     folder = store.prepare(spec)
     (folder / ".result.json.abc.tmp").touch()
+    (folder / ".spec.json.abc.tmp").touch()  # another sweep prepares the same run
     assert worker.compute(folder) == {"status": "done"}
     record = json.loads((folder / "result.json").read_text())
     origin = record["provenance"]
-    assert set(origin) == {
-        "commit", "dirty", "code", "key", "torch", "device", "python", "seconds", "finished",
-    }  # fmt: skip
+    names = "commit dirty code key torch device python seconds finished"
+    assert set(origin) == set(names.split())
     assert origin["key"] == spec.key and origin["device"] == "cpu" and origin["seconds"] >= 0
     assert datetime.fromisoformat(origin["finished"]).utcoffset().total_seconds() == 0
     assert record["spec"]["folder"] == "" and str(store.root) not in (folder / "result.json").read_text()
-    assert not list(folder.glob(".*.tmp"))
+    assert [path.name for path in folder.glob(".*.tmp")] == [".spec.json.abc.tmp"]
     assert worker.compute(folder) == {"status": "cached"}
 
 
@@ -57,28 +58,36 @@ def test_code_changed_since_the_folder_was_prepared(store, toy, here, monkeypatc
     assert not (folder / "failed.json").exists()
 
 
-@pytest.mark.parametrize("name", ["toy_wing.functions:none", "toy_wing.absent:run", "papers_lib.absent.study:run"])
+@pytest.mark.parametrize(
+    "name", ["toy_wing.functions:none", "toy_wing.absent:run", "papers_lib.absent.study:run"]
+)
 def test_a_function_that_is_not_there(store, toy, here, name):
     folder = store.prepare(toy("square", x=3).model_copy(update={"function": name}))
     answer = worker.compute(folder)
     assert answer["status"] == "failed" and f"no function {name}" in answer["error"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "payload:run", "os:abort", "papers_lib.files:replacing", "papers_lib.nar.study:plan", "toy_wing2.x:run",
-        "papers_lib.nar.study:run:run", "papers_lib_evil.study:run", "papers_lib.nar/../study:run", "",
-        "papers_lib.nar.study:run\n",
-    ],
-)  # fmt: skip
+NO_DOORS = [
+    "payload:run",
+    "os:abort",
+    "papers_lib.files:replacing",
+    "papers_lib.nar.study:plan",
+    "toy_wing2.x:run",
+    "papers_lib.nar.study:run:run",
+    "papers_lib_evil.study:run",
+    "papers_lib.nar/../study:run",
+]
+
+
+@pytest.mark.parametrize("name", ["", "papers_lib.nar.study:run\n", *NO_DOORS])
 def test_a_function_that_is_no_door_is_never_imported(store, toy, tmp_path, monkeypatch, name):
-    (tmp_path / "payload.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\ndef run(spec): return {{}}")
+    imported = tmp_path / "imported"
+    (tmp_path / "payload.py").write_text(f"open({str(imported)!r}, 'w')\ndef run(spec): return {{}}")
     monkeypatch.syspath_prepend(str(tmp_path))
     folder = store.prepare(toy("square", x=3).model_copy(update={"function": name}))
     answer = worker.compute(folder)
     assert answer["status"] == "failed" and "is no door of a paper" in answer["error"]
-    assert not (tmp_path / "imported").exists() and not (folder / "failed.json").exists()
+    assert not imported.exists() and not (folder / "failed.json").exists()
 
 
 def test_data_that_is_another_when_the_run_begins(store, toy, here, tiny_cars, tmp_path):
@@ -101,7 +110,9 @@ def test_data_that_is_another_when_the_run_begins(store, toy, here, tiny_cars, t
 def test_a_file_that_is_another_when_the_run_begins(store, toy, here, tmp_path):
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"one")
-    spec = toy("square", x=3, weights=sha256(weights)).model_copy(update={"places": {"weights": str(weights)}})
+    spec = toy("square", x=3, weights=sha256(weights)).model_copy(
+        update={"places": {"weights": str(weights)}}
+    )
     weights.write_bytes(b"other")
     folder = store.prepare(spec)
     assert "is not the file that it was" in worker.compute(folder)["error"]
@@ -112,8 +123,12 @@ def test_a_file_that_is_another_when_the_run_begins(store, toy, here, tmp_path):
 def test_what_fails_before_the_run_begins_is_one_line_and_not_recorded(store, toy, here, monkeypatch):
     folder = store.prepare(toy("square", x=3))
     for error, status in ((MemoryError(), "machine"), (RuntimeError("a\nbug"), "failed")):
+
+        def broken(spec, error=error):
+            raise error
+
         with monkeypatch.context() as patch:
-            patch.setattr(provenance, "gather", lambda spec, error=error: (_ for _ in ()).throw(error))
+            patch.setattr(provenance, "gather", broken)
             answer = worker.compute(folder)
         assert answer["status"] == status and "\n" not in answer["error"]
     assert not (folder / "failed.json").exists()
@@ -121,9 +136,12 @@ def test_what_fails_before_the_run_begins_is_one_line_and_not_recorded(store, to
 
 def spec_of(**changes):
     values = {
-        "paper": "toy", "function": "toy_wing.functions:square", "profile": "small",
-        "settings": {"seed": 0, "x": 3, "rate": 0.5}, "data": Data(name="none"),
-    }  # fmt: skip
+        "paper": "toy",
+        "function": "toy_wing.functions:square",
+        "profile": "small",
+        "settings": {"seed": 0, "x": 3, "rate": 0.5},
+        "data": Data(name="none"),
+    }
     return RunSpec(**(values | changes))
 
 
@@ -154,7 +172,8 @@ def test_damaged_news_of_a_run_are_passed_over(tmp_path, failure, shown):
     folder = store.prepare(spec)
     (folder / "failed.json").write_bytes(failure)
     (folder / "progress.json").write_bytes(shown)
-    assert store.failure(spec) is not None
+    said = store.failure(spec)
+    assert said.bad_input or said.error != "unreadable failed.json"  # what cannot be read blocks no run
     found = progress.read(folder)
     assert found is None or 0 <= found.step / max(1, found.total) < 2**53
 
@@ -224,23 +243,28 @@ def test_progress_is_written_and_never_stops_a_run(tmp_path):
     progress.reporter(tmp_path / "absent")(1, 2, "")
 
 
-def test_commit_and_dirty_flag(monkeypatch, tmp_path):
+def test_commit_and_dirty_flag(monkeypatch, tmp_path, toy):
+    """Without git, in a repository without a commit, and as files change."""
+
+    def origin():
+        found = provenance.gather(toy("square", x=1))
+        return found["commit"], found["dirty"]
+
+    def git(command):
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "core.hooksPath=/dev/null"]
+        subprocess.run(["git", *who, *command.split()], cwd=tmp_path, check=True)
+
     monkeypatch.setattr(provenance, "repository", lambda: tmp_path)
-    assert provenance._commit() == ("", True)
-    for command in ("init -q", "add .", "commit -q -m first"):
-        (tmp_path / "papers_lib").mkdir(exist_ok=True)
-        (tmp_path / "papers_lib" / "a.py").touch()
-        _git(tmp_path, command)
-    commit, dirty = provenance._commit()
+    (tmp_path / "papers_lib").mkdir()
+    (tmp_path / "papers_lib" / "a.py").touch()
+    assert origin() == ("", True)
+    git("init -q")
+    assert origin() == ("", True)
+    git("add .")
+    git("commit -q -m first")
+    commit, dirty = origin()
     assert len(commit) == 40 and not dirty
     (tmp_path / "ledger.jsonl").touch()
-    assert provenance._commit() == (commit, False)
+    assert origin() == (commit, False)
     (tmp_path / "papers_lib" / "new.py").touch()
-    assert provenance._commit() == (commit, True)
-
-
-def _git(folder, command):
-    import subprocess
-
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "core.hooksPath=/dev/null"]
-    subprocess.run(["git", *who, *command.split()], cwd=folder, check=True)
+    assert origin() == (commit, True)

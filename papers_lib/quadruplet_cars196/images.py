@@ -1,0 +1,106 @@
+"""The images of a run: decoded once, resident on the device, split by class, cropped there."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from papers_lib.datasets import cars196
+from papers_lib.datasets.images import load_images
+from papers_lib.errors import PapersError
+from papers_lib.quadruplet_cars196.options import TrainSettings
+
+HELD_OUT = 0.2  # share of the training classes that select="held_out_classes" sets aside
+MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every backbone expects
+
+
+class Images(NamedTuple):
+    """Resident images of one split, and their labels on the CPU."""
+
+    pixels: Tensor  # [N, S, S, 3] uint8
+    fine: Tensor  # [N]
+    coarse: Tensor  # [N]
+
+    def only(self, keep: Tensor) -> Images:
+        """The images that `keep` [N] marks."""
+        rows = keep.nonzero()[:, 0]
+        return Images(self.pixels[rows.to(self.pixels.device)], self.fine[rows], self.coarse[rows])
+
+
+def load(
+    root: str, name: str, settings: TrainSettings, where: torch.device
+) -> tuple[Images, Images, tuple[int, int]]:
+    """Training and test images on the device, and the number of coarse and fine classes to predict."""
+    cars, pixels = _decoded(root, name, settings.coarse_map, settings.resize, settings.use_boxes)
+    fine, coarse = torch.from_numpy(cars.fine).long(), torch.from_numpy(cars.coarse).long()
+    train = torch.from_numpy(cars.train)  # [N] bool
+    types = len(cars.coarse_names)
+    if settings.coarse_shuffle:
+        coarse = shuffle_types(fine, coarse, train, settings.seed)
+    if settings.coarse_head == "present":
+        present = torch.unique(coarse[train])  # types of test images alone are never read
+        coarse = torch.searchsorted(present, coarse).clamp(max=len(present) - 1)
+        types = len(present)
+    every = Images(pixels.to(where), fine, coarse)
+    return every.only(train), every.only(~train), (types, int(fine[train].max()) + 1)
+
+
+@lru_cache(maxsize=2)  # runs of one process share what they decode
+def _decoded(root: str, name: str, coarse_map: str, size: int, boxes: bool) -> tuple[cars196.Cars196, Tensor]:
+    cars = cars196.load(Path(root), name, coarse_map)
+    if boxes and cars.boxes is None:
+        raise PapersError(f"{name} in {root} carries no bounding boxes; use use_boxes=false")
+    pixels = load_images(cars.files, size, cars.boxes if boxes else None)  # [N, 3, S, S]
+    return cars, pixels.permute(0, 2, 3, 1).contiguous()
+
+
+def shuffle_types(fine: Tensor, coarse: Tensor, train: Tensor, seed: int) -> Tensor:
+    """Deal the types of the training classes out among them by lot: same group sizes, no meaning."""
+    type_of_class = torch.zeros(int(fine.max()) + 1, dtype=coarse.dtype)
+    type_of_class[fine] = coarse
+    classes = fine[train].unique()
+    lot = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
+    type_of_class[classes] = type_of_class[classes][lot]
+    return type_of_class[fine]  # classes of the test images keep their own
+
+
+def hold_out(images: Images) -> tuple[Images, Images]:
+    """Set the last fifth of the training classes aside, to choose by: never the test classes."""
+    classes = images.fine.unique()
+    aside = torch.isin(images.fine, classes[-max(1, int(len(classes) * HELD_OUT)) :])
+    return images.only(~aside), images.only(aside)
+
+
+def crops(images: Images, rows: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """The training views [n, 3, crop, crop] of the images `rows` [n], augmented on the device."""
+    if settings.augment:
+        return random_crop(images.pixels, rows, settings.crop, generator)
+    return centre_crop(images.pixels[rows.to(images.pixels.device)], settings.crop)
+
+
+def random_crop(pixels: Tensor, rows: Tensor, crop: int, generator: torch.Generator) -> Tensor:
+    """Crops of `pixels[rows]`, each at its own place and mirrored with probability ½: one gather."""
+    n, side = len(rows), pixels.shape[1]
+    corner = torch.randint(side - crop + 1, (2, n, 1), generator=generator)
+    mirror = torch.rand(n, 1, generator=generator) < 0.5
+    steps = torch.arange(crop)
+    down = (corner[0] + steps).to(pixels.device)  # [n, crop]
+    across = (corner[1] + torch.where(mirror, steps.flip(0), steps)).to(pixels.device)  # [n, crop]
+    return scale(pixels[rows.to(pixels.device)[:, None, None], down[:, :, None], across[:, None, :]])
+
+
+def centre_crop(pixels: Tensor, crop: int) -> Tensor:
+    """[B, S, S, 3] uint8 → [B, 3, crop, crop] float, channels-last in memory."""
+    start = (pixels.shape[1] - crop) // 2
+    return scale(pixels[:, start : start + crop, start : start + crop])
+
+
+def scale(pixels: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] → float [B, 3, H, W] with ImageNet's mean and standard deviation."""
+    mean = torch.tensor(MEAN, device=pixels.device) * 255
+    sd = torch.tensor(SD, device=pixels.device) * 255
+    return ((pixels.float() - mean) / sd).permute(0, 3, 1, 2)
