@@ -54,25 +54,12 @@ def row(spec: RunSpec) -> Row:
             "start": METERS | {"knn": 0.2},
             "history": history if spec.settings["epochs"] else [],
         }
-    return Row(
-        identity=spec.identity,
-        key=spec.identity,
-        paper=spec.paper,
-        profile=spec.profile,
-        function=spec.function,
-        settings=spec.settings,
-        seed=spec.seed,
-        data=spec.data,
-        needs=tuple(n.asked() for n in spec.needs),
-        metrics=metrics,
-        commit="c" * 40,
-        dirty=False,
-        code="f" * 64,
-        torch="2.15.0",
-        device="cpu",
-        seconds=60.0,
-        finished="2026-01-01T00:00:00Z",
-    )
+    asked = {
+        name: getattr(spec, name) for name in ("paper", "profile", "function", "settings", "seed", "data")
+    }
+    asked |= {"identity": spec.identity, "key": spec.identity, "needs": tuple(n.asked() for n in spec.needs)}
+    origin = {"commit": "c" * 40, "dirty": False, "code": "f" * 64, "torch": "2.15.0", "device": "cpu"}
+    return Row(**asked, **origin, metrics=metrics, seconds=60.0, finished="2026-01-01T00:00:00Z")
 
 
 @pytest.fixture(autouse=True)
