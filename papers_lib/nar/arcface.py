@@ -27,11 +27,7 @@ EDGE = 1e-6  # cosines end this far from ±1: the angle has no finite slope ther
 class ArcFace(nn.Module):
     """The head of a face network: embeddings [B, d] and labels [B] → the loss, a scalar.
 
-    Args:
-        dimension: d.
-        identities: C; the weight is [C, d].
-        scale: s.
-        margin: m in radians.
+    `dimension` is d, `identities` C, the weight [C, d], `scale` s, and `margin` m in radians.
 
     Raises:
         PapersError: a scale that is not positive and finite, a margin outside of 0 … π/2, no dimension, or
@@ -50,13 +46,13 @@ class ArcFace(nn.Module):
                 "give 2 or more in 1 or more"
             )
         self.scale, self.margin = scale, margin
-        self.weight = nn.Parameter(torch.randn(identities, dimension) * 0.01)
+        self.weight = nn.Parameter(torch.randn(identities, dimension) * 0.01)  # [C, d]
 
     @exact(gradients=True)
     def cosines(self, embeddings: Array) -> Tensor:
         """cos θ, [B, C] in float32 whatever the precision around it."""
-        x = arrays.numbers("embeddings", embeddings)
-        return normalize(x.float()) @ normalize(self.weight.float()).t()
+        x = arrays.numbers("embeddings", embeddings)  # [B, d]
+        return normalize(x.float()) @ normalize(self.weight.float()).t()  # [B, d] · [d, C]
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the logits with margin, mean over the batch."""
@@ -67,22 +63,21 @@ class ArcFace(nn.Module):
 def arc_logits(cosines: Tensor, labels: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:
     """The logits above, [B, C], of cosines [B, C] and labels [B].
 
-    cos(θ + m) = cos θ cos m − sin θ sin m, so that no arccos is taken. Rounding may leave a cosine beyond ±1,
-    so it is clamped first.
+    Rounding may leave a cosine beyond ±1, so it is clamped first.
 
     Raises:
-        PapersError: not one int64 label a row, or no row. A label that is no column is torch's to refuse: to
-            look for one would stop a GPU at every step.
+        PapersError: not one int64 label per row, or no row. A label that is no column is torch's to refuse:
+            to look for one would stop a GPU at every step.
     """
     if labels.dtype != torch.int64 or labels.shape != cosines.shape[:1] or not len(labels):
         raise PapersError(
             f"labels are {labels.dtype} {tuple(labels.shape)} for {len(cosines)} embeddings; give one int64 "
             "identity each, for one or more"
         )
-    own = cosines.gather(1, labels[:, None])
-    cos = own.clamp(EDGE - 1, 1 - EDGE)
-    sin = (1 - cos.square()).sqrt()
+    cos = cosines.gather(1, labels[:, None]).clamp(EDGE - 1, 1 - EDGE)  # cos θ_y, [B, 1]
+    sin = (1 - cos.square()).sqrt()  # θ lies in [0, π], where the sine is not negative
+    # cos(θ + m) = cos θ cos m − sin θ sin m: no arccos is taken
     turned = cos * math.cos(margin) - sin * math.sin(margin)
     # θ + m ≤ π where cos θ ≥ cos(π − m) = −cos m
-    kept = torch.where(cos >= -math.cos(margin), turned, cos - margin * math.sin(margin))
-    return scale * cosines.scatter(1, labels[:, None], kept)
+    with_margin = torch.where(cos >= -math.cos(margin), turned, cos - margin * math.sin(margin))
+    return scale * cosines.scatter(1, labels[:, None], with_margin)

@@ -13,7 +13,7 @@ It stays on the CPU: 33,344 weights are smaller than the wait for a device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,14 @@ class Preset:
     """What an implementation fixes. `entropy` is the weight of the sampled entropy in the reward."""
 
     rate: float
-    tanh: float
-    temperature: float
+    tanh: float  # c
+    temperature: float  # T
     entropy: float
     beta1: float = 0.0
     eps: float = 1e-3
     decay: float = 0.99  # of the baseline, which starts at 0
-    samples: int = 20  # an update
-    updates: int = 50  # an epoch of the shared weights
+    samples: int = 20  # per update
+    updates: int = 50  # per epoch of the shared weights
 
 
 # enas_code: scripts/cifar10_macro_search.sh; enas_paper: Pham et al. 2018, where the paper is silent the
@@ -45,7 +45,7 @@ PRESETS = {
     "enas_paper": Preset(rate=3.5e-4, tanh=2.5, temperature=5.0, entropy=0.1),
     "nar": Preset(rate=1e-3, tanh=1.5, temperature=1.0, entropy=0.0),
 }
-SIZE = 64
+SIZE = 64  # of the LSTM's state and of embeddings
 START = 0.1  # weights begin in U(−.1, .1)
 
 
@@ -60,14 +60,15 @@ def preset_of(name: str) -> Preset:
     return PRESETS[name]
 
 
+def bounded(logits: Tensor, preset: Preset) -> Tensor:
+    """c tanh(logits / T), of any shape."""
+    return preset.tanh * torch.tanh(logits / preset.temperature)
+
+
 class Controller(nn.Module):
     """π over vectors of N decisions with K operators each.
 
-    Args:
-        decisions: N.
-        operators: K.
-        preset: one of `PRESETS`; the controller takes its tanh and temperature.
-        generator: draws the weights; without one, torch's own.
+    The controller takes tanh and temperature of the preset, one of `PRESETS`; `generator` draws the weights.
 
     Raises:
         PapersError: an unknown preset, no decision, or fewer than two operators.
@@ -87,11 +88,10 @@ class Controller(nn.Module):
         self.start = nn.Parameter(torch.empty(SIZE))
         self.embedding = nn.Parameter(torch.empty(operators, SIZE))
         self.lstm = nn.LSTMCell(SIZE, SIZE, bias=False)
-        self.head = nn.Parameter(torch.empty(operators, SIZE))
+        self.head = nn.Parameter(torch.empty(operators, SIZE))  # W
         for p in self.parameters():
             nn.init.uniform_(p, -START, START, generator=generator)
 
-    @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw `count` vectors a ∼ π: operators [count, N] int64, and log π(a_t | a_<t), [count, N].
 
@@ -100,13 +100,25 @@ class Controller(nn.Module):
         """
         if count < 0:
             raise PapersError(f"{count} vectors cannot be drawn; give a count from 0")
-        return self._draw(count, lambda logits: torch.multinomial(logits.exp(), 1, generator=generator)[:, 0])
+        return self._draw(count, lambda log_p: torch.multinomial(log_p.exp(), 1, generator=generator))
 
-    @torch.no_grad()
     def argmax(self) -> tuple[int, ...]:
         """The vector whose every operator is the likeliest after those before it."""
-        vectors, _ = self._draw(1, lambda logits: logits.argmax(1))
+        vectors, _ = self._draw(1, lambda log_p: log_p.argmax(1, keepdim=True))
         return tuple(vectors[0].tolist())
+
+    @torch.no_grad()
+    def _draw(self, count: int, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        x, state = self.start.expand(count, -1), None  # [count, SIZE]
+        vectors, log_probs = [], []
+        for _ in range(self.decisions):
+            state = self.lstm(x, state)
+            log_p = self._log_policy(state[0])  # [count, K]
+            a = choose(log_p)  # [count, 1]
+            vectors.append(a)
+            log_probs.append(log_p.gather(1, a))
+            x = self.embedding[a[:, 0]]  # [count, SIZE]
+        return torch.cat(vectors, 1), torch.cat(log_probs, 1)
 
     def distributions(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
         """log π(· | a_<t) along the given vectors, [B, N, K], with gradient.
@@ -116,12 +128,12 @@ class Controller(nn.Module):
         """
         vectors = self._checked(vectors)
         before = self.embedding[vectors[:, :-1]]  # [B, N − 1, SIZE]
-        inputs = torch.cat([self.start.expand(len(vectors), 1, -1), before], dim=1)
-        state, found = None, []
+        inputs = torch.cat([self.start.expand(len(vectors), 1, -1), before], dim=1)  # [B, N, SIZE]
+        state, log_policies = None, []
         for t in range(self.decisions):
             state = self.lstm(inputs[:, t], state)
-            found.append(self._log_softmax(state[0]))
-        return torch.stack(found, dim=1)
+            log_policies.append(self._log_policy(state[0]))
+        return torch.stack(log_policies, dim=1)
 
     def log_probs(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
         """log π(a_t | a_<t), [B, N], with gradient; summed over t log π(a). Raises as `distributions`."""
@@ -134,55 +146,32 @@ class Controller(nn.Module):
 
         Over vectors drawn from π their sum estimates the entropy of π without bias. ln K is uniform.
         """
-        log_p = self.distributions(vectors)
+        log_p = self.distributions(vectors)  # [B, N, K]
         return -(log_p.exp() * log_p).sum(2).mean(0)
 
-    def _draw(self, count: int, choose: Any) -> tuple[Tensor, Tensor]:
-        x, state, chosen, found = self.start.expand(count, -1), None, [], []
-        for _ in range(self.decisions):
-            state = self.lstm(x, state)
-            log_p = self._log_softmax(state[0])
-            a = choose(log_p)
-            chosen.append(a)
-            found.append(log_p.gather(1, a[:, None]).squeeze(1))
-            x = self.embedding[a]
-        return torch.stack(chosen, 1), torch.stack(found, 1)
-
-    def _log_softmax(self, h: Tensor) -> Tensor:
+    def _log_policy(self, h: Tensor) -> Tensor:
+        # log softmax(c tanh(W h / T)), [B, SIZE] → [B, K]
         return bounded(h @ self.head.T, self.preset).log_softmax(1)
 
     def _checked(self, vectors: Tensor | Sequence[Sequence[int]]) -> Tensor:
+        wanted = f"they must be [B, {self.decisions}], whole numbers from 0 to {self.operators - 1}"
         try:
             vectors = torch.as_tensor(vectors)
         except (RuntimeError, TypeError, ValueError):
-            text = f"vectors are ragged or hold no numbers; they must be [B, {self.decisions}]"
-            raise PapersError(text) from None
-        if vectors.ndim != 2 or vectors.shape[1] != self.decisions:
-            raise PapersError(f"vectors are {tuple(vectors.shape)}; they must be [B, {self.decisions}]")
-        if vectors.is_floating_point() or vectors.dtype == torch.bool:
-            raise PapersError(f"operators must be 0 to {self.operators - 1}; the vectors are {vectors.dtype}")
-        if vectors.numel() and not (int(vectors.min()) >= 0 and int(vectors.max()) < self.operators):
-            raise PapersError(f"operators must be 0 to {self.operators - 1}; the vectors hold others")
+            raise PapersError(f"vectors are ragged or hold no numbers; {wanted}") from None
+        whole = not (vectors.is_floating_point() or vectors.dtype == torch.bool)
+        if not whole or vectors.ndim != 2 or vectors.shape[1] != self.decisions:
+            raise PapersError(f"vectors are {vectors.dtype} {tuple(vectors.shape)}; {wanted}")
+        if not ((vectors >= 0) & (vectors < self.operators)).all():
+            raise PapersError(f"vectors hold other operators; {wanted}")
         return vectors.long()
 
 
-def bounded(logits: Tensor, preset: Preset) -> Tensor:
-    """c tanh(logits / T)."""
-    return preset.tanh * torch.tanh(logits / preset.temperature)
-
-
 class Reinforce:
-    """∇ of E[R] by sampling, with a moving baseline β, and the Adam that follows it.
+    """∇ of E[R] by sampling, with a moving baseline β, and the Adam that follows it, as the released code.
 
-        β ← β − (1 − d)(β − R_b)  for each sample in turn,   loss = −mean_b (R_b − β) Σ_t log π(a_t | a_<t)
-
-    as the released code has it: every sample moves the baseline first, samples of one update share one
-    step of Adam (mean of their gradients), and the entropy, −Σ p log p of the operators drawn alone, is
-    a constant added to the reward. With β from 0 and rewards above 0 the first advantages (about 100
-    samples) are all positive: whatever was drawn becomes likelier.
-
-    Args:
-        controller: what is trained; `preset` gives rate, decay and weights.
+    With β from 0 and rewards above 0 the first advantages (about 100 samples) are all positive: whatever
+    was drawn becomes likelier. `controller` is what is trained; `preset` gives rate, decay and weights.
     """
 
     def __init__(self, controller: nn.Module, preset: Preset) -> None:
@@ -202,7 +191,7 @@ class Reinforce:
             penalty: a scalar added to the loss.
 
         Raises:
-            PapersError: not one finite reward a vector, or a penalty that is not finite.
+            PapersError: not one finite reward per vector, or a penalty that is not finite.
         """
         rewards = torch.as_tensor(rewards, dtype=torch.float32).cpu()
         if rewards.shape != log_probs.shape[:1] or not rewards.isfinite().all():
@@ -211,21 +200,26 @@ class Reinforce:
             )
         if penalty is not None and not penalty.isfinite():
             raise PapersError(f"the penalty is {penalty.item()}; a step needs a finite one")
-        drawn = log_probs.detach()
-        entropy = -(drawn * drawn.exp()).flatten(1).sum(1)
-        advantages = self._advantages(rewards + self.preset.entropy * entropy)
+
+        # -- reward: R_b + weight · entropy, where the entropy is −Σ_t p log p of what was drawn alone --
+        drawn = log_probs.detach()  # [B, choices]
+        entropy = -(drawn * drawn.exp()).flatten(1).sum(1)  # [B]
+
+        # -- baseline: β ← β − (1 − d)(β − R_b), which every sample moves before it is judged --
+        differences = []
+        for reward in (rewards + self.preset.entropy * entropy).tolist():
+            self.baseline -= (1 - self.preset.decay) * (self.baseline - reward)
+            differences.append(reward - self.baseline)
+        advantages = torch.tensor(differences)  # [B]
+
+        # -- loss = −mean_b (R_b − β) Σ_t log π(a_t | a_<t), one step of Adam for all samples --
         loss = -(advantages * log_probs.flatten(1).sum(1)).mean()
+        if penalty is not None:
+            loss = loss + penalty
         self.optimiser.zero_grad()
-        (loss if penalty is None else loss + penalty).backward()
+        loss.backward()
         self.optimiser.step()
         return advantages
-
-    def _advantages(self, rewards: Tensor) -> Tensor:
-        found = []
-        for reward in rewards.tolist():
-            self.baseline -= (1 - self.preset.decay) * (self.baseline - reward)
-            found.append(reward - self.baseline)
-        return torch.tensor(found)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed search needs, weights of the controller included."""

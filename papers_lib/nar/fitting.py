@@ -1,100 +1,177 @@
-"""Training one network of one vector from scratch: the loop, top to bottom."""
+"""Training one network of one vector from scratch, and what all loops of this wing share."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from papers_lib import checkpoint, compute
-from papers_lib.nar import counting
-from papers_lib.nar.images import Loaded, augmented, normalised
+from papers_lib.errors import PapersError
+from papers_lib.nar import sampling
+from papers_lib.nar.counting import Count, count
+from papers_lib.nar.images import Loaded, load, normalised, shuffled
 from papers_lib.nar.networks import resnet18
-from papers_lib.nar.options import Common
-from papers_lib.nar.schedules import warm_cosine
+from papers_lib.nar.options import Common, StandaloneSettings
 
-Report = Callable[[int, int, str], None]
+Report = Callable[[int, int, str], None]  # step, steps in all, a note
 CHUNK = 2000  # images of an evaluation at once
+TRAIN_IMAGES = 5000  # at most, of the training images, for the gap between training and test accuracy
 
 
-class Course(NamedTuple):
-    """The length of a training and its rate: a linear start, then a cosine to zero."""
-
-    epochs: int
-    lr: float
-    warm_up_epochs: float = 0.0
+def quiet(step: int, total: int, note: str) -> None:
+    """A report that nobody reads."""
 
 
-class Fit(checkpoint.Resumable):
-    """State of a training between epochs: network, optimiser, random numbers, history.
+class Loop(checkpoint.Resumable):
+    """A training whose state is kept behind every epoch."""
 
-    Args:
-        settings: seed, width, rule, batch, momentum, weight decay and precision.
-        vector: the operators.
-        course: length and rate.
-        images: the data; `which` are the indices to train on.
-        where: the device.
+    epoch: int  # epochs that are done
+
+    def left(self, epochs: int, folder: Path, report: Report) -> Iterator[int]:
+        """The epochs to come, from those of `folder/checkpoint.pt` on, which is saved behind each."""
+        self.resume(checkpoint.load(folder / "checkpoint.pt"))
+        for epoch in range(self.epoch, epochs):
+            report(epoch, epochs, f"epoch {epoch + 1}")
+            yield epoch
+            checkpoint.save(folder / "checkpoint.pt", self.state())
+
+
+def train(
+    settings: StandaloneSettings,
+    data: tuple[str, str],
+    folder: Path,
+    device: str = "auto",
+    report: Report = quiet,
+    needed: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train the vector's network on all images of the run and test it.
+
+    Returns:
+        Plain JSON: `vector`, `parameters`, `multiply_accumulates`, `accuracy` (test images, last epoch),
+        `train_accuracy` (training images as they are), `seconds_training`, `history` (one entry per epoch).
+
+    Arguments and errors are those of `papers_lib.nar.training.run`.
     """
+    where = compute.device(device)
+    compute.prepare(settings.seed)
+    vector = vector_of(settings, needed)
+    images = load(data, settings, where)
+    fit = Fit(settings, vector, images, images.chosen, where)
+    for _ in fit.left(settings.epochs, folder, report):
+        fit.run_epoch()
+        if fit.epoch % settings.test_every == 0 or fit.epoch == settings.epochs:
+            fit.history[-1]["accuracy"] = fit.accuracy(images.test, images.test_labels)
+    some = images.chosen[:: -(-len(images.chosen) // TRAIN_IMAGES)]  # evenly: they may lie by class
+    return {
+        "vector": list(vector),
+        **counted(vector, settings, images)._asdict(),
+        "accuracy": fit.history[-1]["accuracy"],
+        "train_accuracy": fit.accuracy(images.train[some], images.train_labels[some]),
+        "seconds_training": round(sum(entry["seconds"] for entry in fit.history), 2),
+        "history": fit.history,
+    }
+
+
+def vector_of(settings: StandaloneSettings, needed: Mapping[str, Any] | None) -> tuple[int, ...]:
+    """The vector that a stand-alone run trains: its own, or the one that the needed run decided.
+
+    "random_same" has as many replacements as that run's pick, at places and with operators of the seed.
+
+    Raises:
+        PapersError: the needed run decided no such vector.
+    """
+    if settings.take == "vector":
+        return settings.vector
+    choices = (needed or {}).get("choices", {})
+    if settings.take != "random_same":
+        if settings.take not in choices:
+            raise PapersError(f"the run needed decided no vector '{settings.take}'; name another in `take`")
+        return tuple(choices[settings.take])
+    replacements = sum(code != 0 for code in choices["pick"])  # as many as the pick's
+    generator = torch.Generator().manual_seed(settings.seed)
+    rows = sampling.replaced(1, settings.decisions, replacements, settings.operators, generator)
+    return tuple(rows[0].tolist())
+
+
+class Fit(Loop):
+    """State of a training between epochs; `indices` are those of the images to train on."""
 
     KEPT = ("epoch", "network", "optimiser", "generator", "history")
 
     def __init__(
         self,
-        settings: Common,
-        vector: tuple[int, ...],
-        course: Course,
+        settings: StandaloneSettings,
+        vector: Sequence[int],
         images: Loaded,
-        which: Tensor,
+        indices: Tensor,
         where: torch.device,
     ) -> None:
-        self.settings, self.course, self.images, self.which, self.where = (
-            settings,
-            course,
-            images,
-            which,
-            where,
-        )
+        self.settings, self.images, self.indices, self.where = settings, images, indices, where
+        # Order, crops and mirrors are drawn on the CPU: a seed gives the same views on any device.
         self.generator = torch.Generator().manual_seed(settings.seed)
         network = resnet18(vector, settings.rule, "cifar", images.classes, settings.width)
         self.network = compute.place(network, where)
-        self.optimiser = sgd(self.network, settings, course.lr)
+        self.optimiser = sgd(self.network, settings, settings.lr)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
 
+    def batches(self) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """An epoch's batches: the share of the epoch that is over, views [B, 3, H, W] and labels [B]."""
+        batches = shuffled(self.indices, self.settings.batch_size, self.generator)
+        for number, indices in enumerate(batches):
+            yield number / len(batches), *self.images.views(indices, self.generator)
+
+    def rate(self, now: float) -> float:
+        """The learning rate at `now` epochs."""
+        settings = self.settings
+        return settings.lr * warm_cosine(now, settings.epochs, settings.warm_up_epochs)
+
     def run_epoch(self) -> None:
         """Once through the images, in whole batches."""
-        began = time.perf_counter()
+        began, losses = time.perf_counter(), []
         self.network.train()
-        batches = len(self.which) // self.settings.batch_size
-        losses = []
-        for number, indices in enumerate(shuffled(self.which, self.settings.batch_size, self.generator)):
-            factor = warm_cosine(
-                self.epoch + number / batches, self.course.epochs, self.course.warm_up_epochs
-            )
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.course.lr * factor
-            losses.append(self._step(indices))
+        for share, x, y in self.batches():
+            set_rate(self.optimiser, self.rate(self.epoch + share))
+
+            # -- forward and loss --
+            with compute.autocast(self.where, self.settings.precision):
+                logits = self.network(x)  # [B, classes]
+            loss = F.cross_entropy(logits.float(), y)
+
+            # -- backward and step --
+            self.optimiser.zero_grad(set_to_none=True)  # no gradient is None: SGD leaves such weights
+            loss.backward()
+            self.optimiser.step()
+            losses.append(loss.detach())  # a number would wait for the GPU
         self.epoch += 1
-        loss = mean_loss(losses, self.epoch)
-        self.history.append({"loss": loss, "seconds": round(time.perf_counter() - began, 3)})
+        loss_of_epoch = mean_loss(losses, self.epoch)
+        self.history.append({"loss": loss_of_epoch, "seconds": round(time.perf_counter() - began, 3)})
 
-    def _step(self, indices: Tensor) -> Tensor:
-        x, y = batch_of(self.images, indices, self.generator)
-        with compute.autocast(self.where, self.settings.precision):
-            logits = self.network(x)
-        loss = F.cross_entropy(logits.float(), y)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        return loss.detach()
-
+    @torch.no_grad()
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Share of right answers in evaluation mode, for images [N, H, W, 3] uint8 and labels [N]."""
-        return accuracy(self.network, images, labels, self.settings)
+        self.network.eval()
+        right = torch.zeros((), dtype=torch.int64, device=labels.device)
+        with compute.autocast(images.device, self.settings.precision):
+            for x, y in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
+                right += (self.network(normalised(x)).argmax(1) == y).sum()
+        return round(int(right) / len(labels), 6)
+
+
+def counted(vector: Sequence[int], settings: Common, images: Loaded) -> Count:
+    """Parameters and multiply-accumulates of the network that a run trains."""
+    side = images.train.shape[1]
+    return count(vector, "resnet18_cifar", settings.rule, side, images.classes, settings.width)
+
+
+# -- what all loops share ----------------------------------------------------------------------------------
 
 
 def sgd(network: nn.Module, settings: Common, lr: float) -> torch.optim.SGD:
@@ -102,20 +179,39 @@ def sgd(network: nn.Module, settings: Common, lr: float) -> torch.optim.SGD:
     parameters = list(network.parameters())
     cuda = parameters[0].device.type == "cuda"
     return torch.optim.SGD(
-        parameters, lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=settings.momentum > 0,
-        fused=cuda, foreach=not cuda,
-    )  # fmt: skip
+        parameters,
+        lr,
+        settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,  # torch refuses it without momentum
+        fused=cuda,  # one kernel for all weights
+        foreach=not cuda,
+    )
 
 
-def shuffled(which: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
-    """An epoch's batches of indices; the incomplete last one is left out."""
-    order = torch.randperm(len(which), generator=generator)[: len(which) // size * size]
-    return list(which[order.to(which.device)].view(-1, size))
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Use this learning rate from the next step on."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
 
 
-def batch_of(images: Loaded, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Training images of these indices, cropped, mirrored and normalised, with labels."""
-    return normalised(augmented(images.train[indices], generator)), images.train_labels[indices]
+def sgdr(epoch: float, first: int, low: float = 0.0, high: float = 1.0) -> float:
+    """Cosines from `high` to `low` over `first`, 2 `first`, 4 `first` … epochs; `epoch` may be a fraction.
+
+    low + (high − low) (1 + cos(π T_cur / T_i)) / 2: Loshchilov and Hutter (ICLR 2017), Eq. 5, with
+    T₀ = `first` and T_mult = 2.
+    """
+    start, length = 0, first  # of the cycle that `epoch` lies in
+    while epoch >= start + length:
+        start, length = start + length, 2 * length
+    return low + (high - low) * (1 + math.cos(math.pi * (epoch - start) / length)) / 2
+
+
+def warm_cosine(epoch: float, epochs: int, warm: float) -> float:
+    """Factor of the rate: linear from 0 over `warm` epochs, then a cosine to zero at the end."""
+    if epoch < warm:
+        return epoch / warm
+    return (1 + math.cos(math.pi * (epoch - warm) / max(epochs - warm, 1e-9))) / 2
 
 
 def mean_loss(losses: list[Tensor], epoch: int) -> float:
@@ -124,24 +220,7 @@ def mean_loss(losses: list[Tensor], epoch: int) -> float:
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    found = float(torch.stack(losses).mean())
-    if not abs(found) < float("inf"):  # NaN too
-        raise FloatingPointError(f"the loss is {found} in epoch {epoch}; lower lr")
-    return round(found, 5)
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, settings: Common) -> float:
-    """Share of right answers in evaluation mode."""
-    network.eval()
-    right = torch.zeros((), dtype=torch.int64, device=labels.device)
-    with compute.autocast(images.device, settings.precision):
-        for x, y in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
-            right += (network(normalised(x)).argmax(1) == y).sum()
-    return round(int(right) / len(labels), 6)
-
-
-def counted(vector: tuple[int, ...], settings: Common, images: Loaded) -> counting.Count:
-    """Parameters and multiply-accumulates of the network that a run trains."""
-    side = images.train.shape[1]
-    return counting.count(vector, "resnet18_cifar", settings.rule, side, images.classes, settings.width)
+    loss = float(torch.stack(losses).mean())
+    if not math.isfinite(loss):  # NaN too
+        raise FloatingPointError(f"the loss is {loss} in epoch {epoch}; lower lr")
+    return round(loss, 5)

@@ -29,14 +29,22 @@ class Loaded:
     train_labels: Tensor
     test: Tensor
     test_labels: Tensor
-    training: Tensor
-    validation: Tensor
+    training: Tensor  # indices into `train`
+    validation: Tensor  # indices into `train`, in an order that has all classes at its beginning
     classes: int
 
     @property
     def chosen(self) -> Tensor:
         """Indices of all images of the run."""
         return torch.cat((self.training, self.validation))
+
+    def views(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Training images cropped, mirrored and normalised, [B, 3, H, W], and their labels [B]."""
+        return normalised(augmented(self.train[indices], generator)), self.train_labels[indices]
+
+    def plain(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Training images as they are, normalised, [B, 3, H, W], and their labels [B]."""
+        return normalised(self.train[indices]), self.train_labels[indices]
 
 
 def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded:
@@ -48,24 +56,27 @@ def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded
     Raises:
         PapersError: bad data, or fewer images than asked for.
     """
-    found = classification.load(Path(data[0]), data[1])
-    labels = found.train.labels
+    source = classification.load(Path(data[0]), data[1])
+    labels = source.train.labels
     chosen = subset(labels, settings.images or len(labels), settings.seed)
     held = chosen[subset(labels[chosen], settings.valid_size, settings.seed + 1, "valid_size")]
-    training = np.setdiff1d(chosen, held)
+    training = np.setdiff1d(chosen, held)  # in order: the epoch shuffles
     if len(training) < settings.batch_size:
         raise PapersError(
             f"{len(training)} training images do not fill one batch of {settings.batch_size}; "
             "lower batch_size or valid_size"
         )
-    size = settings.image_size or None
-    sides = (classification.load_images(side, size) for side in (found.train, found.test))
-    train, test = (torch.as_tensor(pixels, device=where) for pixels in sides)
     held = np.random.default_rng(settings.seed).permutation(held)  # so that its beginning has all classes
-    train_labels, test_labels, ours, theirs = (
-        torch.as_tensor(x, device=where) for x in (labels, found.test.labels, training, held)
+    size = settings.image_size or None  # None: as the images are
+    return Loaded(
+        train=torch.as_tensor(classification.load_images(source.train, size), device=where),
+        train_labels=torch.as_tensor(labels, device=where),
+        test=torch.as_tensor(classification.load_images(source.test, size), device=where),
+        test_labels=torch.as_tensor(source.test.labels, device=where),
+        training=torch.as_tensor(training, device=where),
+        validation=torch.as_tensor(held, device=where),
+        classes=len(source.classes),
     )
-    return Loaded(train, train_labels, test, test_labels, ours, theirs, len(found.classes))
 
 
 def subset(labels: np.ndarray, total: int, seed: int, setting: str = "images") -> np.ndarray:
@@ -75,10 +86,10 @@ def subset(labels: np.ndarray, total: int, seed: int, setting: str = "images") -
         PapersError: there are fewer, a class has too few, or `total` is less than one of each; the message
             names the setting.
     """
-    if total == len(labels):
+    if total == len(labels):  # all: a class may have more than another
         return np.arange(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
-    share = total // len(classes)
+    share = total // len(classes)  # images per class
     if total > len(labels) or not 0 < share <= counts.min():
         raise PapersError(
             f"{total} images of {len(classes)} classes are asked for, the rarest class has {counts.min()}; "
@@ -89,9 +100,15 @@ def subset(labels: np.ndarray, total: int, seed: int, setting: str = "images") -
     return np.sort(np.concatenate(parts))
 
 
+def shuffled(indices: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
+    """An epoch's batches of indices, [size] each; the incomplete last one is left out."""
+    order = torch.randperm(len(indices), generator=generator)[: len(indices) // size * size]
+    return list(indices[order.to(indices.device)].view(-1, size))
+
+
 def normalised(images: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] → float32 [B, 3, H, W], channels-last in memory."""
-    mean, sd = (torch.tensor(x, device=images.device) for x in (MEAN, SD))
+    mean, sd = (torch.tensor(x, device=images.device) for x in (MEAN, SD))  # [3]
     return ((images.float() / 255 - mean) / sd).permute(0, 3, 1, 2)
 
 
@@ -102,12 +119,12 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     images on any device.
     """
     count, height, width = images.shape[:3]
-    shift = torch.randint(2 * PAD + 1, (2, count, 1), generator=generator)
-    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    shift = torch.randint(2 * PAD + 1, (2, count, 1), generator=generator)  # down, across: [2, B, 1]
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5  # [B, 1]
     across = torch.arange(width)
-    columns = shift[1] + torch.where(mirrored, across.flip(0), across)
-    rows = shift[0] + torch.arange(height)
-    padded = F.pad(images, (0, 0, PAD, PAD, PAD, PAD))
+    columns = shift[1] + torch.where(mirrored, across.flip(0), across)  # [B, W]
+    rows = shift[0] + torch.arange(height)  # [B, H]
+    padded = F.pad(images, (0, 0, PAD, PAD, PAD, PAD))  # [B, H + 8, W + 8, 3]
     rows, columns = rows.to(images.device), columns.to(images.device)
     which = torch.arange(count, device=images.device)[:, None, None]
     return padded[which, rows[:, :, None], columns[:, None, :]]

@@ -1,6 +1,5 @@
 """The two backbones whose operators a vector chooses: ResNet-18 and LResNet50E-IR.
 
-A vector holds one operator's code a decision, in the order of the layers; all zeros is the untouched network.
 Shortcuts and stems are never searched (Section 3.1: the skips are kept).
 """
 
@@ -16,19 +15,17 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from papers_lib.errors import PapersError
-from papers_lib.nar.operators import Rule, build
-from papers_lib.nar.vectors import (
+from papers_lib.nar.operators import (
     LRESNET50E_IR,
     RESNET18,
     UNITS,
+    Rule,
+    build,
     by_convolution,
-    check,
     check_one_of,
     check_sizes,
 )
 from papers_lib.networks.backbones import Projection
-
-__all__ = ["IRBlock", "check", "lresnet50e_ir", "resnet18"]
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -43,12 +40,7 @@ def resnet18(
     residual block (the paper's ResNet-18-8), 16 one of each convolution (ResNet-18-16). 6 entries are the
     blocks of the first three stages, a network without the fourth.
 
-    Args:
-        vector: codes, see `papers_lib.nar.operators`.
-        rule: what "depthwise" and "pool" stand for.
-        stem: "cifar" for 32 pixels, "imagenet" for 224.
-        classes: number of logits.
-        width: channels of the first stage; the paper's is 64.
+    `stem` is "cifar" for 32 pixels, "imagenet" for 224; `width` is of the first stage, 64 in the paper.
 
     Raises:
         PapersError: too short, too long, an unknown operator, a rule that cannot change channels, or
@@ -56,17 +48,28 @@ def resnet18(
     """
     check_sizes(classes=classes, width=width)
     codes = check_one_of(vector, RESNET18)
-    pairs = by_convolution(codes, 6 if len(codes) == 6 else 8)
-    stages = [width * 2**stage for stage in range(len(pairs) // 2)]
-    parts = _stem(stem, width)
-    inside = width
-    for stage, outside in enumerate(stages):
-        chosen = pairs[2 * stage : 2 * stage + 2]
-        blocks = [_block(inside, outside, chosen[0], rule), _block(outside, outside, chosen[1], rule)]
-        parts[f"layer{stage + 1}"] = nn.Sequential(*blocks)
+    pairs = iter(by_convolution(codes, 6 if len(codes) == 6 else 8))  # two codes per block
+    if stem not in ("cifar", "imagenet"):
+        raise PapersError(f"unknown stem '{stem}'; known are cifar, imagenet")
+
+    # -- stem: [B, 3, H, W] → [B, width, H, W], or a quarter of the side on ImageNet --
+    small = stem == "cifar"
+    conv = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    parts = OrderedDict[str, nn.Module](conv1=conv, bn1=nn.BatchNorm2d(width), relu=nn.ReLU(inplace=True))
+    if not small:
+        parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+
+    # -- stages of two blocks: each but the first halves the map and doubles the channels --
+    inside = width  # channels before the stage
+    for stage in range(3 if len(codes) == 6 else 4):
+        outside = width * 2**stage
+        first = _basic_block(inside, outside, next(pairs), rule)
+        parts[f"layer{stage + 1}"] = nn.Sequential(first, _basic_block(outside, outside, next(pairs), rule))
         inside = outside
+
+    # -- classifier: [B, inside, h, w] → [B, classes] --
     parts |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": Classifier(inside, classes)}
-    network = nn.Sequential(parts)
+    network = nn.Sequential(parts)  # by name, so that weights have torchvision's names
     _initialise(network)
     return network
 
@@ -80,20 +83,9 @@ class Classifier(nn.Linear):
             return super().forward(features.to(self.weight.dtype))
 
 
-def _stem(stem: Stem, width: int) -> OrderedDict[str, nn.Module]:
-    if stem not in ("cifar", "imagenet"):
-        raise PapersError(f"unknown stem '{stem}'; known are cifar, imagenet")
-    small = stem == "cifar"
-    conv = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
-    parts = OrderedDict[str, nn.Module](conv1=conv, bn1=nn.BatchNorm2d(width), relu=nn.ReLU(inplace=True))
-    if not small:
-        parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
-    return parts
-
-
-def _block(inside: int, outside: int, codes: tuple[int, int], rule: Rule) -> nn.Module:
+def _basic_block(inside: int, outside: int, codes: tuple[int, int], rule: Rule) -> nn.Module:
     """torchvision's basic block with two operators; the first halves the map where channels change."""
-    stride, shortcut = 1, None
+    stride, shortcut = 1, None  # the block's input itself
     if inside != outside:
         stride = 2
         shortcut = nn.Sequential(Projection(inside, outside, stride), nn.BatchNorm2d(outside))
@@ -119,21 +111,22 @@ class IRBlock(nn.Module):
 
     def __init__(self, inside: int, outside: int, stride: int, codes: tuple[int, int], rule: Rule) -> None:
         super().__init__()
-        self.bn0 = _norm(inside)
+        self.bn0 = _norm(inside)  # before the first operator: "improved" residual
         self.conv1 = build(codes[0], inside, outside, 1, rule)
         self.bn1 = _norm(outside)
         self.prelu = nn.PReLU(outside)
         self.conv2 = build(codes[1], outside, outside, stride, rule)
         self.bn2 = _norm(outside)
-        self.shortcut: nn.Module = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()  # [B, inside, H, W], as it came
         if stride != 1:
             self.shortcut = nn.Sequential(Projection(inside, outside, stride), _norm(outside))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Branch plus shortcut, without an activation after the sum."""
-        branch = self.prelu(self.bn1(self.conv1(self.bn0(maps))))
-        found: Tensor = self.bn2(self.conv2(branch)) + self.shortcut(maps)
-        return found
+        branch: Tensor = self.prelu(self.bn1(self.conv1(self.bn0(maps))))  # [B, outside, H, W]
+        branch = self.bn2(self.conv2(branch))  # [B, outside, H / stride, W / stride]
+        shortcut: Tensor = self.shortcut(maps)
+        return branch + shortcut
 
 
 def lresnet50e_ir(
@@ -145,11 +138,7 @@ def lresnet50e_ir(
     of which each first one halves the map, and the head BN – dropout 0.4 – FC – BN, whose last batch
     normalisation has no trained scale.
 
-    Args:
-        vector: 24 codes, one a block, or 48, one a convolution.
-        rule: what "depthwise" and "pool" stand for.
-        width: channels of the first stage; the paper's is 64.
-        embedding: dimension of the output; the paper's is 512.
+    The vector has 24 codes, one per block, or 48, one per convolution. `width` is of the first stage.
 
     Raises:
         PapersError: too short, too long, an unknown operator, a rule that cannot change channels, or a
@@ -157,29 +146,33 @@ def lresnet50e_ir(
     """
     check_sizes(width=width, embedding=embedding)
     pairs = iter(by_convolution(check_one_of(vector, LRESNET50E_IR), sum(UNITS)))
+
+    # -- stem: [B, 3, 112, 112] → [B, width, 112, 112] --
     parts = OrderedDict[str, nn.Module](
         conv0=nn.Conv2d(3, width, 3, 1, 1, bias=False), bn0=_norm(width), prelu0=nn.PReLU(width)
     )
-    widths = [width, width, 2 * width, 4 * width, 8 * width]
+
+    # -- four stages: → [B, 8 width, 7, 7] --
+    widths = [width, width, 2 * width, 4 * width, 8 * width]  # the stem's, then each stage's
     for stage, ((inside, outside), units) in enumerate(zip(pairwise(widths), UNITS, strict=True), 1):
-        blocks = [
-            IRBlock(outside if unit else inside, outside, 1 if unit else 2, next(pairs), rule)
-            for unit in range(units)
-        ]
+        blocks = [IRBlock(inside, outside, 2, next(pairs), rule)]
+        blocks += [IRBlock(outside, outside, 1, next(pairs), rule) for _ in range(units - 1)]
         parts[f"stage{stage}"] = nn.Sequential(*blocks)
-    network = nn.Sequential(parts | _head(8 * width, embedding))
+
+    # -- head: → [B, embedding] --
+    last = nn.BatchNorm1d(embedding, eps=2e-5)
+    last.weight.requires_grad_(False)  # mxnet's fix_gamma: embeddings keep their scale
+    parts |= {
+        "bn1": _norm(widths[-1]),
+        "dropout": nn.Dropout(0.4),
+        "flatten": nn.Flatten(),
+        "fc1": nn.Linear(widths[-1] * 7 * 7, embedding),
+        "features": last,
+    }
+    network = nn.Sequential(parts)
     _initialise(network)
     return network
 
 
-def _head(channels: int, embedding: int) -> OrderedDict[str, nn.Module]:
-    last = nn.BatchNorm1d(embedding, eps=2e-5)
-    last.weight.requires_grad_(False)
-    return OrderedDict[str, nn.Module](
-        bn1=_norm(channels), dropout=nn.Dropout(0.4), flatten=nn.Flatten(),
-        fc1=nn.Linear(channels * 7 * 7, embedding), features=last,
-    )  # fmt: skip
-
-
 def _norm(channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels, eps=2e-5)
+    return nn.BatchNorm2d(channels, eps=2e-5)  # insightface's

@@ -1,25 +1,30 @@
-"""The candidate operators, and the rules for what "depthwise" and "pool" stand for.
+"""The candidate operators, what "depthwise" and "pool" stand for, and the vectors that choose among them.
 
 Section 3.1 lists six candidates; Section 4.1.2 codes the four that it searches 0, 1, 2, 3. How a depthwise
 convolution or a pool takes the place of a convolution that changes channels is not said. Each rule is a
 reading, with the pool's or depthwise convolution's stride that of the convolution replaced:
 
-=======  =========================================  ==================================
-rule     depthwise k×k                              pool 3×3
-=======  =========================================  ==================================
-A        depthwise, then 1×1                        pool, then 1×1
-B        depthwise alone, o / i filters a channel   pool, then 1×1
-bare     depthwise alone, o / i filters a channel   pool alone
-enas     1×1 – BN – ReLU, depthwise, 1×1            1×1 – BN – ReLU, pool
-=======  =========================================  ==================================
+=======  ============================================  ==================================
+rule     depthwise k×k                                 pool 3×3
+=======  ============================================  ==================================
+A        depthwise, then 1×1                           pool, then 1×1
+B        depthwise alone, o / i filters per channel    pool, then 1×1
+bare     depthwise alone, o / i filters per channel    pool alone
+enas     1×1 – BN – ReLU, depthwise, 1×1               1×1 – BN – ReLU, pool
+=======  ============================================  ==================================
 
 Batch normalisation and activation of the replaced convolution stay, and are not part of the operator.
-Table 4 fits A best, see `papers_lib.nar.table_4`. ENAS is Pham et al. 2018 (code: melodyguan/enas).
+Table 4 fits A best, see `papers_lib.nar.study.table_4`. ENAS is Pham et al. 2018 (code: melodyguan/enas).
+
+A vector a ∈ {0, …, K − 1}^N holds one operator's code per decision, in the order of the layers; all zeros is
+the untouched network.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from papers_lib.errors import PapersError
 
@@ -49,13 +54,16 @@ OPERATORS = {
 NAMES = tuple(OPERATORS)
 CODED = 4  # operators that Section 4.1.2 codes
 
+# Decisions that a network can have.
+RESNET18 = (6, 8, 16)  # 8 blocks or 16 convolutions; 6 blocks are the net without its last stage
+LRESNET50E_IR = (24, 48)  # blocks, convolutions
+UNITS = (3, 4, 14, 3)  # blocks per stage of LResNet50E-IR
+
+# -- operators ---------------------------------------------------------------------------------------------
+
 
 def operator(op: int | str) -> Operator:
-    """An operator by its code or its name.
-
-    Raises:
-        PapersError: there is none.
-    """
+    """An operator by its code or its name; an unknown one is a PapersError."""
     name = NAMES[op] if isinstance(op, int) and 0 <= op < len(NAMES) else op
     if name not in OPERATORS:
         known = ", ".join(f"{code} {name}" for code, name in enumerate(NAMES))
@@ -64,8 +72,13 @@ def operator(op: int | str) -> Operator:
 
 
 def applicable(op: int | str, inside: int, outside: int, rule: Rule = "A") -> bool:
-    """Whether `rule` lets the operator take `inside` channels to `outside`."""
-    return not _fault(operator(op), inside, outside, rule)
+    """Whether `rule` lets the operator take `inside` channels to `outside`; raises of unknown names."""
+    kind = operator(op).kind
+    if rule not in RULES:
+        raise PapersError(f"unknown rule '{rule}'; known are {', '.join(RULES)}")
+    if kind == "depthwise" and rule in ("B", "bare"):
+        return outside % inside == 0  # o / i filters per channel
+    return kind not in ("max", "avg") or rule != "bare" or outside == inside
 
 
 def require(op: int | str, inside: int, outside: int, rule: Rule = "A") -> Operator:
@@ -74,79 +87,123 @@ def require(op: int | str, inside: int, outside: int, rule: Rule = "A") -> Opera
     Raises:
         PapersError: an unknown operator or rule, or a rule that cannot change the channels so.
     """
-    found = operator(op)
-    if fault := _fault(found, inside, outside, rule):
-        raise PapersError(fault)
-    return found
+    known = operator(op)
+    if not applicable(op, inside, outside, rule):
+        depthwise = known.kind == "depthwise"
+        what = "bare depthwise convolution" if depthwise else "pool without 1×1 convolution"
+        raise PapersError(
+            f"rule {rule}: a {what} cannot take {inside} channels to {outside}; use rule A, whose 1×1 "
+            "convolution can"
+        )
+    return known
 
 
-def _fault(op: Operator, inside: int, outside: int, rule: str) -> str:
-    if rule not in RULES:
-        return f"unknown rule '{rule}'; known are {', '.join(RULES)}"
-    change = f"{inside} channels to {outside}; use rule A, whose 1×1 convolution can"
-    if op.kind == "depthwise" and rule in ("B", "bare") and outside % inside:
-        return f"rule {rule}: a bare depthwise convolution cannot take {change}"
-    if op.kind in ("max", "avg") and rule == "bare" and outside != inside:
-        return f"rule bare: a pool without 1×1 convolution cannot take {change}"
-    return ""
+def has_exit(kind: str, rule: Rule) -> bool:
+    """Whether a 1×1 convolution follows the depthwise convolution or the pool."""
+    return rule in (("A", "enas") if kind == "depthwise" else ("A", "B"))
 
 
 def build(op: int | str, inside: int, outside: int, stride: int = 1, rule: Rule = "A") -> nn.Module:
     """The operator as a module, maps [B, inside, H, W] → [B, outside, ⌈H / stride⌉, ⌈W / stride⌉].
 
-    Average pooling leaves the padding out of the mean. Convolutions have no bias, as batch
-    normalisation follows.
-
-    Args:
-        op: code or name, see `OPERATORS`.
-        inside: channels of the input.
-        outside: channels of the output.
-        stride: taken by the k×k convolution or the pool, never by a 1×1 convolution.
-        rule: see the module's table.
+    The k×k convolution or the pool takes the stride, never a 1×1 convolution. Average pooling leaves the
+    padding out of the mean. Convolutions have no bias, as batch normalisation follows.
 
     Raises:
         PapersError: an unknown operator or rule, or a rule that cannot change the channels so.
     """
+    from torch import nn
+
+    def conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
+        return nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
+
     kind, kernel = require(op, inside, outside, rule)
     if kind == "conv":
-        return _conv(inside, outside, kernel, stride)
+        return conv(inside, outside, kernel, stride)
+    layers: list[nn.Module] = []
+
+    # -- entry: ENAS's first 1×1 takes the channels to `outside` --
+    if rule == "enas":
+        layers += [conv(inside, outside, 1), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
+        inside = outside
+
+    # -- window: [B, inside, H, W] → [B, inside or outside, ⌈H / stride⌉, ⌈W / stride⌉] --
     if kind == "depthwise":
-        return _depthwise(inside, outside, kernel, stride, rule)
-    return _pool(kind, inside, outside, kernel, stride, rule)
+        layers.append(conv(inside, inside if rule == "A" else outside, kernel, stride, groups=inside))
+    elif kind == "max":
+        layers.append(nn.MaxPool2d(kernel, stride, kernel // 2))
+    else:
+        layers.append(nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False))
+
+    # -- exit: the last 1×1, where the rule has one --
+    if has_exit(kind, rule):
+        layers.append(conv(inside, outside, 1))
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
-def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
-    from torch import nn
-
-    return nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
+# -- vectors -----------------------------------------------------------------------------------------------
 
 
-def _depthwise(inside: int, outside: int, kernel: int, stride: int, rule: Rule) -> nn.Module:
-    from torch import nn
+def check(vector: Sequence[int], decisions: int, operators: int = CODED) -> tuple[int, ...]:
+    """The vector as a tuple of `decisions` codes below `operators`.
 
-    if rule == "A":
-        return nn.Sequential(_conv(inside, inside, kernel, stride, inside), _conv(inside, outside, 1))
-    if rule == "enas":
-        middle = _conv(outside, outside, kernel, stride, outside)
-        return nn.Sequential(*_entry(inside, outside), middle, _conv(outside, outside, 1))
-    return _conv(inside, outside, kernel, stride, inside)
+    Raises:
+        PapersError: too short, too long, or with an unknown operator.
+    """
+    return check_one_of(vector, (decisions,), operators)
 
 
-def _pool(kind: str, inside: int, outside: int, kernel: int, stride: int, rule: Rule) -> nn.Module:
-    from torch import nn
+def check_one_of(
+    vector: Sequence[int], decisions: Sequence[int], operators: int = len(NAMES)
+) -> tuple[int, ...]:
+    """The vector as a tuple of codes below `operators`, of one of several lengths.
 
-    pool: nn.Module = nn.MaxPool2d(kernel, stride, kernel // 2)
-    if kind == "avg":
-        pool = nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False)
-    if rule == "bare":
-        return pool
-    if rule == "enas":
-        return nn.Sequential(*_entry(inside, outside), pool)
-    return nn.Sequential(pool, _conv(inside, outside, 1))
+    Raises:
+        PapersError: too short, too long, of a length between, or with an unknown operator.
+    """
+    try:
+        entries = tuple(vector)
+    except TypeError:
+        raise PapersError(f"the vector is {vector!r}; give one operator per decision, as a list") from None
+    if (length := len(entries)) not in decisions:
+        fault = "has a wrong length"
+        if length < min(decisions):
+            fault = "is too short"
+        elif length > max(decisions):
+            fault = "is too long"
+        counts = " or ".join(map(str, decisions))
+        raise PapersError(
+            f"the vector {fault}: {length} entries for {counts} decisions; give one operator a decision"
+        )
+    codes = []
+    for place, entry in enumerate(entries):
+        code = _whole(entry)
+        if code is None or not 0 <= code < operators:
+            known = ", ".join(f"{number} {name}" for number, name in enumerate(NAMES[:operators]))
+            raise PapersError(f"entry {place} of the vector is no operator: {entry!r}; known are {known}")
+        codes.append(code)
+    return tuple(codes)
 
 
-def _entry(inside: int, outside: int) -> list[nn.Module]:
-    """ENAS's first 1×1 convolution, with its own batch normalisation."""
-    from torch import nn
+def check_sizes(**sizes: int) -> None:
+    """Channels, classes, pixels: whole numbers from 1; another is a PapersError with its name."""
+    for name, size in sizes.items():
+        if (_whole(size) or 0) < 1:
+            raise PapersError(f"{name} is {size!r}; give a whole number, 1 or more")
 
-    return [_conv(inside, outside, 1), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)]
+
+def _whole(value: Any) -> int | None:
+    """The value as a plain int, NumPy's and tensors' too; None for all else, booleans among it."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "torch.bool":
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
+
+
+def by_convolution(vector: Sequence[int], blocks: int) -> list[tuple[int, int]]:
+    """The operators of each block's two convolutions; one entry per block stands for both."""
+    if len(vector) == blocks:
+        return [(code, code) for code in vector]
+    return list(zip(vector[::2], vector[1::2], strict=True))

@@ -10,11 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from papers_lib.nar.operators import Rule
 from papers_lib.settings import Frozen
 
-Take = Literal["vector", "pick", "argmax", "random_same", "best_random", "optimum", "single"]
-
+Precision = Literal["float32", "bfloat16"]
 Preset = Literal["enas_code", "enas_paper", "nar"]
+Take = Literal["vector", "pick", "argmax", "random_same", "best_random", "optimum", "single"]
 
 
 class Common(Frozen):
@@ -26,12 +27,12 @@ class Common(Frozen):
     valid_size: int = Field(5000, ge=1)  # of those, kept out of the shared weights' training
     decisions: Literal[6, 8, 16] = 8
     operators: int = Field(4, ge=2, le=6)
-    rule: Literal["A", "B", "bare", "enas"] = "A"
+    rule: Rule = "A"
     width: int = Field(64, ge=1)
     batch_size: int = Field(128, ge=2)
     momentum: float = Field(0.9, ge=0, lt=1)  # Nesterov's
     weight_decay: float = Field(5e-4, ge=0)  # l2_reg 2.5e-4 · Σ w² of the released code
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Precision = "bfloat16"
 
 
 class StandaloneSettings(Common):
@@ -66,8 +67,8 @@ class SearchSettings(Common):
 
     # -- controller --
     preset: Preset = "nar"
-    updates: int = Field(50, ge=1)  # an epoch
-    samples: int = Field(20, ge=1)  # an update
+    updates: int = Field(50, ge=1)  # per epoch
+    samples: int = Field(20, ge=1)  # per update
     reward_images: int = Field(128, ge=2)
     bn_eval: Literal["running", "batch"] = "running"  # statistics while a reward is taken
     cost_weight: float = Field(0.0, ge=0)  # reward −= weight · share of the untouched network's MACs
@@ -107,6 +108,65 @@ class SkipSettings(Frozen):
     updates: int = Field(50, ge=1)
     samples: int = Field(20, ge=1)
     gain: float = Field(0.1, ge=0)  # of accuracy, from no skip to all; 0: they change nothing
-    noise: float = Field(0.03, ge=0)  # standard error of a reward
+    noise: float = Field(0.03, ge=0)  # standard error of a reward; .03 to .04 is that of 128 images
     weight: float = Field(0.0, ge=0)  # of the penalty; .8 in the released script
     target: float = Field(0.4, gt=0, lt=1)  # of the penalty, as released; what is read is the KL from ½
+
+
+class FaceSettings(Frozen):
+    """A face training: the proxy task of Section 4.1.1, the rest from ArcFace's mxnet recipe.
+
+    Defaults are the paper's proxy task: 4,000 identities with 40 images each, 36 to train on and 4 to
+    validate, 150 epochs of SGDR (T₀ = 10, T_mult = 2, 0.1 to 0.0001).
+    """
+
+    seed: int = Field(0, ge=0)
+
+    # -- images --
+    image_size: int = Field(112, ge=16)
+    identities: int = Field(4000, ge=0)  # drawn among those with enough images; 0: all of them
+    shots: int = Field(40, ge=0)  # images of an identity; 0: all that it has
+    held_out: int = Field(4, ge=0)  # of these, for validation
+
+    # -- network --
+    vector: tuple[int, ...] = (0,) * 24  # 24 blocks or 48 convolutions
+    rule: Rule = "A"
+    width: int = Field(64, ge=1)  # channels of the first stage
+    embedding: int = Field(512, ge=2)
+
+    # -- ArcFace --
+    scale: float = Field(64.0, gt=0)
+    margin: float = Field(0.5, ge=0, lt=1.57)
+
+    # -- optimisation --
+    lr: float = Field(0.1, gt=0)
+    lr_min: float = Field(1e-4, ge=0)
+    cycle: int = Field(10, ge=1)  # epochs of the first cosine; each next one is twice as long
+    epochs: int = Field(150, ge=0)
+    batch_size: int = Field(512, ge=2)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    precision: Precision = "bfloat16"
+
+
+class ImageNetSettings(Frozen):
+    """A network of one vector, from scratch, at 224 pixels; the paper prints no recipe.
+
+    Defaults: torchvision's `references/classification`: 90 epochs, .1 for 256 images, a tenth of it every 30.
+    """
+
+    kind: Literal["imagenet"] = "imagenet"
+    seed: int = Field(0, ge=0)
+    vector: tuple[int, ...] = (0,) * 8
+    rule: Rule = "A"
+    width: int = Field(64, ge=1)
+    image_size: int = Field(224, ge=8)
+    resize: int = Field(256, ge=8)  # the shorter side, before the middle is cut out ("1-crop testing")
+    epochs: int = Field(90, ge=1)
+    batch_size: int = Field(256, ge=2)
+    lr: float = Field(0.1, gt=0)
+    step_epochs: int = Field(30, ge=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    workers: int = Field(8, ge=0)  # processes that decode images
+    precision: Precision = "bfloat16"

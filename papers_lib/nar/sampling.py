@@ -32,12 +32,13 @@ def strict_fair(
 
     At every decision, in a fresh order each (Chu et al., "FairNAS", 2019): rows 0 to K − 1, K to 2K − 1
     and so on; the last group is cut where K does not divide `count`. There the K gradients are added
-    before a step is taken; here too (`papers_lib.nar.searching`), each on a batch of its own.
+    before a step is taken; here too (`papers_lib.nar.training`), each on a batch of its own.
     """
     _check(count, decisions, operators)
-    groups = -(-count // operators)
-    keys = torch.rand(groups, operators, decisions, generator=generator)
-    return keys.argsort(dim=1).reshape(-1, decisions)[:count]
+    groups = -(-count // operators)  # the last one may be cut
+    keys = torch.rand(groups, operators, decisions, generator=generator)  # [groups, K, N]
+    orders = keys.argsort(dim=1)  # [groups, K, N]: a permutation of the operators along K
+    return orders.reshape(-1, decisions)[:count]
 
 
 @exact()
@@ -60,8 +61,8 @@ def replaced(
     _check(count, decisions, operators)
     if not 0 <= replacements <= decisions:
         raise PapersError(f"{replacements} replacements do not fit {decisions} decisions")
-    places = torch.rand(count, decisions, generator=generator).argsort(1)[:, :replacements]
-    others = torch.randint(1, operators, (count, replacements), generator=generator)
+    places = torch.rand(count, decisions, generator=generator).argsort(1)[:, :replacements]  # [count, R]
+    others = torch.randint(1, operators, (count, replacements), generator=generator)  # never 0
     return torch.zeros(count, decisions, dtype=torch.int64).scatter_(1, places, others)
 
 
@@ -69,8 +70,8 @@ def replaced(
 def singles(decisions: int, operators: int = 4) -> Tensor:
     """All vectors with one replacement, [N (K − 1), N]: by decision, then by operator."""
     _check(1, decisions, operators)
-    rows = torch.eye(decisions, dtype=torch.int64)
-    return torch.einsum("nd,k->nkd", rows, torch.arange(1, operators)).reshape(-1, decisions)
+    places = torch.eye(decisions, dtype=torch.int64)  # [N, N]
+    return torch.einsum("nd,k->nkd", places, torch.arange(1, operators)).reshape(-1, decisions)
 
 
 def _check(count: int, decisions: int, operators: int) -> None:

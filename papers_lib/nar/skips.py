@@ -12,12 +12,12 @@ the probability:
     mean over layers of  Σ_j KL(Bern(σ(q_ij)) ‖ Bern(target))
 
 Figure 1 is that sum with target ½ where the penalty has no weight. The tanh ends it, see
-`papers_lib.nar.printed.skip_ceiling`.
+`papers_lib.nar.study.printed.skip_ceiling`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.controller import SIZE, START, Reinforce, bounded, preset_of
+from papers_lib.nar.options import SkipSettings
 
 LAYERS, OPERATORS = 12, 6  # of the macro search
 LEVEL = 0.5  # accuracy of the simulated child without skips
@@ -39,21 +40,10 @@ class Drawn(NamedTuple):
     logits: Tensor  # [B, S], q, with gradient
 
 
-class Epoch(TypedDict):
-    """Means over an epoch's architectures: KL from ½ in nats, share of skips drawn, reward."""
-
-    kl: float
-    rate: float
-    reward: float
-
-
 class SkipController(nn.Module):
     """π over operators and skips of L layers.
 
-    Args:
-        layers: L.
-        preset: one of `controller.PRESETS`.
-        generator: draws the weights.
+    `preset` is one of `controller.PRESETS`; `generator` draws the weights.
 
     Raises:
         PapersError: an unknown preset, or fewer than two layers.
@@ -77,33 +67,34 @@ class SkipController(nn.Module):
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Drawn:
         """Draw `count` architectures; log-probabilities and logits carry the gradient."""
-        x, state = self.start.expand(count, -1), None
+        x, state = self.start.expand(count, -1), None  # [B, SIZE]
         operators, skips, logits, log_probs = [], [], [], []
-        anchors: list[Tensor] = []
+        anchors: list[Tensor] = []  # of the layers before, [B, SIZE] each
         for _ in range(self.layers):
+            # -- operator: π(a) = softmax(c tanh(W h / T)) --
             state = self.lstm(x, state)
-            log_p = bounded(state[0] @ self.head.T, self.preset).log_softmax(1)
-            a = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
+            log_p = bounded(state[0] @ self.head.T, self.preset).log_softmax(1)  # [B, 6]
+            a = torch.multinomial(log_p.detach().exp(), 1, generator=generator)  # [B, 1]
             operators.append(a)
             log_probs.append(log_p.gather(1, a))
+
+            # -- skips to the i layers before --
             state = self.lstm(self.embedding[a[:, 0]], state)
             x = self.start.expand(count, -1)
             if anchors:
                 before = torch.stack(anchors, 1)  # [B, i, SIZE]
-                q = self._logits(before, state[0])
+                # q_ij = c tanh(v · tanh(W₁ h_j + W₂ h_i) / T)
+                query = before @ self.attention["w1"] + (state[0] @ self.attention["w2"])[:, None]
+                q = bounded(torch.tanh(query) @ self.v, self.preset)  # [B, i]
                 skip = torch.rand(q.shape, generator=generator) < torch.sigmoid(2 * q.detach())
                 skips.append(skip)
                 logits.append(q)
                 log_probs.append(F.logsigmoid(torch.where(skip, 2 * q, -2 * q)))
+                # the next input: Σ anchors skipped to / (1 + their number)
                 chosen = skip.to(q.dtype)
                 x = torch.einsum("bi,bis->bs", chosen, before) / (1 + chosen.sum(1, keepdim=True))
-            anchors.append(state[0])
+            anchors.append(state[0])  # h_i
         return Drawn(*(torch.cat(parts, 1) for parts in (operators, skips, log_probs, logits)))
-
-    def _logits(self, anchors: Tensor, h: Tensor) -> Tensor:
-        """q of one layer's skips, [B, i]."""
-        query = torch.tanh(anchors @ self.attention["w1"] + (h @ self.attention["w2"])[:, None])
-        return bounded(query @ self.v, self.preset)
 
 
 def kl_of_skips(logits: Tensor, layers: int = LAYERS, target: float = 0.5) -> Tensor:
@@ -117,62 +108,46 @@ def kl_of_skips(logits: Tensor, layers: int = LAYERS, target: float = 0.5) -> Te
     Raises:
         PapersError: another number of logits, or a target that is no probability between 0 and 1.
     """
-    if logits.shape[-1] != layers * (layers - 1) // 2 or not 0 < target < 1:
+    skips = layers * (layers - 1) // 2
+    if logits.shape[-1] != skips or not 0 < target < 1:
         raise PapersError(
-            f"{logits.shape[-1]} logits and target {target}; {layers} layers have "
-            f"{layers * (layers - 1) // 2} skips, and a target lies between 0 and 1"
+            f"{logits.shape[-1]} logits and target {target}; {layers} layers have {skips} skips, and a "
+            "target lies between 0 and 1"
         )
+    # KL(Bern(p) ‖ Bern(t)) = p (log p − log t) + (1 − p) (log (1 − p) − log (1 − t))
     p = torch.sigmoid(logits)
-    odds = torch.tensor([target, 1 - target], dtype=logits.dtype).log()
-    kl = p * (F.logsigmoid(logits) - odds[0]) + (1 - p) * (F.logsigmoid(-logits) - odds[1])
+    log_t = torch.tensor([target, 1 - target], dtype=logits.dtype).log()
+    kl = p * (F.logsigmoid(logits) - log_t[0]) + (1 - p) * (F.logsigmoid(-logits) - log_t[1])
     return kl.sum(-1).mean() / (layers - 1)
 
 
-def simulated_search(
-    epochs: int,
-    updates: int = 50,
-    samples: int = 20,
-    *,
-    layers: int = LAYERS,
-    preset: str = "enas_code",
-    gain: float = 0.1,
-    noise: float = 0.03,
-    weight: float = 0.0,
-    target: float = 0.4,
-    seed: int = 0,
-) -> list[Epoch]:
-    """REINFORCE on skips where accuracy rises with their share, one entry an epoch.
+def simulate(settings: SkipSettings) -> dict[str, Any]:
+    """REINFORCE on skips where accuracy rises with their share.
 
     The child is simulated: its accuracy is LEVEL + gain · (share of skips) + a normal error. What this can
     show is what the controller makes of such a reward, and where its KL ends, not that real skips have it.
 
-    Args:
-        gain: of accuracy from no skip to all; at 0 the reward says nothing about them.
-        noise: standard error of a reward; .03 to .04 is that of a batch of 128 images.
-        weight: of the penalty in the loss: 0 in Figure 1, .8 in the released script.
-        target: of the penalty, .4 there; the KL returned is the one from ½ all the same.
-
-    Raises:
-        PapersError: as `SkipController`, or nothing to do.
+    Returns:
+        `history`: per epoch the means over its architectures of `kl` from ½ in nats, whatever the penalty's
+        target, `rate`, the share of skips drawn, and `reward`.
     """
-    if min(epochs, updates, samples) < 1:
-        raise PapersError(
-            f"{epochs} epochs of {updates} updates with {samples} samples; give one or more of each"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    controller = SkipController(layers, preset, generator)
-    learner = Reinforce(controller, controller.preset)
-    history: list[Epoch] = []
-    for _ in range(epochs):
-        read = torch.zeros(3)
-        for _ in range(updates):
-            drawn = controller.sample(samples, generator)
-            share = drawn.skips.float().mean(1)
-            rewards = LEVEL + gain * share + noise * torch.randn(samples, generator=generator)
-            penalty = weight * kl_of_skips(drawn.logits, layers, target) if weight else None
-            learner.step(drawn.log_probs, rewards, penalty)
-            kl = kl_of_skips(drawn.logits, layers)
-            read += torch.stack([kl.detach(), share.mean(), rewards.mean()]) / updates
-        kl_, rate, reward = read.tolist()
-        history.append({"kl": kl_, "rate": rate, "reward": reward})
-    return history
+    generator = torch.Generator().manual_seed(settings.seed)
+    controller = SkipController(settings.layers, settings.preset, generator)
+    reinforce = Reinforce(controller, controller.preset)
+    history = []
+    for _ in range(settings.epochs):
+        means = torch.zeros(3)  # of KL, share and reward
+        for _ in range(settings.updates):
+            drawn = controller.sample(settings.samples, generator)
+            share = drawn.skips.float().mean(1)  # [B]
+            noise = settings.noise * torch.randn(settings.samples, generator=generator)
+            rewards = LEVEL + settings.gain * share + noise  # [B], accuracy of the simulated child
+            penalty = None
+            if settings.weight:
+                penalty = settings.weight * kl_of_skips(drawn.logits, settings.layers, settings.target)
+            reinforce.step(drawn.log_probs, rewards, penalty)
+            kl = kl_of_skips(drawn.logits, settings.layers).detach()
+            means += torch.stack([kl, share.mean(), rewards.mean()]) / settings.updates
+        kl_mean, rate, reward = (round(value, 5) for value in means.tolist())
+        history.append({"kl": kl_mean, "rate": rate, "reward": reward})
+    return {"history": history}

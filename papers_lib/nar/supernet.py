@@ -1,4 +1,4 @@
-"""One network that holds every vector's: ResNet-18 with all operators, of which one a place runs at a time.
+"""One network that holds every vector's: ResNet-18 with all operators, of which one per place runs at a time.
 
 Each convolution's place holds K operators with their own batch normalisation; stem, shortcuts and
 classifier are shared by all vectors (Pham et al. 2018, Section 2.3; NAR, Section 3). A forward pass takes
@@ -20,15 +20,14 @@ from torch import Tensor, nn
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.networks import Stem, resnet18
-from papers_lib.nar.operators import CODED, Rule
-from papers_lib.nar.vectors import RESNET18, check
+from papers_lib.nar.operators import CODED, RESNET18, Rule, check
 
 
 class State(NamedTuple):
     """Between two decisions: the maps that the next operator takes, and the shortcut of its block."""
 
-    maps: Tensor
-    shortcut: Tensor | None  # None behind the last block
+    maps: Tensor  # [B, C, H, W]
+    shortcut: Tensor | None  # what is added at the end of the block; None behind the last block
 
 
 class SuperBlock(nn.Module):
@@ -42,16 +41,20 @@ class SuperBlock(nn.Module):
         )
         self.downsample: nn.Module | None = dict(blocks[0].named_children()).get("downsample")
 
-    def shortcut(self, maps: Tensor) -> Tensor:
-        """What is added behind the second place, from the block's input."""
-        found: Tensor = maps if self.downsample is None else self.downsample(maps)
-        return found
+    def enter(self, maps: Tensor) -> State:
+        """The block's input; its shortcut is computed here, so that all operators that follow share it."""
+        return State(maps, maps if self.downsample is None else self.downsample(maps))
 
-    def place(self, maps: Tensor, second: bool, code: int) -> Tensor:
-        """The operator of that code and its batch normalisation, at the first or the second place."""
-        operators, norms = (self.conv2, self.bn2) if second else (self.conv1, self.bn1)
-        found: Tensor = norms[code](operators[code](maps))
-        return found
+    def first(self, state: State, code: int) -> State:
+        """ReLU(BN(operator)) at the first place."""
+        maps = self.bn1[code](self.conv1[code](state.maps))  # [B, outside, H / stride, W / stride]
+        return State(F.relu(maps, inplace=True), state.shortcut)
+
+    def second(self, state: State, code: int) -> Tensor:
+        """ReLU(BN(operator) + shortcut) at the second place: the block's output."""
+        assert state.shortcut is not None
+        maps = self.bn2[code](self.conv2[code](state.maps))  # [B, outside, H / stride, W / stride]
+        return F.relu(maps + state.shortcut, inplace=True)
 
 
 class SuperNet(nn.Module):
@@ -64,11 +67,7 @@ class SuperNet(nn.Module):
     Args:
         decisions: N: 16 convolutions, 8 blocks (one operator for both convolutions), or 6 blocks of the
             first three stages.
-        width: channels of the first stage.
-        stem: "cifar" or "imagenet".
-        classes: number of logits.
-        rule: what "depthwise" and "pool" stand for, see `papers_lib.nar.operators`.
-        operators: K: the first K codes.
+        operators: K: the first K codes; the other arguments are those of `resnet18`.
 
     Raises:
         PapersError: a number of decisions or operators that there is not, an unknown rule or stem, a rule
@@ -91,9 +90,10 @@ class SuperNet(nn.Module):
                 f"no supernet has {decisions} decisions of {operators} operators; decisions can be {known}"
             )
         self.decisions, self.operators, self.classes = decisions, operators, classes
+        # One whole network per operator: its convolutions give the places, the first one all that is shared.
         nets = [resnet18((code,) * decisions, rule, stem, classes, width) for code in range(operators)]
         children = [dict(net.named_children()) for net in nets]
-        self.stem = nn.Sequential()
+        self.stem = nn.Sequential()  # what comes before the first stage
         self._blocks: list[SuperBlock] = []  # those of the stages, in order
         for name, child in children[0].items():
             if name.startswith("layer"):
@@ -102,7 +102,7 @@ class SuperNet(nn.Module):
                 self._blocks += blocks
             elif not self._blocks:
                 self.stem.add_module(name, child)
-        self.fc = children[0]["fc"]
+        self.fc = children[0]["fc"]  # one classifier for all vectors
 
     def forward(self, images: Tensor, vector: Sequence[int]) -> Tensor:
         """Logits [B, classes] float32 of the vector's network, for images [B, 3, H, W].
@@ -110,46 +110,41 @@ class SuperNet(nn.Module):
         Raises:
             PapersError: a vector too short, too long or with an unknown operator.
         """
-        state = self.begin(images)
+        state = self.begin(images)  # [B, width, H, W]
         for decision, code in enumerate(check(vector, self.decisions, self.operators)):
             state = self.step(state, decision, code)
         return self.finish(state)
 
     def begin(self, images: Tensor) -> State:
         """Before the first decision."""
-        return self._enter(self.stem(images), 0)
+        return self._blocks[0].enter(self.stem(images))
 
     def step(self, state: State, decision: int, code: int) -> State:
         """Behind one more decision: a block, or, with 16 decisions, a convolution. `state` stays as it is."""
         if self.decisions != 2 * len(self._blocks):
-            return self._second(self._first(state, decision, code), decision, code)
-        half = self._second if decision % 2 else self._first
-        return half(state, decision // 2, code)
+            return self._leave(self._blocks[decision].first(state, code), decision, code)
+        number, second = divmod(decision, 2)  # a decision is half a block
+        return self._leave(state, number, code) if second else self._blocks[number].first(state, code)
+
+    def _leave(self, state: State, number: int, code: int) -> State:
+        """From within a block to the beginning of the next one."""
+        maps = self._blocks[number].second(state, code)
+        return State(maps, None) if number + 1 == len(self._blocks) else self._blocks[number + 1].enter(maps)
 
     def finish(self, state: State) -> Tensor:
         """Logits behind the last decision; in float32 also under autocast."""
-        found: Tensor = self.fc(state.maps.mean((2, 3)))
-        return found
+        logits: Tensor = self.fc(state.maps.mean((2, 3)))  # [B, C, H, W] → [B, C] → [B, classes]
+        return logits
 
-    def _enter(self, maps: Tensor, block: int) -> State:
-        # The shortcut is part of the state, so that all operators that follow share it.
-        return State(maps, self._blocks[block].shortcut(maps) if block < len(self._blocks) else None)
 
-    def _first(self, state: State, block: int, code: int) -> State:
-        maps = self._blocks[block].place(state.maps, False, code)
-        return State(F.relu(maps, inplace=True), state.shortcut)
-
-    def _second(self, state: State, block: int, code: int) -> State:
-        maps = self._blocks[block].place(state.maps, True, code)
-        assert state.shortcut is not None
-        return self._enter(F.relu(maps + state.shortcut, inplace=True), block + 1)
+# -- statistics of batch normalisation ---------------------------------------------------------------------
 
 
 @contextmanager
 def running_statistics(network: nn.Module) -> Iterator[None]:
     """Inside, the network is in evaluation mode; behind it, every module is in the mode it was in."""
     modes = {module: module.training for module in network.modules()}
-    network.eval()
+    network.eval()  # dropout and the statistics of normalisation
     try:
         yield
     finally:
@@ -168,7 +163,7 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
     kept = [norm.track_running_stats for norm in norms]
     with running_statistics(network):
         for norm in norms:
-            norm.training, norm.track_running_stats = True, False
+            norm.training, norm.track_running_stats = True, False  # the batch's own, and none are kept
         try:
             yield
         finally:
@@ -192,22 +187,16 @@ def recalibrated(supernet: SuperNet, vector: Sequence[int], batches: Sequence[Te
     kept = [({k: v.clone() for k, v in norm.named_buffers()}, norm.momentum) for norm in norms]
     with running_statistics(supernet):
         try:
-            _recalibrate(supernet, norms, vector, batches)
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain mean
+            supernet.train()  # running statistics move, on the vector's path alone
+            with torch.no_grad():
+                for images in batches:  # [B, 3, H, W]
+                    supernet(images, vector)
+            supernet.eval()
             yield
         finally:
             for norm, (buffers, momentum) in zip(norms, kept, strict=True):
                 norm.load_state_dict(buffers, strict=False)
                 norm.momentum = momentum
-
-
-@torch.no_grad()
-def _recalibrate(
-    supernet: SuperNet, norms: Sequence[nn.BatchNorm2d], vector: Sequence[int], batches: Sequence[Tensor]
-) -> None:
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean
-    supernet.train()
-    for images in batches:
-        supernet(images, vector)
-    supernet.eval()

@@ -1,23 +1,35 @@
-"""One run of any kind, from images to plain JSON: what `study.run` calls.
+"""The search: shared weights and controller in turn (Sections 3.1 and 3.2; ENAS, Pham et al. 2018).
 
-A run whose vector another run decides gets that run's metrics as `needed`, and its folder for the weights.
+    min over w of E[loss(a; w)]   and   max over θ of E[R(a; w)],   both over a ∼ π_θ
+
+An epoch trains the shared weights w once through the training part, with a fresh vector per batch, then the
+controller θ by REINFORCE, R being accuracy on validation images. For the first epochs of "-PreTrain" the
+controller rests and vectors are uniform.
+
+`run` computes a run of any kind, from images to plain JSON; what it reaches decides the results of this wing.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from papers_lib import checkpoint, compute
 from papers_lib.errors import PapersError
-from papers_lib.nar import faces, fitting, sampling, scoring, searching, skips, tau
-from papers_lib.nar.face_options import FaceSettings
-from papers_lib.nar.fitting import Report
-from papers_lib.nar.images import load
+from papers_lib.nar import faces, fitting, sampling, scoring, skips
+from papers_lib.nar.controller import Controller, Reinforce
+from papers_lib.nar.enumeration import Norm, score
+from papers_lib.nar.fitting import Loop, Report, mean_loss, quiet, set_rate, sgd, sgdr
+from papers_lib.nar.images import Loaded, load, shuffled
 from papers_lib.nar.options import (
+    FaceSettings,
     ScoreSettings,
     SearchSettings,
     SkipSettings,
@@ -25,12 +37,7 @@ from papers_lib.nar.options import (
     TauSettings,
 )
 
-READ: tuple[Literal["kl", "rate", "reward"], ...] = ("kl", "rate", "reward")
-TRAIN_IMAGES = 5000  # at most, of the training images, for the gap between training and test accuracy
-
-
-def quiet(step: int, total: int, note: str) -> None:
-    """A report that nobody reads."""
+PROBES = 200  # vectors drawn to read the controller's entropy
 
 
 def run(
@@ -61,88 +68,172 @@ def run(
     if kind == "faces":
         return faces.train_faces(FaceSettings.model_validate(settings), data, folder, device, report)
     if kind == "skips":
-        return simulate_skips(SkipSettings.model_validate(settings))
+        return skips.simulate(SkipSettings.model_validate(settings))
     if kind == "standalone":
-        return train(StandaloneSettings.model_validate(settings), data, folder, device, report, needed)
+        alone = StandaloneSettings.model_validate(settings)
+        return fitting.train(alone, data, folder, device, report, needed)
     if kind == "search":
-        return searching.search(SearchSettings.model_validate(settings), data, folder, device, report)
+        return search(SearchSettings.model_validate(settings), data, folder, device, report)
     if needed is None or weights is None:
         raise PapersError(f"a run of kind {kind} starts from a finished search; compute that first")
     if kind == "enumerate":
-        return scoring.enumerate_vectors(
-            ScoreSettings.model_validate(settings), data, folder, needed, weights, device, report
-        )
-    return tau.compare(TauSettings.model_validate(settings), data, folder, weights, device, report)
+        scored = ScoreSettings.model_validate(settings)
+        return scoring.enumerate_vectors(scored, data, folder, needed, weights, device, report)
+    return scoring.compare(TauSettings.model_validate(settings), data, folder, weights, device, report)
 
 
-def simulate_skips(settings: SkipSettings) -> dict[str, Any]:
-    """Figure 1's run: `history` has KL, share of skips and reward, an entry an epoch."""
-    found = skips.simulated_search(
-        settings.epochs, settings.updates, settings.samples, layers=settings.layers, preset=settings.preset,
-        gain=settings.gain, noise=settings.noise, weight=settings.weight,
-        target=settings.target, seed=settings.seed,
-    )  # fmt: skip
-    return {"history": [{name: round(float(entry[name]), 5) for name in READ} for entry in found]}
-
-
-def train(
-    settings: StandaloneSettings,
-    data: tuple[str, str],
-    folder: Path,
-    device: str = "auto",
-    report: Report = quiet,
-    needed: Mapping[str, Any] | None = None,
+def search(
+    settings: SearchSettings, data: tuple[str, str], folder: Path, device: str, report: Report
 ) -> dict[str, Any]:
-    """Train the vector's network on all images of the run and test it.
+    """Search a vector; leaves the shared weights as `folder/weights.pt`, resumes from `folder/checkpoint.pt`.
 
     Returns:
-        Plain JSON: `vector`, `parameters`, `multiply_accumulates`, `accuracy` (test images, last epoch),
-        `train_accuracy` (training images as they are), `seconds_training`, `history` (one entry an epoch).
-
-    Raises:
-        PapersError: as `run`.
-        FloatingPointError: as `run`.
+        Plain JSON: `choices` ("pick", the best of the final samples, and "argmax"), `samples` (vector and
+        score of each), `history` (an entry per epoch), `evaluations` (rewards taken), `reward_images` (of
+        all of them), and what it cost: `seconds_shared`, `seconds_controller`, `multiply_accumulates`.
     """
     where = compute.device(device)
     compute.prepare(settings.seed)
-    vector = chosen(settings, needed)
-    images = load(data, settings, where)
-    course = fitting.Course(settings.epochs, settings.lr, settings.warm_up_epochs)
-    fit = fitting.Fit(settings, vector, course, images, images.chosen, where)
-    fit.resume(checkpoint.load(folder / "checkpoint.pt"))
-    for epoch in range(fit.epoch, settings.epochs):
-        report(epoch, settings.epochs, f"epoch {epoch + 1}")
-        fit.run_epoch()
-        if fit.epoch % settings.test_every == 0 or fit.epoch == settings.epochs:
-            fit.history[-1]["accuracy"] = fit.accuracy(images.test, images.test_labels)
-            checkpoint.save(folder / "checkpoint.pt", fit.state())
-    some = images.chosen[:: -(-len(images.chosen) // TRAIN_IMAGES)]  # evenly: they may lie by class
-    return {
-        "vector": list(vector),
-        **fitting.counted(vector, settings, images)._asdict(),
-        "accuracy": fit.history[-1]["accuracy"],
-        "train_accuracy": fit.accuracy(images.train[some], images.train_labels[some]),
-        "seconds_training": round(sum(entry["seconds"] for entry in fit.history), 2),
-        "history": fit.history,
-    }
+    loop = Search(settings, load(data, settings, where), where)  # takes the seed's first draws
+    for _ in loop.left(settings.epochs, folder, report):
+        loop.run_epoch()
+    checkpoint.save(folder / "weights.pt", loop.supernet.state_dict())
+    return loop.result()
 
 
-def chosen(settings: StandaloneSettings, needed: Mapping[str, Any] | None) -> tuple[int, ...]:
-    """The vector that a stand-alone run trains: its own, or the one that the needed run decided.
+class Search(Loop):
+    """State of a search between epochs: shared weights, controller, random numbers, history."""
 
-    "random_same" has as many replacements as that run's pick, at places and with operators of the seed.
+    KEPT = ("epoch", "supernet", "optimiser", "reinforce", "generator", "history", "macs", "evaluations")
 
-    Raises:
-        PapersError: the needed run decided no such vector.
-    """
-    if settings.take == "vector":
-        return settings.vector
-    found = (needed or {}).get("choices", {})
-    if settings.take != "random_same":
-        if settings.take not in found:
-            raise PapersError(f"the run needed decided no vector '{settings.take}'; name another in `take`")
-        return tuple(found[settings.take])
-    count = sum(code != 0 for code in found["pick"])
-    generator = torch.Generator().manual_seed(settings.seed)
-    rows = sampling.replaced(1, settings.decisions, count, settings.operators, generator)
-    return tuple(rows[0].tolist())
+    def __init__(self, settings: SearchSettings, images: Loaded, where: torch.device) -> None:
+        self.settings, self.images, self.where = settings, images, where
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.supernet = scoring.supernet_of(settings, images, where)
+        self.optimiser = sgd(self.supernet, settings, settings.lr)
+        for weight in self.supernet.parameters():  # fused SGD wants all, and most have no gradient yet
+            self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        self.controller = Controller(
+            settings.decisions, settings.operators, settings.preset, generator=self.generator
+        )
+        self.reinforce = Reinforce(self.controller, self.controller.preset)
+        self.costs = scoring.costs_of(settings, images)  # of one image, by decision and operator
+        self.epoch, self.macs, self.evaluations = 0, 0.0, 0  # operations computed, rewards taken
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether this epoch leaves the controller alone (Section 3.2)."""
+        return self.epoch < self.settings.pretrain_epochs
+
+    def run_epoch(self) -> None:
+        """Shared weights once through the training part; then, behind PreTrain, the controller."""
+        settings, began = self.settings, time.perf_counter()
+        batches = shuffled(self.images.training, settings.batch_size, self.generator)
+        vectors = self.vectors(len(batches))  # [batches, N]
+        loss = self.train_shared(batches, vectors)
+        entry: dict[str, Any] = {"loss": loss, "seconds_shared": round(time.perf_counter() - began, 3)}
+
+        # How often each decision took each operator, [N, K].
+        shares = F.one_hot(vectors, settings.operators).float().mean(0)
+        entry["shares"] = [[round(share, 4) for share in row] for row in shares.tolist()]
+        if not self.pretraining:
+            began = time.perf_counter()
+            entry["reward"] = self.train_controller()
+            entry["seconds_controller"] = round(time.perf_counter() - began, 3)
+        self.epoch += 1
+
+        # The controller is read with random numbers of its own: the search's draws stay as they are.
+        probes, _ = self.controller.sample(PROBES, torch.Generator().manual_seed(self.epoch))
+        bits = self.controller.entropies(probes) / math.log(2)  # [N]
+        entry["entropy"] = [round(value, 4) for value in bits.tolist()]
+        entry["argmax"] = list(self.controller.argmax())
+        self.history.append(entry)
+
+    def vectors(self, count: int) -> Tensor:
+        """What the shared weights train with, [count, N]: uniform in PreTrain, else the controller's."""
+        settings = self.settings
+        if not self.pretraining:
+            return self.controller.sample(count, self.generator)[0]
+        draw = sampling.strict_fair if settings.pretrain_sampling == "strict_fair" else sampling.uniform
+        return draw(count, settings.decisions, settings.operators, self.generator)
+
+    def train_shared(self, batches: list[Tensor], vectors: Tensor) -> float:
+        """One epoch of the shared weights, batches [B] of indices with vectors [batches, N]; the mean loss.
+
+        Under strict fairness the gradients of K batches, each with a vector of its own, are summed before
+        the weights move, so that every operator is trained once per step (Chu et al. 2019).
+        """
+        settings, losses = self.settings, []
+        fair = self.pretraining and settings.pretrain_sampling == "strict_fair"
+        batches_per_step = settings.operators if fair else 1  # K or 1
+        self.supernet.train()
+        for number, (indices, vector) in enumerate(zip(batches, vectors.tolist(), strict=True)):
+            now = self.epoch + number / len(batches)
+            factor = sgdr(now, settings.first_cycle, settings.lr_min / settings.lr)
+            set_rate(self.optimiser, settings.lr * factor)
+
+            # -- batch and views --
+            x, y = self.images.views(indices, self.generator)  # [B, 3, H, W], [B]
+
+            # -- forward of the vector's network, and loss(a; w) --
+            with compute.autocast(self.where, settings.precision):
+                logits = self.supernet(x, vector)  # [B, classes]
+            loss = F.cross_entropy(logits.float(), y)
+
+            # -- backward and step: operators that did not run have no gradient and stay --
+            loss.backward()
+            if (number + 1) % batches_per_step == 0 or number + 1 == len(batches):
+                self.optimiser.step()
+                self.optimiser.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+            self.macs += 3 * len(y) * self.costs.macs(vector)  # forward, and twice as much backward
+        return mean_loss(losses, self.epoch + 1)
+
+    def train_controller(self) -> float:
+        """One epoch of REINFORCE, the mean reward; an update's samples all see the same validation images."""
+        settings, rewards = self.settings, []
+        for _ in range(settings.updates):
+            vectors, _ = self.controller.sample(settings.samples, self.generator)  # [samples, N]
+            reward = self.rewards(vectors)  # [samples]
+            self.reinforce.step(self.controller.log_probs(vectors), reward)
+            rewards.append(reward.mean())
+            self.evaluations += settings.samples
+            self.macs += settings.reward_images * self.costs.macs_together(vectors.tolist())
+        return round(float(torch.stack(rewards).mean()), 5)
+
+    def rewards(self, vectors: Tensor) -> Tensor:
+        """R(a) = accuracy on one draw of validation images − cost_weight · MACs(a) / MACs(0), [B]."""
+        held = self.images.validation
+        drawn = torch.randperm(len(held), generator=self.generator)[: self.settings.reward_images]
+        rows = vectors.tolist()  # [B][N]
+        accuracies = self.accuracies(rows, held[drawn.to(held.device)], self.settings.bn_eval)
+        return accuracies - self.settings.cost_weight * self.relative_cost(rows)
+
+    def relative_cost(self, vectors: list[list[int]]) -> Tensor:
+        """Multiply-accumulates of each vector as a share of the untouched network's, [B]."""
+        untouched = self.costs.macs([0] * self.settings.decisions)  # MACs(0)
+        return torch.tensor([self.costs.macs(vector) for vector in vectors]) / untouched
+
+    def accuracies(self, vectors: list[list[int]], indices: Tensor, norm: Norm = "batch") -> Tensor:
+        """Accuracy of each vector with the shared weights on these training images, [B]."""
+        x, y = self.images.plain(indices)
+        return score(self.supernet, x, y, vectors, norm=norm, precision=self.settings.precision)
+
+    def result(self) -> dict[str, Any]:
+        """The final sample with the best reward on the scored images, with what led to it."""
+        settings = self.settings
+        vectors = self.controller.sample(settings.final_samples, self.generator)[0].tolist()
+        scores = self.accuracies(vectors, self.images.validation[: settings.score_images]).tolist()
+        costs = (settings.cost_weight * self.relative_cost(vectors)).tolist()  # as in the reward
+        best = max(range(len(vectors)), key=lambda i: scores[i] - costs[i])
+        return {
+            "choices": {"pick": vectors[best], "argmax": list(self.controller.argmax())},
+            "samples": [{"vector": v, "score": round(s, 6)} for v, s in zip(vectors, scores, strict=True)],
+            "history": self.history,
+            "evaluations": self.evaluations,
+            "reward_images": self.evaluations * settings.reward_images,
+            "seconds_shared": round(sum(entry["seconds_shared"] for entry in self.history), 2),
+            "seconds_controller": round(sum(e.get("seconds_controller", 0.0) for e in self.history), 2),
+            "multiply_accumulates": self.macs,
+        }

@@ -28,7 +28,7 @@ def code_fingerprint(module: str) -> str:
 def files(module: str) -> dict[str, str]:
     """Hash of each module that `module` reaches inside the package, by name."""
     hashes: dict[str, str] = {}
-    roots = {PACKAGE: ROOT} | _root_of(module.partition(".")[0])
+    roots = _root_of(module.partition(".")[0]) | {PACKAGE: ROOT}
     queue, seen = [module], {module}
     while queue:
         name = queue.pop()
@@ -47,7 +47,7 @@ def changed_since(commit: str, module: str) -> list[str]:
     root = ROOT.parent
     changed = []
     for name, now in files(module).items():
-        path = _path(name, {PACKAGE: ROOT} | _root_of(name.partition(".")[0]))
+        path = _path(name, _root_of(name.partition(".")[0]) | {PACKAGE: ROOT})
         if path is None or not path.is_relative_to(root):
             continue  # a wing from elsewhere
         relative = path.relative_to(root).as_posix()

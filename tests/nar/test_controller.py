@@ -58,13 +58,6 @@ def test_log_probabilities_equal_the_loop(preset):
     assert want.std(dim=2).min() > 0.1  # the weights are large enough to matter
 
 
-def test_the_policy_is_a_distribution_over_all_vectors():
-    net = controller()
-    every = list(itertools.product(range(4), repeat=3))
-    p = net.log_probs(every).sum(1).exp()
-    assert float(p.sum().detach()) == pytest.approx(1, abs=1e-5)
-
-
 def test_samples_come_from_the_policy_and_bring_their_log_probabilities():
     net = controller(2, 3)
     vectors, log_probs = net.sample(20000, generator())
@@ -173,14 +166,6 @@ def test_a_penalty_is_added_to_the_loss():
     torch.testing.assert_close(net.start.grad, 2 * before)
 
 
-def test_presets():
-    assert PRESETS["enas_code"].beta1 == 0 and PRESETS["enas_code"].eps == 1e-3
-    assert PRESETS["nar"].entropy == 0 and PRESETS["nar"].tanh == PRESETS["enas_code"].tanh == 1.5
-    assert (PRESETS["enas_paper"].tanh, PRESETS["enas_paper"].temperature) == (2.5, 5)
-    adam = Reinforce(controller(), PRESETS["enas_code"]).optimiser.param_groups[0]
-    assert (adam["lr"], adam["betas"], adam["eps"]) == (1e-3, (0.0, 0.999), 1e-3)
-
-
 def search(net, learner, updates, draws, best):
     for _ in range(updates):
         vectors, _ = net.sample(20, draws)
@@ -211,48 +196,51 @@ def test_a_search_goes_on_where_it_stopped():
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("rewards", [[0.1], [0.1, math.nan], [[0.1, 0.2]]])
-def test_rewards_that_are_not_one_finite_number_a_vector(rewards):
-    net = controller()
-    with pytest.raises(PapersError, match="one finite reward each"):
-        Reinforce(net, net.preset).step(net.log_probs([(0, 0, 0), (1, 1, 1)]), rewards)
+def test_presets_are_those_of_the_code_and_of_the_papers():
+    code, paper, nar = (PRESETS[name] for name in ("enas_code", "enas_paper", "nar"))
+    assert (code.rate, code.tanh, code.temperature, code.entropy) == (1e-3, 1.5, 1.0, 1e-4)
+    assert (paper.rate, paper.tanh, paper.temperature, paper.entropy) == (3.5e-4, 2.5, 5.0, 0.1)
+    assert nar.entropy == 0 and (nar.rate, nar.tanh) == (code.rate, code.tanh)
+    adam = Reinforce(controller(), code).optimiser.param_groups[0]
+    assert (adam["lr"], adam["betas"], adam["eps"]) == (1e-3, (0.0, 0.999), 1e-3)
 
 
-@pytest.mark.parametrize("penalty", [math.nan, math.inf])
-def test_a_penalty_that_is_not_finite_leaves_everything_as_it_was(penalty):
-    net = controller()
-    learner, before = Reinforce(net, net.preset), [p.detach().clone() for p in net.parameters()]
-    with pytest.raises(PapersError, match=f"^the penalty is {penalty}; a step needs a finite one$"):
-        learner.step(net.log_probs([(0, 0, 0)]), [1.0], penalty=penalty * (net.start**2).sum())
-    assert learner.baseline == 0
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
+REFUSED = [
+    (lambda net: net.log_probs([(0.5, 0, 0)]), "are torch.float32"),
+    (lambda net: net.log_probs([(math.nan,) * 3]), "are torch.float32"),
+    (lambda net: net.log_probs([(True, False, True)]), "are torch.bool"),
+    (lambda net: net.log_probs([(0, 0, 0), (0,)]), "ragged"),
+    (lambda net: net.log_probs("abc"), "hold no numbers"),
+    (lambda net: net.log_probs(None), "hold no numbers"),
+    (lambda net: net.log_probs([(0, 0)]), r"they must be \[B, 3\], whole numbers from 0 to 3"),
+    (lambda net: net.log_probs([(0, 0, 4)]), "hold other operators; they must be"),
+    (lambda net: net.sample(-1), "-1 vectors cannot be drawn"),
+    (lambda net: Controller(8, preset="best"), "unknown preset 'best'"),
+    (lambda net: Controller(0), "nothing to search"),
+]
 
 
-@pytest.mark.parametrize(
-    ("vectors", "message"),
-    [([(0.5, 0, 0)], "are torch.float32"), ([(math.nan,) * 3], "are torch.float32"),
-     ([(True, False, True)], "are torch.bool"), ([(0, 0, 0), (0,)], "ragged"), ("abc", "hold no numbers"),
-     (None, "hold no numbers")],
-)  # fmt: skip
-def test_vectors_that_are_no_whole_numbers(vectors, message):
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_what_makes_no_sense_is_one_line(call, message):
     with pytest.raises(PapersError, match=message) as error:
-        controller().log_probs(vectors)
+        call(controller())
     assert "\n" not in str(error.value)
 
 
-def test_vectors_of_bytes_are_as_good():
-    net, vectors = controller(), torch.tensor([(0, 3, 1)])
-    assert torch.equal(net.log_probs(vectors.byte()), net.log_probs(vectors))
-
-
-def test_bad_controllers_and_vectors():
-    with pytest.raises(PapersError, match="-1 vectors cannot be drawn"):
-        controller().sample(-1)
-    with pytest.raises(PapersError, match="unknown preset 'best'"):
-        Controller(8, preset="best")
-    with pytest.raises(PapersError, match="nothing to search"):
-        Controller(0)
-    with pytest.raises(PapersError, match="must be"):
-        controller().log_probs([(0, 0)])
-    with pytest.raises(PapersError, match="operators must be 0 to 3"):
-        controller().log_probs([(0, 0, 4)])
+@pytest.mark.parametrize(
+    ("rewards", "penalty", "message"),
+    [
+        ([0.1, 0.2], None, "one finite reward each"),
+        ([math.nan], None, "one finite reward each"),
+        ([[0.1]], None, "one finite reward each"),
+        ([1.0], math.nan, "^the penalty is nan; a step needs a finite one$"),
+        ([1.0], math.inf, "^the penalty is inf; a step needs a finite one$"),
+    ],
+)
+def test_a_refused_step_leaves_everything_as_it_was(rewards, penalty, message):
+    net = controller()
+    learner, before = Reinforce(net, net.preset), [p.detach().clone() for p in net.parameters()]
+    with pytest.raises(PapersError, match=message):
+        learner.step(net.log_probs([(0, 0, 0)]), rewards, penalty and penalty * (net.start**2).sum())
+    assert learner.baseline == 0
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from papers_lib.exhibits import published
-from papers_lib.nar import errata as wing
-from papers_lib.nar import table_4
+from papers_lib.nar.study import STUDY, table_4
+from papers_lib.nar.study import errata as wing
 
 READ = {"E6", "E7", "E10", "E15", "E16"}
 
@@ -19,11 +19,11 @@ def mutate(monkeypatch, changes):
 
 
 def find(name):
-    return next(erratum for erratum in wing.errata() if erratum.name == name)
+    return next(erratum for erratum in STUDY.errata() if erratum.name == name)
 
 
 def test_all_errata_hold_and_most_are_computed():
-    errata = wing.errata()
+    errata = STUDY.errata()
     assert [e.name for e in errata] == [f"E{n}" for n in range(1, 18)]
     assert [e.name for e in errata if e.holds is not True] == []
     assert {e.name for e in errata if not e.computed} == READ
@@ -53,7 +53,7 @@ def test_an_erratum_falls_when_something_else_is_printed(monkeypatch, name):
 
 
 def test_every_computed_erratum_can_fall():
-    assert {e.name for e in wing.errata() if e.computed} == set(MUTATIONS) | {"E12"}
+    assert {e.name for e in STUDY.errata() if e.computed} == set(MUTATIONS) | {"E12"}
 
 
 def test_a_candidate_as_costly_as_the_convolution_would_clear_e12(monkeypatch):

@@ -10,108 +10,116 @@ from typing import Any
 import pytest
 
 from papers_lib.errors import PapersError
-from papers_lib.exhibits import published
 from papers_lib.exhibits.coverage import coverage
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
-from papers_lib.nar import claims as claims_of_paper
-from papers_lib.nar import plan, readings, study
-from papers_lib.nar.arms import ARMS, SWEEPS
-from papers_lib.nar.plan import MODELS, SIZES, Settings
-from papers_lib.nar.readings import percent
+from papers_lib.nar.counting import count
+from papers_lib.nar.sampling import singles
+from papers_lib.nar.study import KINDS, STUDY, Settings, cheapest_single, table_4
 from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.study import Results, mean
 
 EFFECT = {"pick": 0.02, "paper_8": 0.01, "pick_16": 0.05, "optimum": -0.1}
 VECTOR = {"pick": [0, 0, 0, 1, 0, 0, 0, 2], "pick_plain": [0, 0, 0, 0, 0, 0, 0, 1], "base": [0] * 8}
+NAMED = ("pick", "argmax", "optimum", "best_random", "single", "base", "paper_8", "paper_8_second")
 
 
-def standalone(spec: RunSpec, level: float) -> dict[str, Any]:
+def standalone(spec: RunSpec) -> dict[str, Any]:
+    """Accuracies are .6 + the arm's planted effect + the seed's own level + a little of both."""
+    jitter = 0.0002 * ((len(spec.label) * 7 + spec.seed * 3) % 5)
+    level = 0.6 + EFFECT.get(spec.label, 0.0) + 0.01 * spec.seed + jitter
     vector = VECTOR.get(spec.label, list(spec.settings["vector"]) or [1] + [0] * 7)
     return {
-        "vector": vector, "parameters": 100, "multiply_accumulates": 1000 - 10 * sum(vector),
-        "accuracy": level, "train_accuracy": min(1.0, level + 0.1 - 2 * EFFECT.get(spec.label, 0.0)),
-        "seconds_training": 1.0, "history": [{"loss": 1.0, "seconds": 1.0, "accuracy": level}],
-    }  # fmt: skip
+        "vector": vector,
+        "multiply_accumulates": 1000 - 10 * sum(vector),
+        "accuracy": level,
+        "train_accuracy": min(1.0, level + 0.1 - 2 * EFFECT.get(spec.label, 0.0)),
+    }
 
 
 def search(spec: RunSpec) -> dict[str, Any]:
     decisions, operators = spec.settings["decisions"], spec.settings["operators"]
     plain = spec.settings["pretrain_epochs"] == 0
-    flat = [1 / operators] * operators
-    skewed = [0.7, *[0.3 / (operators - 1)] * (operators - 1)]
-    pick = ([0] * 7 + [1]) if plain else [0, 0, 0, 1, 0, 0, 0, 2]
+    shares = [0.7, *[0.3 / (operators - 1)] * (operators - 1)] if plain else [1 / operators] * operators
+    pick = [0, 0, 0, 0, 0, 0, 0, 1] if plain else [0, 0, 0, 1, 0, 0, 0, 2]
     pick = (pick * 2)[:decisions]
-    history = [
-        {"loss": 1.0, "seconds_shared": 1.0, "shares": [skewed if plain else flat] * decisions,
-         "entropy": [2.0 - 0.2 * epoch - 0.01 * spec.seed] * decisions, "argmax": pick}
-        | ({"reward": 0.5, "seconds_controller": 1.0} if epoch or plain else {})
-        for epoch in range(4)
-    ]  # fmt: skip
+    history = []
+    for epoch in range(4):
+        bits = 2.0 - 0.2 * epoch - 0.01 * spec.seed
+        entry = {"shares": [shares] * decisions, "entropy": [bits] * decisions, "argmax": pick}
+        history.append(entry | ({"reward": 0.5} if epoch or plain else {}))
     return {
-        "choices": {"pick": pick, "argmax": pick}, "samples": [{"vector": pick, "score": 0.5}],
-        "history": history, "evaluations": 60, "seconds_shared": 4.0, "seconds_controller": 3.0,
+        "choices": {"pick": pick, "argmax": pick},
+        "history": history,
+        "evaluations": 60,
         "multiply_accumulates": 1e12,
-    }  # fmt: skip
+    }
+
+
+def beam(spec: RunSpec) -> dict[str, Any]:
+    scores = {"pick_score": 0.4, "best_score": 0.5, "base_score": 0.3, "random_score": 0.45}
+    counts = {"tried": 9, "draws": 20, "better_than_pick": 3, "random_better_than_pick": 1}
+    return {"choices": {"pick": [0] * 16, "optimum": [1] * 16}, **scores, **counts}
 
 
 def enumeration(spec: RunSpec) -> dict[str, Any]:
     if spec.settings["decisions"] == 16:
-        return {
-            "choices": {"pick": [0] * 16, "optimum": [1] * 16}, "tried": 9, "images": 8,
-            "seconds_scoring": 1.0,
-            "pick_score": 0.4, "best_score": 0.5, "base_score": 0.3, "random_score": 0.45, "draws": 20,
-            "better_than_pick": 3, "random_better_than_pick": 1,
-        }  # fmt: skip
-    names = ("pick", "argmax", "optimum", "best_random", "single", "base", "paper_8", "paper_8_second")
+        return beam(spec)
     named = {
-        name: {"vector": [0] * 8, "score": 0.5 - 0.01 * i, "rank": 10.0 * (i + 1) + spec.seed, "saving": 0.1}
-        for i, name in enumerate(names)
+        name: {"score": 0.5 - 0.01 * i, "rank": 10.0 * (i + 1) + spec.seed, "saving": 0.1}
+        for i, name in enumerate(NAMED)
     }
     named["optimum"] |= {"score": 0.9, "rank": 1.0}
     return {
-        "choices": {"optimum": [1] * 8, "best_random": [2] * 8, "single": [1] + [0] * 7},
-        "named": named, "singles": [], "mean": 0.4, "sd": 0.05, "quantiles": [0.1, 0.9],
-        "top": {"count": 10, "sd": 0.001 + 1e-4 * spec.seed, "depth": 0.7 + 0.01 * spec.seed, "replaced": 2.0,
-                "shares": []},
-        "map": [[0.5, 0.4, 10], [1.0, 0.5, 1]], "front": [[0.5, 0.4], [1.0, 0.5]],
-        "path": [[1, 1.0, 0.5, 4.0], [3, 0.9, 0.5, 3.0]], "count": 65536, "images": 128,
-        "seconds_scoring": 10.0, "multiply_accumulates": 1e12, "draws": 2400,
-        "block_calls": 87380, "naive_block_calls": 524288, "checked": 4,
+        "named": named,
+        "sd": 0.05,
+        "top": {"sd": 0.001 + 1e-4 * spec.seed, "depth": 0.7 + 0.01 * spec.seed},
+        "map": [[0.5, 0.4, 10], [1.0, 0.5, 1]],
+        "front": [[0.5, 0.4], [1.0, 0.5]],
+        "path": [[1, 1.0, 0.5, 4.0], [3, 0.9, 0.5, 3.0]],
+        "count": 65536,
+        "draws": 2400,
+        "multiply_accumulates": 1e12,
+        "block_calls": 87380,
+        "naive_block_calls": 524288,
         "max_difference_to_naive": 0.0,
-        "reward_noise": {"se": 0.03 + 0.001 * spec.seed, "changed": {"1": 0.8, "5": 0.4}, "batches": 7,
-                         "distinct": 9},
-    }  # fmt: skip
+        "reward_noise": {"se": 0.03 + 0.001 * spec.seed, "changed": {"1": 0.8, "5": 0.4}, "batches": 7},
+    }
 
 
-def metrics(spec: RunSpec) -> dict[str, Any]:
-    jitter = 0.0002 * ((len(spec.label) * 7 + spec.seed * 3) % 5)
-    level = 0.6 + EFFECT.get(spec.label, 0.0) + 0.01 * spec.seed + jitter
-    kind = spec.settings.get("kind", "faces")
-    if kind == "standalone":
-        return standalone(spec, level)
-    if kind == "search":
-        return search(spec)
-    if kind == "enumerate":
-        return enumeration(spec)
-    if kind == "tau":
-        values = {"batch": 0.4 + 0.01 * spec.seed, "running": 0.1, "recalibrated": 0.3, "macs": 0.5}
-        points = [{"vector": [0] * 7 + [1], "alone": 0.5, "batch": 0.4, "running": 0.1, "recalibrated": 0.2,
-                   "macs": 9.0}]  # fmt: skip
-        return {"points": points, "tau": values, "tau_few": values}
-    if kind == "skips":
-        end = 0.4 if spec.settings["weight"] else 1.29
-        return {"history": [{"kl": 0.1 + 0.01 * spec.seed, "rate": 0.5}, {"kl": end, "rate": 0.9}]}
-    return {"verification": {"lfw": {"accuracy": 0.6}}, "proxy_accuracy": 0.5}
+def tau(spec: RunSpec) -> dict[str, Any]:
+    values = {"batch": 0.4 + 0.01 * spec.seed, "running": 0.1, "recalibrated": 0.3, "macs": 0.5}
+    point = {"vector": [0] * 7 + [1], "alone": 0.5, "batch": 0.4}
+    return {"points": [point], "tau": values, "tau_few": values}
+
+
+def skips(spec: RunSpec) -> dict[str, Any]:
+    end = 0.4 if spec.settings["weight"] else 1.29
+    return {"history": [{"kl": 0.1 + 0.01 * spec.seed, "rate": 0.5}, {"kl": end, "rate": 0.9}]}
+
+
+METRICS = {
+    "standalone": standalone,
+    "search": search,
+    "enumerate": enumeration,
+    "tau": tau,
+    "skips": skips,
+    "imagenet": lambda spec: {"accuracy": 0.7, "top_5": 0.9},
+    "faces": lambda spec: {"verification": {"lfw": {"accuracy": 0.6}}},
+}
 
 
 def row(spec: RunSpec) -> Row:
-    return Row(
-        identity=spec.identity, key=spec.identity, paper=spec.paper, profile=spec.profile,
-        function=spec.function, settings=spec.settings, seed=spec.seed, data=spec.data,
-        needs=tuple(n.asked() for n in spec.needs), metrics=metrics(spec), commit="c" * 40, dirty=False,
-        code="f" * 64, torch="2.15.0", device="cpu", seconds=60.0 + len(spec.label),
-        finished="2026-01-01T00:00:00Z",
-    )  # fmt: skip
+    planned = {
+        "needs": tuple(n.asked() for n in spec.needs),
+        "metrics": METRICS[STUDY.arms[spec.label].more["kind"]](spec),
+    }
+    made = {"commit": "c" * 40, "dirty": False, "code": "f" * 64, "torch": "2.15.0", "device": "cpu"}
+    same = {
+        name: getattr(spec, name) for name in ("paper", "profile", "function", "settings", "seed", "data")
+    }
+    when = {"seconds": 60.0 + len(spec.label), "finished": "2026-01-01T00:00:00Z"}
+    return Row(identity=spec.identity, key=spec.identity, **same, **planned, **made, **when)
 
 
 @pytest.fixture
@@ -121,30 +129,35 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def specs(nowhere) -> list[RunSpec]:
-    return plan.plan(Settings(profile="small"))
+    return STUDY.plan(Settings(profile="small"))
 
 
 @pytest.fixture
-def runs(specs):
-    return [(spec, row(spec)) for spec in specs]
+def results(specs) -> Results:
+    return Results([(spec, row(spec)) for spec in specs])
 
 
-def test_the_plan_has_every_arm_once_a_seed(specs):
+# -- the plan ----------------------------------------------------------------------------------------------
+
+
+def test_the_plan_has_every_arm_once_per_seed(specs):
     assert len({spec.identity for spec in specs}) == len(specs)
-    assert Counter(spec.label for spec in specs) == {
-        name: 3 for name, arm in ARMS.items() if arm.kind != "imagenet"
-    }
+    possible = [name for name, arm in STUDY.arms.items() if arm.more["kind"] != "imagenet"]
+    assert Counter(spec.label for spec in specs) == dict.fromkeys(possible, 3)
     first = [spec.label for spec in specs if spec.seed == 0][:6]
     assert first == ["base", "search", "enumerate", "pick", "best_random", "paper_8"]
-    assert [spec.seed for spec in specs[: len(first)]] == [0] * len(first)
+    assert [spec.seed for spec in specs[:6]] == [0] * 6
 
 
-def test_a_run_names_the_finished_run_that_decides_its_vector(specs):
+def test_a_run_names_the_finished_run_that_decides_its_vector_and_shares_its_data(specs):
     by_name = {(spec.label, spec.seed): spec for spec in specs}
     for (name, seed), spec in by_name.items():
-        needed = [need.identity for need in spec.needs]
-        expected = [by_name[ARMS[name].needs, seed].identity] if ARMS[name].needs else []
-        assert needed == expected, name
+        before = STUDY.arms[name].more["needs"]
+        assert [need.identity for need in spec.needs] == ([by_name[before, seed].identity] if before else [])
+        for need in spec.needs:
+            assert need.data == spec.data
+            for setting in ("seed", "images", "valid_size", "decisions", "operators", "width", "rule"):
+                assert need.settings[setting] == spec.settings[setting], (name, setting)
     pick, argmax = (by_name[name, 0] for name in ("pick", "argmax"))
     assert pick.settings["take"] == "pick" and pick.settings["vector"] == []
     assert {k for k in pick.settings if pick.settings[k] != argmax.settings[k]} == {"take"}
@@ -154,145 +167,120 @@ def test_a_run_names_the_finished_run_that_decides_its_vector(specs):
 
 @pytest.mark.parametrize("profile", ["smoke", "small", "medium", "paper"])
 def test_a_spec_leaves_no_setting_to_a_default(nowhere, profile):
-    for spec in plan.plan(Settings(profile=profile, seeds=(0,))):
-        model = MODELS[ARMS[spec.label].kind]
+    kinds = set()
+    for spec in STUDY.plan(Settings(profile=profile, seeds=(0,))):
+        kinds.add(STUDY.arms[spec.label].more["kind"])
+        model = KINDS[STUDY.arms[spec.label].more["kind"]]
         assert model.model_validate(spec.settings).model_dump(mode="json") == spec.settings
-
-
-def test_runs_from_a_search_share_its_data_and_network(specs):
-    for spec in specs:
-        if spec.needs and spec.settings["kind"] in ("enumerate", "tau"):
-            before = spec.needs[0]
-            assert before.data == spec.data
-            for name in ("seed", "images", "valid_size", "decisions", "operators", "width", "rule"):
-                assert before.settings[name] == spec.settings[name], (spec.label, name)
+    assert kinds == set(KINDS) - ({"imagenet"} if profile != "paper" else set())
 
 
 def test_the_papers_vectors_are_trained_as_read(specs):
-    given = [spec for spec in specs if not spec.needs and "vector" in spec.settings]
-    vectors = {spec.label: spec.settings["vector"] for spec in given}
-    assert vectors["base"] == [0] * 8
-    assert vectors["paper_8"] == [1] + [0] * 7
-    assert [i for i, code in enumerate(vectors["paper_16"]) if code] == [0, 3, 8, 15]
-    assert sum(code != 0 for code in vectors["faces_5"]) == 5
-
-
-def test_the_cheapest_single_replacement_is_found_by_counting_all():
-    from papers_lib.nar.counting import count
-    from papers_lib.nar.sampling import singles
-
-    def macs(vector: tuple[int, ...]) -> int:
-        return count(vector, "resnet18_cifar", image_size=32, classes=10).multiply_accumulates
-
-    least = min(macs(tuple(vector)) for vector in singles(8).tolist())
-    chosen = plan.cheapest_single(8)
-    assert sum(code != 0 for code in chosen) == 1 and macs(chosen) == least
+    vectors = {spec.label: tuple(spec.settings.get("vector", ())) for spec in specs if not spec.needs}
+    assert vectors["base"] == (0,) * 8
+    assert (vectors["paper_8"], vectors["paper_8_second"]) == table_4.PLACEMENTS["ResNet-18-8"]
+    assert (vectors["paper_16"], vectors["paper_16_second"]) == table_4.PLACEMENTS["ResNet-18-16"]
+    assert [sum(map(bool, vectors[name])) for name in ("faces", "faces_5", "faces_8")] == [0, 5, 8]
+    macs = {
+        v: count(v, "resnet18_cifar", image_size=32, classes=10)[1] for v in map(tuple, singles(8).tolist())
+    }
+    assert vectors["single_cheapest"] == cheapest_single(8) and macs[cheapest_single(8)] == min(macs.values())
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    ("given", "message"),
     [
         ({"arms": ("serach",)}, "arms: unknown 'serach'"),
         ({"sweeps": ("table_5",)}, "sweeps: unknown 'table_5'"),
+        ({"sweeps": ("imagenet",)}, "sweeps: unknown 'imagenet'"),
         ({"sweeps": ("tau", "tau")}, "tau stands twice"),
         ({"seeds": (1, 1)}, "1 stands twice"),
         ({"preset": "enas"}, "preset: unknown 'enas'"),
         ({"dataset": "svhn", "train": True}, "dataset: unknown 'svhn'"),
+        ({"arms": ("pick",), "sweeps": ("tau",)}, "pick is in main"),
     ],
 )
 def test_bad_parameters_get_one_line(nowhere, given, message):
     with pytest.raises(PapersError, match=message) as error:
-        plan.plan(Settings(**{"profile": "small", **given}))
+        STUDY.plan(Settings(**{"profile": "small", **given}))
     assert "\n" not in str(error.value)
 
 
-def test_every_sweep_and_counterpart_is_an_arm():
-    assert {arm.sweep for arm in ARMS.values()} == set(SWEEPS)
-    for arm in ARMS.values():
-        assert not arm.needs or arm.needs in ARMS
-        assert not arm.against or arm.against in ARMS
-    assert {kind for size in SIZES.values() for kind in size.by_kind} == set(MODELS)
+def test_parameters_reach_the_runs_that_they_are_of(nowhere):
+    given = {"precision": "bfloat16", "preset": "enas_code", "dataset": "cifar100"}
+    for spec in STUDY.plan(Settings(profile="small", seeds=(4,), **given)):
+        kind = STUDY.arms[spec.label].more["kind"]
+        assert spec.seed == 4
+        assert spec.settings.get("precision") == (None if kind == "skips" else "bfloat16")
+        assert spec.settings.get("preset") == ("enas_code" if kind in ("search", "skips") else None)
+        assert spec.data.name == {"skips": "simulated", "faces": "faces_emore"}.get(kind, "cifar100")
 
 
-def test_tables_have_every_printed_number_and_our_mean(runs):
-    tables = study.tables(runs)
-    printed = published.load("nar").query("exhibit == 'Table 5'")
-    assert Counter(line[2] for line in tables["table_5"].rows) == Counter(printed["printed"])
+# -- tables, figures, claims -------------------------------------------------------------------------------
+
+
+def test_tables_have_every_printed_number_and_our_mean(results):
+    tables = STUDY.tables(results)
+    printed = [text for place, text in STUDY.printed.items() if place[0] == "Table 5"]
+    assert Counter(line[2] for line in tables["table_5"].rows) == Counter(printed)
     line = next(x for x in tables["table_5"].rows if x[:2] == ["ResNet-18-8", "CIFAR-10"])
-    mean = sum(metrics(s)["accuracy"] for s, _ in runs if s.label == "paper_8") / 3
-    assert line[3] == pytest.approx(100 * mean)
+    assert line[3] == pytest.approx(results.mean("paper_8", "accuracy %"))
     assert line[-1] == "not comparable"
     assert all("not in our text" in line for line in tables["tables_1_to_3"].rows)
 
 
-def test_claims_find_planted_effects(runs):
-    claims = {claim.name: claim.finding.verdict for claim in study.claims(runs)}
-    assert claims["C1a"] == claims["C1b"] == "holds"
-    assert claims["C4e"] == "fails"  # the optimum trains worse than the pick
-    assert claims["C4a"] == claims["C5a"] == claims["C6a"] == claims["C10a"] == claims["C8c"] == "holds"
-    assert claims["C7a"] == "holds" and claims["C7b"] == claims["C7g"] == "fails"
-    assert claims["C2a"] == claims["C2b"] == "holds" and claims["C2c"] == claims["C8d"] == "fails"
-    assert claims["C11a"] == claims["C13a"] == claims["C13f"] == claims["C16a"] == "holds"
-    assert claims["C18b"] == claims["C18c"] == "holds"
-    assert claims["C17b"] == claims["C13d"] == "fails"
-    assert {int(name[1:].rstrip("abcdefgh")) for name in claims} == set(range(1, 20))
-    assert len(claims) == len(study.claims(runs))
+def test_claims_find_planted_effects(results):
+    claims = STUDY.claims(results)
+    verdicts = {claim.name: claim.finding.verdict for claim in claims}
+    holds = "C1a C1b C2a C2b C4a C5a C6a C7a C8c C10a C11a C13a C13f C16a C18b C18c"
+    fails = "C2c C4e C7b C7g C8d C13d C17b"  # C4e: the optimum trains worse than the pick
+    assert {name: verdicts[name] for name in holds.split()} == dict.fromkeys(holds.split(), "holds")
+    assert {name: verdicts[name] for name in fails.split()} == dict.fromkeys(fails.split(), "fails")
+    assert {int(name[1:].rstrip("abcdefgh")) for name in verdicts} == set(range(1, 20))
+    assert len(verdicts) == len(claims)
+    gap = next(claim.finding for claim in claims if claim.name == "C1d").difference
+    ours, base = (results.mean(name, "accuracy %") for name in ("paper_8", "base"))
+    assert gap.mean == pytest.approx(ours + 0.3 - base)  # a claim of equality has a margin
+    assert "run search on cpu" in {claim.evidence for claim in claims}
 
 
-def test_a_claim_of_equality_gives_its_margin(runs):
-    claims = {claim.name: claim.finding for claim in study.claims(runs)}
-    gap = claims["C1d"].difference
-    assert gap is not None
-    ours, base = (readings.mean(readings.percent(runs, name)) for name in ("paper_8", "base"))
-    assert ours is not None and base is not None
-    assert gap.mean == pytest.approx(ours + claims_of_paper.MARGIN - base)
-
-
-def test_without_runs_everything_has_its_full_shape(specs, runs):
-    empty = [(spec, None) for spec in specs]
-    full, bare = study.tables(runs), study.tables(empty)
+def test_without_runs_everything_has_its_full_shape(specs, results):
+    empty = Results([(spec, None) for spec in specs])
+    full, bare = STUDY.tables(results), STUDY.tables(empty)
     assert full.keys() == bare.keys()
     for name, table in bare.items():
         if name not in ("vectors", "sixteen"):
             assert len(table.rows) == len(full[name].rows), name
     assert any(NOT_RUN in line for line in bare["table_5"].rows)
-    assert {claim.finding.verdict for claim in study.claims(empty)} <= {"not tested", "holds", "fails"}
-    for figure in study.figures(empty).values():
+    assert {claim.finding.verdict for claim in STUDY.claims(empty)} <= {"not tested", "holds", "fails"}
+    for figure in STUDY.figures(empty).values():
         assert figure.png
 
 
-def test_a_missing_base_leaves_the_gap_empty_and_other_data_the_column(runs):
-    table = study.tables([(s, None if s.label == "base" else r) for s, r in runs])["networks"]
+def test_a_missing_base_leaves_the_gap_empty_and_other_data_the_column(results):
+    table = STUDY.tables(Results([(s, None if s.label == "base" else r) for s, r in results]))["networks"]
     gap = table.columns.index("Δ to untouched")
     assert all(row[gap] is None for row in table.rows)
-    assert readings.answer(runs, "ResNet-18", "CIFAR-10")[0] == percent(runs, "base")
-    other = [(s, r.model_copy(update={"data": Data(name="cifar100")})) for s, r in runs]
-    assert readings.answer(other, "ResNet-18", "CIFAR-10") == ({}, [], False)
+    place = ("Table 5", "ResNet-18", "CIFAR-10")
+    assert STUDY.answers(results, STUDY.answer(results, place)) == results.values("base", "accuracy %")
+    other = Results([(s, r.model_copy(update={"data": Data(name="cifar100")})) for s, r in results])
+    assert STUDY.answer(other, place) is None and not STUDY.comparable(other, place)
 
 
 def test_profile_paper_plans_imagenet_and_its_columns_read_it(nowhere):
-    specs = plan.plan(Settings(profile="paper", sweeps=("imagenet",), seeds=(0,)))
+    specs = STUDY.plan(Settings(profile="paper", sweeps=("imagenet",), seeds=(0,)))
     assert [spec.label for spec in specs] == ["imagenet", "imagenet_8", "imagenet_16"]
     assert {spec.data.name for spec in specs} == {"imagenet"}
     assert {spec.module for spec in specs} == {"papers_lib.nar.imagenet.training"}
-    made = [(s, row(s).model_copy(update={"metrics": {"accuracy": 0.7, "top_5": 0.9}})) for s in specs]
-    values, rows, comparable = readings.answer(made, "ResNet-18-8", "ImageNet Top-5")
-    assert values == {0: 90.0} and len(rows) == 1 and comparable
-    found = {claim.name: claim.finding.text for claim in study.claims(made)}
-    assert "one seed" in found["C3a"]
-    with pytest.raises(PapersError, match="imagenet"):
-        plan.plan(Settings(profile="small", sweeps=("imagenet",)))
+    results, place = Results([(s, row(s)) for s in specs]), ("Table 5", "ResNet-18-8", "ImageNet Top-5")
+    assert STUDY.answers(results, STUDY.answer(results, place)) == {0: 90.0}
+    assert STUDY.comparable(results, place)
+    texts = {claim.name: claim.finding.text for claim in STUDY.claims(results)}
+    assert "one seed" in texts["C3a"]
 
 
-def test_arms_outside_the_sweeps_asked_for_are_refused_by_name(nowhere):
-    with pytest.raises(PapersError, match="pick is in main"):
-        plan.plan(Settings(profile="small", arms=("pick",), sweeps=("tau",)))
-    with pytest.raises(PapersError, match="unknown 'foo'"):
-        plan.plan(Settings(profile="small", dataset="foo"))
-
-
-def test_figures_draw_what_the_runs_hold(runs):
-    figures = study.figures(runs)
+def test_figures_draw_what_the_runs_hold(results):
+    figures = STUDY.figures(results)
     space = figures["space"].data
     assert set(space["weights"]) == {"enumerate", "enumerate_plain"}
     assert {"density", "front", "path", "pick", "optimum", "paper_8"} <= set(space["what"])
@@ -301,26 +289,39 @@ def test_figures_draw_what_the_runs_hold(runs):
         assert figure.png and len(figure.csv()) < 100_000
 
 
-def test_drawn_faces_and_simulations_do_not_badge_the_rest(runs):
-    stand_in = [
+def test_drawn_faces_and_simulations_do_not_badge_the_rest(results):
+    drawn = [
         (spec, made.model_copy(update={"data": made.data.model_copy(update={"stand_in": True})}))
         if spec.label.startswith("faces")
         else (spec, made)
-        for spec, made in runs
+        for spec, made in results
     ]
-    tables = study.tables(stand_in)
+    tables = STUDY.tables(Results(drawn))
     assert tables["faces"].badge == "stand-in data"
     assert "stand-in" not in tables["networks"].badge
 
 
-def test_coverage_counts_exact_cells_runs_and_quotes(runs):
-    found = {x.exhibit: x for x in coverage("nar", published.load("nar"), study.cells(runs))}
-    assert found["Table 4"].exact == 6 and found["Table 4"].missing == 0
-    assert sum(found["Table 5"].reproduced.values()) == 3 and found["Table 5"].missing == 6
-    assert found["settings"].quoted == found["settings"].printed
-    assert found["text"].exact == 2
+def test_coverage_counts_exact_cells_runs_and_quotes(results):
+    counts = {x.exhibit: x for x in coverage("nar", STUDY.published, STUDY.cells(results))}
+    assert counts["Table 4"].exact == 6 and counts["Table 4"].missing == 0
+    assert sum(counts["Table 5"].reproduced.values()) == 3 and counts["Table 5"].missing == 6
+    assert counts["settings"].quoted == counts["settings"].printed
+    assert counts["text"].exact == 2 and counts["text"].missing == 8
 
 
-def test_doors_are_plain_json(runs):
-    json.dumps([claim.as_dict() for claim in study.claims(runs)])
-    json.dumps([erratum.as_dict() for erratum in study.errata()])
+def test_doors_are_plain_json(results):
+    json.dumps([claim.as_dict() for claim in STUDY.claims(results)])
+    json.dumps([erratum.as_dict() for erratum in STUDY.errata()])
+
+
+def test_readings_are_those_of_plain_arithmetic(results):
+    saved = STUDY.read(results, "pick", "saving")
+    assert saved == {seed: pytest.approx(3.0) for seed in (0, 1, 2)}  # 970 of 1000
+    assert mean(STUDY.read(results, "search", "diversity")) == pytest.approx(2.0)  # four alike
+    assert mean(STUDY.read(results, "search_plain", "diversity")) == pytest.approx(1.3568, abs=1e-4)
+    assert STUDY.read(results, "pick", "depth") == {seed: pytest.approx(5 / 7) for seed in (0, 1, 2)}
+    assert STUDY.read(results, "base", "depth") == {}
+    assert STUDY.read(results, "search_6", "share of 5×5")[0] == pytest.approx(100 / 3)
+    assert STUDY.read(results, "search", "settled")[0] == 1
+    assert STUDY.read(results, "enumerate", "expected rank")[0] == 65537 / 2401
+    assert STUDY.read(results, "base", "hours")[0] == pytest.approx(64 / 3600)

@@ -1,128 +1,309 @@
-"""Runs of every kind from images to plain JSON: repeatable, resumable, and chained by what they decided."""
+"""Runs of every kind, from images to plain JSON: by their settings, repeatable, resumable, and chained."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from standins import tell
 
+from data_prep import faces as face_prep
 from papers_lib import checkpoint
+from papers_lib.datasets import classification
+from papers_lib.datasets import faces as face_sets
 from papers_lib.errors import PapersError
-from papers_lib.nar import enumeration, fitting, images, schedules, scoring, searching, tau, training
+from papers_lib.nar import enumeration, fitting, images, scoring, training
 from papers_lib.nar.counting import count
-from papers_lib.nar.options import ScoreSettings, SearchSettings, StandaloneSettings, TauSettings
+from papers_lib.nar.imagenet import training as imagenet
+from papers_lib.nar.networks import resnet18
+from papers_lib.nar.options import (
+    FaceSettings,
+    ImageNetSettings,
+    ScoreSettings,
+    SearchSettings,
+    SkipSettings,
+    StandaloneSettings,
+    TauSettings,
+)
 
-COMMON = {
-    "decisions": 6, "width": 4, "valid_size": 20, "batch_size": 10, "precision": "float32",
-}  # fmt: skip
+CPU = torch.device("cpu")
+COMMON = {"decisions": 6, "width": 4, "valid_size": 20, "batch_size": 10, "precision": "float32"}
 SEARCH = COMMON | {
-    "epochs": 3, "first_cycle": 1, "pretrain_epochs": 1, "updates": 2, "samples": 3, "reward_images": 10,
-    "final_samples": 3, "score_images": 20, "bn_eval": "batch",
-}  # fmt: skip
-TIMES = ("seconds", "seconds_shared", "seconds_controller", "seconds_training", "seconds_scoring")
+    "epochs": 3,
+    "first_cycle": 1,
+    "pretrain_epochs": 1,
+    "updates": 2,
+    "samples": 3,
+    "reward_images": 10,
+    "final_samples": 3,
+    "score_images": 20,
+    "bn_eval": "batch",
+}
+FACES = {
+    "image_size": 16,
+    "identities": 4,
+    "shots": 6,
+    "held_out": 2,
+    "width": 2,
+    "embedding": 8,
+    "scale": 8.0,
+    "margin": 0.1,
+    "cycle": 2,
+    "epochs": 2,
+    "batch_size": 8,
+    "precision": "float32",
+}
+IMAGENET = {
+    "vector": (1, 0, 0, 0, 0, 0, 0, 0),
+    "width": 4,
+    "image_size": 32,
+    "resize": 36,
+    "epochs": 2,
+    "batch_size": 6,
+    "step_epochs": 1,
+    "lr": 0.05,
+    "workers": 0,
+    "precision": "float32",
+}
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "standalone": (StandaloneSettings, COMMON | {"vector": (0,) * 6, "epochs": 2, "test_every": 1}),
+    "search": (SearchSettings, SEARCH),
+    "enumerate": (ScoreSettings, COMMON | {"score_images": 20, "checked": 3, "reward_images": 10}),
+    "tau": (TauSettings, COMMON | {"vectors": 5, "epochs": 1, "score_images": 20}),
+    "skips": (SkipSettings, {"layers": 3, "epochs": 2, "updates": 30, "samples": 3, "gain": 1.0}),
+    "faces": (FaceSettings, FACES),
+    "imagenet": (ImageNetSettings, IMAGENET),
+}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Ten classes of 6 + 2 images of noise around a colour of the class, 8 pixels wide."""
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-10 of 6 + 2 noisy images per class, ImageNet of 6 classes in two shapes, and drawn faces."""
     root = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
-    for number in range(10):
-        for side, total in (("train", 6), ("test", 2)):
-            folder = root / "cifar10" / side / f"class{number}"
-            folder.mkdir(parents=True)
-            for i in range(total):
-                pixels = np.clip(random.normal(20 * number + 20, 30, (8, 8, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
+    for number, (side, total) in itertools.product(range(10), (("train", 6), ("test", 2))):
+        folder = root / "cifar10" / side / f"class{number}"
+        folder.mkdir(parents=True)
+        for i in range(total):
+            pixels = np.clip(random.normal(20 * number + 20, 30, (8, 8, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
     tell(root / "cifar10", "cifar10", {"train": 60, "test": 20, "classes": 10})
-    return str(root), "cifar10"
-
-
-def go(kind: str, data: tuple[str, str], folder: Path, **more: Any) -> dict[str, Any]:
-    """A run of one kind with all its settings."""
-    folder.mkdir(exist_ok=True)
-    needed, weights = more.pop("needed", None), more.pop("weights", None)
-    base = SEARCH if kind == "search" else COMMON
-    models = {"standalone": StandaloneSettings, "search": SearchSettings, "enumerate": ScoreSettings,
-              "tau": TauSettings}  # fmt: skip
-    settings = models[kind].model_validate(base | more).model_dump(mode="json")
-    return training.run(settings, data, folder, "cpu", needed=needed, weights=weights)
+    for number, (side, total) in itertools.product(range(6), (("train", 4), ("val", 2))):
+        folder = root / "imagenet" / side / f"n{number:08d}"
+        folder.mkdir(parents=True)
+        for i in range(total):
+            shape = (48, 40, 3) if i % 2 else (40, 56, 3)
+            pixels = random.integers(40 * number, 40 * number + 40, shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.JPEG")
+    tell(root / "imagenet", "imagenet", {"train": 24, "test": 12, "classes": 6})
+    (root / "faces_own").mkdir()
+    recipe = {"identities": "5", "shots": "6", "pairs": "1", "pixels": "16"}
+    face_prep.STAND_INS["faces_own"].make(root / "faces_own", "smoke", recipe)
+    return root
 
 
 @pytest.fixture(scope="module")
-def searched(data, tmp_path_factory) -> tuple[dict[str, Any], Path]:
-    """A finished search and the weights that it left."""
-    folder = tmp_path_factory.mktemp("search")
-    return go("search", data, folder), folder / "weights.pt"
+def searches(root, tmp_path_factory) -> dict[int, tuple[dict[str, Any], Path]]:
+    """Finished searches of 2 and of 4 operators: metrics and shared weights. 64 vectors are soon scored."""
+    done = {}
+    for operators in (2, 4):
+        folder = tmp_path_factory.mktemp("search")
+        done[operators] = (go("search", root, folder, operators=operators), folder / "weights.pt")
+    return done
 
 
-def timeless(found: Any) -> Any:
+@pytest.fixture(scope="module")
+def few(searches) -> dict[str, Any]:
+    """What a run of 64 vectors starts from."""
+    return {"operators": 2, "needed": searches[2][0], "weights": searches[2][1]}
+
+
+@pytest.fixture(scope="module")
+def finished(root, few, tmp_path_factory):
+    """A finished run of each kind, computed once: its result, and a copy of its folder."""
+    known: dict[str, tuple[Any, Path]] = {}
+
+    def copy(kind: str, to: Path) -> tuple[Any, dict[str, Any]]:
+        more = few if kind in ("enumerate", "tau") else {}
+        if kind not in known:
+            folder = tmp_path_factory.mktemp(kind)
+            known[kind] = (go(kind, root, folder, **more), folder)
+        result, folder = known[kind]
+        shutil.copytree(folder, to)
+        return timeless(result), more
+
+    return copy
+
+
+def go(kind: str, root: Path, folder: Path, **more: Any) -> dict[str, Any]:
+    """A run of one kind with all its settings."""
+    folder.mkdir(exist_ok=True, parents=True)
+    needed, weights = more.pop("needed", None), more.pop("weights", None)
+    model, base = KINDS[kind]
+    settings = model.model_validate(base | more)
+    if kind == "imagenet":
+        return imagenet.train(settings, (str(root), "imagenet"), folder, "cpu", fitting.quiet)
+    data = (str(root), "faces_own" if kind == "faces" else "cifar10")
+    json_settings = settings.model_dump(mode="json")
+    return training.run(json_settings, data, folder, "cpu", needed=needed, weights=weights)
+
+
+def timeless(result: Any) -> Any:
     """A result without what the clock says."""
-    if isinstance(found, dict):
-        return {k: timeless(v) for k, v in found.items() if k not in TIMES}
-    return [timeless(x) for x in found] if isinstance(found, list) else found
+    if isinstance(result, dict):
+        return {k: timeless(v) for k, v in result.items() if not k.startswith("seconds")}
+    return [timeless(x) for x in result] if isinstance(result, list) else result
 
 
-def test_a_training_repeats_itself_and_counts_itself(data, tmp_path):
-    vector = (0, 1, 2, 3, 0, 0)
-    one, two = (
-        go("standalone", data, tmp_path / name, vector=vector, epochs=2, test_every=1) for name in "ab"
-    )
-    assert timeless(one) == timeless(two)
-    assert one["vector"] == list(vector) and one["accuracy"] == one["history"][-1]["accuracy"]
-    exact = count(vector, "resnet18_cifar", image_size=8, classes=10, width=4)
-    assert (one["parameters"], one["multiply_accumulates"]) == exact
-    json.dumps(one, allow_nan=False)
+# -- settings ----------------------------------------------------------------------------------------------
+
+CHANGED: dict[str, dict[str, Any]] = {
+    "common": {
+        "seed": 1, "images": 40, "image_size": 12, "valid_size": 10, "decisions": 8, "operators": 3,
+        "rule": "enas", "width": 6, "batch_size": 8, "momentum": 0.0, "weight_decay": 0.3,
+        "precision": "bfloat16",
+    },
+    "standalone": {"take": "pick", "vector": (1,) * 6, "epochs": 1, "lr": 0.02, "warm_up_epochs": 1.0,
+                   "test_every": 2},
+    "search": {
+        "epochs": 2, "lr": 0.1, "lr_min": 0.04, "first_cycle": 4, "pretrain_epochs": 2,
+        "pretrain_sampling": "strict_fair", "preset": "enas_paper", "updates": 3, "samples": 4,
+        "reward_images": 15, "bn_eval": "running", "cost_weight": 0.5, "final_samples": 5, "score_images": 13,
+    },
+    "enumerate": {"score_images": 13, "checked": 4, "reward_images": 6, "beam": 3, "random": 7},
+    "tau": {"vectors": 6, "epochs": 2, "lr": 0.01, "score_images": 13},
+    "skips": {"seed": 1, "layers": 4, "preset": "enas_paper", "epochs": 3, "updates": 20, "samples": 4,
+              "gain": 0.5, "noise": 0.1, "weight": 5.0, "target": 0.1},
+    "faces": {
+        "seed": 1, "image_size": 24, "identities": 3, "shots": 5, "held_out": 1, "vector": (3,) * 24,
+        "rule": "enas", "width": 3, "embedding": 6, "scale": 16.0, "margin": 0.4, "lr": 0.01, "lr_min": 0.09,
+        "cycle": 1, "epochs": 1, "batch_size": 7, "momentum": 0.0, "weight_decay": 0.3,
+        "precision": "bfloat16",
+    },
+    "imagenet": {
+        "seed": 1, "vector": (0,) * 8, "rule": "enas", "width": 6, "image_size": 40, "resize": 64,
+        "epochs": 1, "batch_size": 5, "lr": 0.01, "step_epochs": 2, "momentum": 0.0, "weight_decay": 0.3,
+        "workers": 1, "precision": "bfloat16",
+    },
+}  # fmt: skip
+# What a search's weights and images fix is refused if it is another; nothing of these is trained with.
+GIVEN = {"decisions", "operators", "rule", "width"}
+IDLE = {"enumerate": {"batch_size", "momentum", "weight_decay"} | GIVEN, "tau": GIVEN}
+# What a setting needs beside it to matter.
+BESIDE = {
+    ("standalone", "decisions"): {"take": "random_same"},
+    ("standalone", "operators"): {"take": "random_same"},
+    ("standalone", "rule"): {"vector": (1,) * 6},
+    ("enumerate", "beam"): {"decisions": 16},
+    ("skips", "target"): {"weight": 1.0},
+    ("faces", "rule"): {"vector": (3,) * 24},
+}
 
 
-def test_the_training_accuracy_is_read_across_the_classes(data, tmp_path, monkeypatch):
-    """Images lie by class in some copies: the first ones would be of few classes."""
-    seen = []
-    accuracy = fitting.Fit.accuracy
-
-    def read(self: fitting.Fit, pixels: torch.Tensor, labels: torch.Tensor) -> float:
-        seen.append(labels)
-        return accuracy(self, pixels, labels)
-
-    monkeypatch.setattr(training, "TRAIN_IMAGES", 12)
-    monkeypatch.setattr(fitting.Fit, "accuracy", read)
-    go("standalone", data, tmp_path / "run", vector=(0,) * 6, epochs=1)
-    assert len(seen[-1]) <= 12 and len(seen[-1].unique()) >= 7
+def fields() -> list[tuple[str, str]]:
+    return [
+        (kind, name) for kind, (model, _) in KINDS.items() for name in model.model_fields if name != "kind"
+    ]
 
 
-@pytest.mark.parametrize("kind, changes", [
-    ("standalone", {"vector": (0,) * 6, "epochs": 3, "test_every": 1}),
-    ("search", {}),
-])  # fmt: skip
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch, kind, changes):
-    whole = go(kind, data, tmp_path / "whole", **changes)
-    save, saved = checkpoint.save, []
+@pytest.fixture(scope="module")
+def results(root, searches, tmp_path_factory):
+    """Results by kind and changes, each computed once."""
+    known: dict[str, Any] = {}
+
+    def result(kind: str, changes: dict[str, Any]) -> Any:
+        key = json.dumps([kind, changes])
+        if key not in known:
+            folder = tmp_path_factory.mktemp("run")
+            needed, weights = searches[2]
+            if kind == "standalone":
+                needed = {"choices": {"pick": [1, 0, 1, 0, 1, 1]}}
+            elif changes.get("decisions") == 16:
+                needed = go("search", root, folder / "search", decisions=16, operators=2, epochs=1)
+                weights = folder / "search" / "weights.pt"
+            small = {"operators": 2} if kind in ("enumerate", "tau") else {}
+            known[key] = timeless(go(kind, root, folder, needed=needed, weights=weights, **(small | changes)))
+        return known[key]
+
+    return result
+
+
+@pytest.mark.parametrize(("kind", "name"), fields())
+def test_every_setting_changes_the_result(results, kind, name):
+    if name in IDLE.get(kind, ()):
+        return
+    value = (CHANGED[kind] if name in CHANGED[kind] else CHANGED["common"])[name]
+    beside = BESIDE.get((kind, name), {})
+    assert results(kind, beside | {name: value}) != results(kind, beside)
+
+
+@pytest.mark.parametrize("kind", ["enumerate", "tau"])
+@pytest.mark.parametrize("name", sorted(GIVEN))
+def test_a_run_from_a_search_is_of_its_network(root, few, tmp_path, kind, name):
+    with pytest.raises(PapersError, match="are of another network"):
+        go(kind, root, tmp_path, **(few | {name: CHANGED["common"][name]}))
+
+
+def swapped(source: Any) -> Any:
+    """The same data with test labels of another class, or pairs that are the same where they were not."""
+    if isinstance(source, face_sets.Faces):
+        tests = {k: dataclasses.replace(v, same=v.same[::-1].copy()) for k, v in source.tests.items()}
+        return dataclasses.replace(source, tests=tests)
+    labels = (source.test.labels + 1) % len(source.classes)
+    return dataclasses.replace(source, test=dataclasses.replace(source.test, labels=labels))
+
+
+@pytest.mark.parametrize("kind", ["standalone", "search", "enumerate", "tau", "faces", "imagenet"])
+def test_test_labels_change_no_weight_and_no_choice(root, finished, tmp_path, monkeypatch, kind):
+    plain, more = finished(kind, tmp_path / "plain")
+    for module in (classification, face_sets):
+        load = module.load
+        monkeypatch.setattr(module, "load", lambda *a, f=load, **k: swapped(f(*a, **k)))
+    hidden = timeless(go(kind, root, tmp_path / "hidden", **more))
+    for result in (plain, hidden):
+        seen = [result, *(entry for entry in result.get("history", ()))]
+        tested = [
+            entry.pop(name, None)
+            for entry in (seen if kind != "faces" else seen[:1])
+            for name in ("accuracy", "top_5", "verification")
+        ]
+        assert any(tested) or kind in ("search", "enumerate", "tau")
+    assert hidden == plain
+    states = [checkpoint.load(tmp_path / name / "checkpoint.pt") for name in ("plain", "hidden")]
+    for name in {"network", "supernet", "head"} & states[0].keys():
+        for a, b in zip(states[0][name].values(), states[1][name].values(), strict=True):
+            assert torch.equal(a, b)
+
+
+# -- repeated, killed, and damaged -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "skips"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, finished, tmp_path, monkeypatch, kind):
+    whole, more = finished(kind, tmp_path / "whole")
+    json.dumps(whole, allow_nan=False)
+    save = checkpoint.save
 
     def killed(path: Path, state: dict[str, Any]) -> None:
         save(path, state)
-        saved.append(path)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        go(kind, data, tmp_path / "half", **changes)
+        go(kind, root, tmp_path / "half", **more)
     monkeypatch.setattr(checkpoint, "save", save)
-    assert timeless(go(kind, data, tmp_path / "half", **changes)) == timeless(whole)
-
-
-def test_a_checkpoint_of_another_network_is_passed_over(data, tmp_path, capsys):
-    go("standalone", data, tmp_path / "run", vector=(0,) * 6, epochs=1)
-    found = go("standalone", data, tmp_path / "run", vector=(1,) * 6, epochs=1)
-    assert len(found["history"]) == 1 and "afresh" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "half" / "checkpoint.pt")
+    assert timeless(go(kind, root, tmp_path / "half", **more)) == whole
 
 
 def shapeless(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -131,68 +312,177 @@ def shapeless(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return weights | {last: torch.zeros(99, 3)}
 
 
-@pytest.mark.parametrize("kind, name, change", [
-    ("standalone", "network", None), ("standalone", "network", shapeless), ("standalone", "optimiser", {}),
-    ("standalone", "generator", torch.zeros(3)), ("standalone", "epoch", "x"), ("standalone", "history", []),
-    ("search", "supernet", None), ("search", "supernet", shapeless), ("search", "optimiser", {}),
-    ("search", "reinforce", {}), ("search", "generator", None), ("search", "epoch", 99),
-    ("search", "macs", "x"), ("search", "history", None),
-])  # fmt: skip
-def test_a_checkpoint_that_does_not_fit_is_a_fresh_start(data, tmp_path, capsys, kind, name, change):
-    more = {"vector": (0,) * 6, "epochs": 2, "test_every": 1} if kind == "standalone" else {"epochs": 2}
-    whole = go(kind, data, tmp_path, **more)
-    path = tmp_path / "checkpoint.pt"
+MISFITS: dict[str, list[tuple[str, Any]]] = {
+    "standalone": [("network", None), ("network", shapeless), ("optimiser", {}),
+                   ("generator", torch.zeros(3)), ("epoch", "x"), ("history", [])],
+    "search": [("supernet", shapeless), ("reinforce", {}), ("epoch", 99), ("macs", "x"), ("history", None)],
+    "faces": [("network", None), ("head", {}), ("optimiser", {}), ("epoch", "1"), ("vector", [3] * 24)],
+    "imagenet": [("optimiser", {}), ("history", [])],
+    "enumerate": [("seconds", "x"), ("scores", None), ("scores", [1.0]), ("scores", torch.zeros(7)),
+                  ("scores", torch.zeros(64, dtype=torch.int64)),
+                  ("scores", torch.full((64,), 7.0).double())],
+    "tau": [("alone", None), ("alone", [0.1] * 6), ("alone", ["x"]), ("alone", [math.nan]), ("alone", [2.0])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"), [(kind, *misfit) for kind, misfits in MISFITS.items() for misfit in misfits]
+)
+def test_a_checkpoint_that_does_not_fit_is_a_fresh_start(
+    root, finished, tmp_path, capsys, kind, name, change
+):
+    whole, more = finished(kind, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
     state = checkpoint.load(path)
     checkpoint.save(path, state | {name: change(state[name]) if callable(change) else change})
-    assert timeless(go(kind, data, tmp_path, **more)) == timeless(whole)
+    assert timeless(go(kind, root, tmp_path / "run", **more)) == whole
     assert capsys.readouterr().out.count("the run starts afresh") == 1
 
 
-def test_a_search_repeats_itself_and_says_what_it_did(data, tmp_path, searched):
-    found, _ = searched
-    assert timeless(go("search", data, tmp_path / "again")) == timeless(found)
-    assert found["evaluations"] == 2 * 2 * 3  # updates × samples of the two epochs behind PreTrain
-    scores = [sample["score"] for sample in found["samples"]]
-    best = found["samples"][scores.index(max(scores))]["vector"]
-    assert found["choices"]["pick"] == best
-    pretraining, *others = found["history"]
+def test_a_checkpoint_of_another_network_is_passed_over(root, tmp_path, capsys):
+    go("standalone", root, tmp_path, vector=(0,) * 6)
+    assert go("standalone", root, tmp_path, vector=(1,) * 6)["vector"] == [1] * 6
+    assert "afresh" in capsys.readouterr().out
+
+
+def test_scores_that_are_known_are_not_computed_again(root, few, tmp_path, monkeypatch):
+    whole = go("enumerate", root, tmp_path, **few)
+    walk, walked = enumeration._walk, []
+    monkeypatch.setattr(enumeration, "_walk", lambda *a: walked.append(len(a[3])) or walk(*a))
+    assert timeless(go("enumerate", root, tmp_path, **few)) == timeless(whole)
+    assert walked == [3, 3]  # the search's samples on both reward batches, and no vector of the tree
+
+
+# -- a stand-alone training --------------------------------------------------------------------------------
+
+
+def test_a_training_is_that_of_a_plain_loop(root, tmp_path):
+    """Nesterov's SGD with weight decay, by hand: v ← μ v + g,  w ← w − η (g + μ v)."""
+    changes = {"epochs": 2, "warm_up_epochs": 1.0, "lr": 0.05, "weight_decay": 0.01}
+    vector = (0, 1, 2, 3, 0, 0)
+    result = go("standalone", root, tmp_path, vector=vector, **changes)
+    settings = StandaloneSettings.model_validate(COMMON | changes)
+    loaded = images.load((str(root), "cifar10"), settings, CPU)
+    torch.manual_seed(0)
+    network, generator = resnet18(vector, classes=10, width=4).train(), torch.Generator().manual_seed(0)
+    speeds = [torch.zeros_like(p) for p in network.parameters()]
+    for epoch in range(2):
+        order = torch.randperm(60, generator=generator)
+        for number in range(6):
+            batch = loaded.chosen[order[10 * number : 10 * number + 10]]
+            x = images.normalised(images.augmented(loaded.train[batch], generator))
+            loss = F.cross_entropy(network(x), loaded.train_labels[batch])
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            rate = 0.05 * (number / 6 if epoch == 0 else (1 + math.cos(math.pi * number / 6)) / 2)
+            with torch.no_grad():
+                for p, gradient, v in zip(network.parameters(), gradients, speeds, strict=True):
+                    g = gradient + 0.01 * p
+                    v.mul_(0.9).add_(g)
+                    p.sub_(rate * (g + 0.9 * v))
+    state = checkpoint.load(tmp_path / "checkpoint.pt")["network"]
+    for name, value in network.named_parameters():
+        torch.testing.assert_close(state[name], value.data, rtol=1e-3, atol=1e-5)
+    exact = count(vector, "resnet18_cifar", image_size=8, classes=10, width=4)
+    assert (result["parameters"], result["multiply_accumulates"]) == exact
+    assert result["accuracy"] == result["history"][-1]["accuracy"]
+
+
+def test_the_training_accuracy_is_read_across_the_classes(root, tmp_path, monkeypatch):
+    """Images lie by class in some copies: the first ones would be of few classes."""
+    seen, accuracy = [], fitting.Fit.accuracy
+    monkeypatch.setattr(fitting, "TRAIN_IMAGES", 12)
+    monkeypatch.setattr(fitting.Fit, "accuracy", lambda *a: seen.append(a[2]) or accuracy(*a))
+    go("standalone", root, tmp_path)
+    assert len(seen[-1]) <= 12 and len(seen[-1].unique()) >= 7
+
+
+def test_a_needed_run_decides_the_vector(root, tmp_path):
+    needed = {"choices": {"pick": [1, 0, 2, 0, 0, 0], "optimum": [3] * 6}}
+    assert go("standalone", root, tmp_path / "a", take="pick", needed=needed)["vector"] == [1, 0, 2, 0, 0, 0]
+    drawn = set()
+    for seed in range(6):
+        settings = StandaloneSettings.model_validate(COMMON | {"take": "random_same", "seed": seed})
+        drawn.add(fitting.vector_of(settings, needed))
+    assert len(drawn) > 1 and {sum(code != 0 for code in vector) for vector in drawn} == {2}
+    with pytest.raises(PapersError, match="decided no vector 'best_random'"):
+        go("standalone", root, tmp_path / "no", take="best_random", needed=needed)
+
+
+# -- the search --------------------------------------------------------------------------------------------
+
+
+def new_search(root: Path, **changes: Any) -> training.Search:
+    settings = SearchSettings.model_validate(SEARCH | changes)
+    torch.manual_seed(settings.seed)
+    return training.Search(settings, images.load((str(root), "cifar10"), settings, CPU), CPU)
+
+
+def test_a_search_says_what_it_did(searches):
+    result, _ = searches[4]
+    assert result["evaluations"] == 2 * 2 * 3  # updates × samples of the two epochs behind PreTrain
+    scores = [sample["score"] for sample in result["samples"]]
+    assert result["choices"]["pick"] == result["samples"][scores.index(max(scores))]["vector"]
+    pretraining, *others = result["history"]
     assert "reward" not in pretraining and all("reward" in entry for entry in others)
-    for entry in found["history"]:
+    for entry in result["history"]:
         assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in entry["shares"])
         assert all(0 < bits <= 2 for bits in entry["entropy"])
 
 
-def test_pretraining_leaves_the_controller_alone(data):
-    loop = _search(data, pretrain_epochs=2)
+def test_a_search_counts_what_it_computes(root, monkeypatch):
+    """Three times a vector's operations per training image; per reward image what no beginning shares."""
+    loop, total = new_search(root, epochs=2, updates=1), 0.0
+    fixed = loop.costs.fixed.multiply_accumulates
+    forward, rewards = loop.supernet.forward, loop.rewards
+
+    def trained(x: torch.Tensor, vector: list[int]) -> torch.Tensor:
+        nonlocal total
+        total += 3 * len(x) * count(vector, "resnet18_cifar", image_size=8, classes=10, width=4)[1]
+        return forward(x, vector)
+
+    def rewarded(vectors: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        rows = [tuple(row) for row in vectors.tolist()]
+        total += 10 * fixed * len(rows)
+        for start in {row[:end] for row in rows for end in range(1, 7)}:
+            whole, before = ((*code, *[0] * (6 - len(code))) for code in (start, start[:-1]))
+            sums = [loop.costs.macs(vector) for vector in (whole, before)]
+            total += 10 * (sums[0] - sums[1] + loop.costs.choices[len(start) - 1][0].multiply_accumulates)
+        return rewards(vectors)
+
+    monkeypatch.setattr(loop.supernet, "forward", trained)
+    monkeypatch.setattr(loop, "rewards", rewarded)
+    for _ in range(2):
+        loop.run_epoch()
+    assert loop.macs == total
+
+
+def test_pretraining_leaves_the_controller_alone(root):
+    loop = new_search(root, pretrain_epochs=2)
     before = {k: v.clone() for k, v in loop.controller.state_dict().items()}
     loop.run_epoch()
     assert all(torch.equal(before[k], v) for k, v in loop.controller.state_dict().items())
     assert loop.evaluations == 0
-    loop.run_epoch()
-    loop.run_epoch()
+    for _ in range(2):
+        loop.run_epoch()
     assert not all(torch.equal(before[k], v) for k, v in loop.controller.state_dict().items())
 
 
-def _search(data: tuple[str, str], **changes: Any) -> searching.Search:
-    settings = SearchSettings.model_validate(SEARCH | changes)
-    torch.manual_seed(settings.seed)
-    where = torch.device("cpu")
-    return searching.Search(settings, images.load(data, settings, where), where)
-
-
-def test_a_reward_is_accuracy_less_the_cost(data):
-    loop = _search(data, cost_weight=0.5, reward_images=20)
+def test_rewards_and_the_last_choice_are_accuracy_less_the_cost(root):
+    loop = new_search(root, cost_weight=0.5, reward_images=20)
     vectors = torch.tensor([[0] * 6, [1, 2, 3, 0, 0, 0]])
-    found = loop.rewards(vectors)
-    plain = loop.score(vectors.tolist(), loop.images.validation)
-    macs = [count(tuple(v), "resnet18_cifar", image_size=8, classes=10, width=4)[1] for v in vectors.tolist()]
+    plain = loop.accuracies(vectors.tolist(), loop.images.validation)
+    macs = [count(v, "resnet18_cifar", image_size=8, classes=10, width=4)[1] for v in vectors.tolist()]
     expected = [float(a) - 0.5 * m / macs[0] for a, m in zip(plain, macs, strict=True)]
-    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert loop.rewards(vectors).tolist() == pytest.approx(expected, abs=1e-6)
+    result = new_search(root, cost_weight=1000.0, final_samples=12).result()
+    cheapest = min((sample["vector"] for sample in result["samples"]), key=loop.costs.macs)
+    assert result["choices"]["pick"] == cheapest
 
 
-def test_a_search_with_fused_sgd_trains_what_the_default_one_trains(data):
+def test_a_search_with_fused_sgd_trains_what_the_default_one_trains(root):
     """Fused SGD, a GPU's, refuses a list of momenta of which some are missing, and most operators rest."""
-    loops = [_search(data, pretrain_epochs=2) for _ in range(2)]
+    loops = [new_search(root, pretrain_epochs=2) for _ in range(2)]
     for group in loops[1].optimiser.param_groups:
         group |= {"fused": True, "foreach": False}
     for loop in loops:
@@ -201,8 +491,8 @@ def test_a_search_with_fused_sgd_trains_what_the_default_one_trains(data):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_strict_fairness_sums_the_gradients_of_all_operators_before_a_step(data):
-    fair = _search(data, pretrain_epochs=1, pretrain_sampling="strict_fair")
+def test_strict_fairness_sums_the_gradients_of_all_operators_before_a_step(root):
+    fair = new_search(root, pretrain_epochs=1, pretrain_sampling="strict_fair")
     steps, step = [], fair.optimiser.step
 
     def seen() -> None:
@@ -212,221 +502,139 @@ def test_strict_fairness_sums_the_gradients_of_all_operators_before_a_step(data)
 
     fair.optimiser.step = seen  # type: ignore[method-assign]
     fair.run_epoch()  # PreTrain: 4 batches of 10 images, one step
-    assert steps == [True] and fair.paths_a_step() == 1
+    assert steps == [True]
     fair.run_epoch()
     assert len(steps) == 5
 
 
-def test_the_last_choice_weighs_the_cost_as_the_reward_does(data):
-    loop = _search(data, cost_weight=1000.0, final_samples=12)
-    found = loop.result()
-    assert found["choices"]["pick"] == min((sample["vector"] for sample in found["samples"]), key=loop._macs)
+# -- what a finished search is worth -----------------------------------------------------------------------
+
+
+def test_enumeration_ranks_and_picks_as_a_plain_loop_does(root, tmp_path, searches):
+    needed, weights = searches[4]
+    result = go("enumerate", root, tmp_path, needed=needed, weights=weights, random=9)
+    assert result["count"] == 4096 and result["max_difference_to_naive"] == 0
+    assert result["naive_block_calls"] / result["block_calls"] == pytest.approx(6 * 4096 / 5460)
+    scores = checkpoint.load(tmp_path / "checkpoint.pt")["scores"].tolist()
+    pick = result["named"]["pick"]
+    score = scores[enumeration.index_of(pick["vector"])]
+    above, equal = sum(s > score for s in scores), sum(s == score for s in scores)
+    assert pick["score"] == score and pick["rank"] == above + (equal + 1) / 2
+    assert result["named"]["optimum"]["score"] == max(scores)
+    singles = [scores[enumeration.index_of(entry["vector"])] for entry in result["singles"]]
+    assert len(singles) == 18 and result["named"]["single"]["score"] == max(singles)
+    assert sum(n for _, _, n in result["map"]) == 4096
+    front = [score for _, score in result["front"]]
+    assert front == sorted(front) and front[-1] == max(scores)
+    assert len(result["quantiles"]) == 101 and result["top"]["count"] == 41
+    every = itertools.product(range(4), repeat=6)
+    loop = new_search(root)
+    assert result["multiply_accumulates"] == 20 * loop.costs.macs_together(every)
 
 
 def test_ties_do_not_change_the_choice():
     table = torch.tensor([[0.5, 0.5, 0.4], [0.5, 0.5, 0.4], [0.6, 0.5, 0.7]])
-    assert scoring._changed(table, 3) == 0
-    assert scoring._changed(table, 1) == pytest.approx(1 / 3, abs=0.05)  # the third batch, a third of draws
+    assert scoring.share_changed(table, 3) == 0
+    third = pytest.approx(1 / 3, abs=0.05)  # the third batch, a third of draws
+    assert scoring.share_changed(table, 1) == third
 
 
-def test_enumeration_ranks_and_picks_as_a_plain_loop_does(data, tmp_path, searched):
-    needed, weights = searched
-    found = go("enumerate", data, tmp_path / "all", needed=needed, weights=weights, score_images=20,
-               checked=5,
-               reward_images=10, random=9)  # fmt: skip
-    assert found["count"] == 4096 and found["max_difference_to_naive"] == 0
-    assert found["naive_block_calls"] / found["block_calls"] == pytest.approx(6 * 4096 / 5460)
-    scores = checkpoint.load(tmp_path / "all" / "checkpoint.pt")["scores"].tolist()
-    pick = found["named"]["pick"]
-    mine = scores[enumeration.index_of(pick["vector"])]
-    above, equal = sum(s > mine for s in scores), sum(s == mine for s in scores)
-    assert pick["score"] == mine and pick["rank"] == above + (equal + 1) / 2
-    assert found["named"]["optimum"]["score"] == max(scores)
-    singles = [scores[enumeration.index_of(entry["vector"])] for entry in found["singles"]]
-    assert len(singles) == 18 and found["named"]["single"]["score"] == max(singles)
-    assert sum(n for _, _, n in found["map"]) == 4096
-    front = [score for _, score in found["front"]]
-    assert front == sorted(front) and front[-1] == max(scores)
-    assert len(found["quantiles"]) == 101 and found["top"]["count"] == 41
-
-
-def test_scores_that_are_known_are_not_computed_again(data, tmp_path, searched, monkeypatch):
-    needed, weights = searched
-    more = {"needed": needed, "weights": weights, "score_images": 20, "checked": 2, "reward_images": 10}
-    whole = go("enumerate", data, tmp_path / "one", **more)
-
-    def refused(*_: Any, **__: Any) -> None:
-        raise AssertionError("a block was evaluated")
-
-    monkeypatch.setattr(enumeration, "_walk", refused)
-    with pytest.raises(AssertionError):
-        go("enumerate", data, tmp_path / "two", **more)
-    with pytest.raises(AssertionError):  # the tree is done; the reward batches are not
-        go("enumerate", data, tmp_path / "one", **more)
-    monkeypatch.undo()
-    assert timeless(go("enumerate", data, tmp_path / "one", **more)) == timeless(whole)
-
-
-@pytest.mark.parametrize("name, value", [
-    ("seconds", "x"), ("scores", None), ("scores", [1.0]), ("scores", torch.zeros(7)),
-    ("scores", torch.zeros(4096, dtype=torch.int64)), ("scores", torch.full((4096,), 7.0).double()),
-])  # fmt: skip
-def test_scores_of_a_checkpoint_that_do_not_fit_are_computed_again(
-    data, tmp_path, searched, capsys, name, value
-):
-    scored = ScoreSettings.model_validate(COMMON)
-    world = images.load(data, scored, torch.device("cpu"))
-    net = scoring.network_of(scored, world, searched[1], torch.device("cpu"))
-    x, y = images.normalised(world.train[world.validation[:4]]), world.train_labels[world.validation[:4]]
-    state = {"scores": torch.ones(4096, dtype=torch.float64), "seconds": 0.0}
-    checkpoint.save(tmp_path / "checkpoint.pt", state)
-    assert scoring._score_all(scored, net, x, y, 10, tmp_path, training.quiet)["scores"].min() == 1
-    checkpoint.save(tmp_path / "checkpoint.pt", state | {name: value})
-    found = scoring._score_all(scored, net, x, y, 10, tmp_path, training.quiet)["scores"]
-    assert found.min() < 1 and "the run starts afresh" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("change, message", [
-    (lambda state: None, "No such file"),
-    (lambda state: state | {"fc.bias": torch.zeros(99)}, "are of another network"),
-    (lambda state: {"a": torch.zeros(1)}, "are of another network"),
-    (lambda state: state | {"fc.bias": torch.full((10,), math.nan)}, "hold NaN or infinity"),
-])  # fmt: skip
-@pytest.mark.parametrize("kind", ["enumerate", "tau"])
-def test_weights_of_no_use_are_one_line_that_mends(data, tmp_path, searched, kind, change, message):
+def test_sixteen_decisions_take_a_beam(root, tmp_path):
+    needed = go("search", root, tmp_path / "search", decisions=16, epochs=1, pretrain_epochs=0)
     weights = tmp_path / "search" / "weights.pt"
-    weights.parent.mkdir()
-    if state := change(checkpoint.load_weights(searched[1])):
-        checkpoint.save(weights, state)
-    with pytest.raises(PapersError, match=message) as error:
-        go(kind, data, tmp_path / "run", needed=searched[0], weights=weights, score_images=20)
-    text, place = str(error.value), weights.parent if "NaN" in message else weights.with_name("result.json")
-    assert "\n" not in text and len(text) < 400
-    assert text.endswith(f"remove {place}, and the sweep computes that search again")
+    result = go("enumerate", root, tmp_path, decisions=16, beam=2, needed=needed, weights=weights)
+    assert 16 < result["tried"] <= 1 + 16 * 3 * 2
+    assert len(result["choices"]["optimum"]) == 16 and result["best_score"] >= result["base_score"]
+    assert result["choices"]["pick"] == needed["choices"]["pick"]
 
 
-def test_cut_weights_are_one_line_that_mends(data, tmp_path, searched):
-    weights = tmp_path / "weights.pt"
-    weights.write_bytes(searched[1].read_bytes()[:3000])
-    with pytest.raises(PapersError, match=f"remove {tmp_path / 'result.json'}, and the sweep computes"):
-        go("enumerate", data, tmp_path / "run", needed=searched[0], weights=weights, score_images=20)
-
-
-def test_a_needed_run_without_a_searchs_metrics_is_named(data, tmp_path, searched):
-    with pytest.raises(PapersError, match="has no choices, history, reward_images, samples in its") as error:
-        go("enumerate", data, tmp_path / "run", needed={}, weights=searched[1], score_images=20)
-    assert f"remove {searched[1].with_name('result.json')}" in str(error.value)
-
-
-def test_sixteen_decisions_take_a_beam(data, tmp_path):
-    wide = {"decisions": 16}
-    needed = go("search", data, tmp_path / "search", **wide, epochs=1, pretrain_epochs=0)
-    found = go("enumerate", data, tmp_path / "beam", **wide, needed=needed, score_images=20, beam=2,
-               weights=tmp_path / "search" / "weights.pt")  # fmt: skip
-    assert 16 < found["tried"] <= 1 + 16 * 3 * 2
-    assert len(found["choices"]["optimum"]) == 16 and found["best_score"] >= 0
-    assert found["choices"]["pick"] == needed["choices"]["pick"]
-
-
-def test_a_needed_run_decides_the_vector(data, tmp_path, searched):
-    needed = {"choices": {"pick": [1, 0, 2, 0, 0, 0], "optimum": [3] * 6}}
-    for take, expected in (("pick", (1, 0, 2, 0, 0, 0)), ("optimum", (3,) * 6)):
-        asked = StandaloneSettings.model_validate(COMMON | {"take": take})
-        assert training.chosen(asked, needed) == expected
-    drawn = {
-        training.chosen(
-            StandaloneSettings.model_validate(COMMON | {"take": "random_same", "seed": s}), needed
-        )
-        for s in range(6)
-    }
-    assert len(drawn) > 1 and {sum(code != 0 for code in vector) for vector in drawn} == {2}
-    found = go("standalone", data, tmp_path / "run", take="pick", needed=searched[0], epochs=1)
-    assert found["vector"] == searched[0]["choices"]["pick"]
-    with pytest.raises(PapersError, match="decided no vector 'best_random'"):
-        go("standalone", data, tmp_path / "no", take="best_random", needed=needed, epochs=1)
-
-
-def test_a_run_without_its_search_is_refused(data, tmp_path):
-    with pytest.raises(PapersError, match="starts from a finished search"):
-        go("enumerate", data, tmp_path / "run", score_images=20)
-
-
-def test_tau_correlates_what_it_lists(data, tmp_path, searched):
-    found = go(
-        "tau", data, tmp_path / "tau", weights=searched[1], needed={}, vectors=6, epochs=1, score_images=20
-    )
-    points = found["points"]
+def test_tau_correlates_what_it_lists(root, few, tmp_path):
+    result = go("tau", root, tmp_path, **few, vectors=6)
+    points = result["points"]
     assert len(points) == 6
     assert all(1 <= sum(code != 0 for code in p["vector"]) <= 4 for p in points[3:])
     pairs = list(itertools.combinations(points, 2))
     signs = [np.sign((a["alone"] - b["alone"]) * (a["macs"] - b["macs"])) for a, b in pairs]
-    ties = [math.prod(1 - np.mean([a[k] == b[k] for a, b in pairs]) for k in ("alone", "macs"))]
-    expected = np.mean(signs) / math.sqrt(ties[0]) if ties[0] else None
-    assert found["tau"]["macs"] == (None if expected is None else pytest.approx(expected, abs=1e-4))
-    assert go("tau", data, tmp_path / "tau", weights=searched[1], needed={}, vectors=6, epochs=1,
-              score_images=20) == found  # fmt: skip
+    ties = math.prod(1 - np.mean([a[k] == b[k] for a, b in pairs]) for k in ("alone", "macs"))
+    assert ties and result["tau"]["macs"] == pytest.approx(np.mean(signs) / math.sqrt(ties), abs=1e-4)
+    assert scoring.kendall([{"alone": 0.5, "batch": float(i)} for i in range(4)], "batch") is None
 
 
-@pytest.mark.parametrize("state", [
-    {"a": 1}, {"alone": None}, {"alone": [0.1] * 5}, {"alone": ["x"]}, {"alone": [math.nan]},
-    {"alone": [2.0]},
+@pytest.mark.parametrize("kind", ["enumerate", "tau"])
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda state: None, "No such file"),
+    (lambda state: state | {"fc.bias": torch.zeros(99)}, "are of another network"),
+    (lambda state: {"a": torch.zeros(1)}, "are of another network"),
+    (lambda state: state | {"fc.bias": torch.full((10,), math.nan)}, "hold NaN or infinity"),
+    (bytes, "refused"),
 ])  # fmt: skip
-def test_accuracies_of_a_checkpoint_that_do_not_fit_are_measured_again(
-    data, tmp_path, searched, capsys, monkeypatch, state
-):
-    monkeypatch.setattr(tau, "_alone", lambda *_: 0.25)
-    checkpoint.save(tmp_path / "checkpoint.pt", state)
-    found = go("tau", data, tmp_path, weights=searched[1], needed={}, vectors=4, score_images=20)
-    assert [point["alone"] for point in found["points"]] == [0.25] * 4
-    assert "the run starts afresh" in capsys.readouterr().out
+def test_weights_of_no_use_are_one_line_that_mends(root, few, tmp_path, kind, change, message):
+    weights = tmp_path / "search" / "weights.pt"
+    weights.parent.mkdir()
+    if change is bytes:
+        weights.write_bytes(few["weights"].read_bytes()[:3000])
+    elif state := change(checkpoint.load_weights(few["weights"])):
+        checkpoint.save(weights, state)
+    with pytest.raises(PapersError, match=message) as error:
+        go(kind, root, tmp_path / "run", **(few | {"weights": weights}))
+    text, place = str(error.value), weights.parent if "NaN" in message else weights.with_name("result.json")
+    assert "\n" not in text and len(text) < 500
+    assert text.endswith(f"remove {place}, and the sweep computes that search again")
 
 
-def test_kendall_of_no_spread_is_nothing():
-    points = [{"alone": 0.5, "batch": float(i)} for i in range(4)]
-    assert tau.kendall(points, "batch") is None
+def test_a_needed_run_that_is_no_search_is_named(root, few, tmp_path):
+    with pytest.raises(PapersError, match="has no choices, history, reward_images, samples in its") as error:
+        go("enumerate", root, tmp_path, **(few | {"needed": {}}))
+    assert f"remove {few['weights'].with_name('result.json')}" in str(error.value)
+    with pytest.raises(PapersError, match="starts from a finished search"):
+        go("enumerate", root, tmp_path)
 
 
-def test_the_validation_part_is_of_all_classes_and_kept_out(data):
+# -- images and rates --------------------------------------------------------------------------------------
+
+
+def test_images_are_those_of_the_files_and_the_validation_part_is_kept_out(root):
     settings = SearchSettings.model_validate(SEARCH)
-    found = images.load(data, settings, torch.device("cpu"))
-    held = found.train_labels[found.validation]
+    loaded = images.load((str(root), "cifar10"), settings, CPU)
+    for side, pixels in (("train", loaded.train), ("test", loaded.test)):
+        files = sorted((root / "cifar10" / side).glob("*/*.png"))
+        assert pixels.tolist() == [np.asarray(Image.open(file)).tolist() for file in files]
+    held = loaded.train_labels[loaded.validation]
     assert torch.bincount(held, minlength=10).tolist() == [2] * 10
-    assert not set(found.validation.tolist()) & set(found.training.tolist())
-    assert sorted(found.chosen.tolist()) == list(range(60))
-    other = images.load(data, settings.model_copy(update={"seed": 1}), torch.device("cpu"))
-    assert other.validation.tolist() != found.validation.tolist()
+    assert not set(loaded.validation.tolist()) & set(loaded.training.tolist())
+    assert sorted(loaded.chosen.tolist()) == list(range(60))
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("kind", "changes", "message"),
     [
-        ({"images": 5}, "5 images of 10 classes"),
-        ({"images": 61}, "61 images.*set images between 10 and 60"),
-        ({"valid_size": 61}, "61 images .* set valid_size between 10 and 60"),
-        ({"batch_size": 64}, "do not fill one batch of 64"),
+        ("standalone", {"images": 5}, "5 images of 10 classes"),
+        ("standalone", {"images": 61}, "61 images.*set images between 10 and 60"),
+        ("standalone", {"valid_size": 61}, "61 images .* set valid_size between 10 and 60"),
+        ("standalone", {"batch_size": 64}, "do not fill one batch of 64"),
+        ("imagenet", {"batch_size": 25}, "24 training images do not fill one batch of 25"),
+        ("faces", {"identities": 6}, "5 identities have 6 images or more, 6 are asked for"),
+        ("faces", {"shots": 7}, "0 identities have 7 images or more"),
+        ("faces", {"batch_size": 17}, "a batch of 17 is more than the 16 training images"),
+        ("faces", {"vector": (0,) * 23}, "too short"),
+        ("faces", {"vector": (0,) * 23 + (9,)}, "no operator"),
     ],
 )
-def test_settings_that_the_data_cannot_serve_get_one_line(data, tmp_path, changes, message):
+def test_settings_that_the_data_cannot_serve_get_one_line(root, tmp_path, kind, changes, message):
     with pytest.raises(PapersError, match=message) as error:
-        go("standalone", data, tmp_path / "run", vector=(0,) * 6, **changes)
+        go(kind, root, tmp_path, **changes)
     assert "\n" not in str(error.value)
 
 
-def test_all_images_are_no_more_than_there_are():
-    labels = np.repeat(np.arange(10), 500)
-    assert images.subset(labels, 5000, 0).tolist() == list(range(5000))
-    with pytest.raises(PapersError, match="10000 images of 10 classes"):
-        images.subset(labels, 10000, 0)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run():
+@pytest.mark.parametrize("kind", ["standalone", "search", "faces", "imagenet"])
+def test_a_loss_that_is_not_finite_stops_the_run(root, tmp_path, kind):
     with pytest.raises(FloatingPointError, match="lower lr"):
-        fitting.mean_loss([torch.tensor(float("nan"))], 1)
+        go(kind, root, tmp_path, lr=1e38)
 
 
 def test_crops_and_flips_are_those_of_a_plain_loop():
     batch = torch.randint(0, 256, (5, 6, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = images.augmented(batch, torch.Generator().manual_seed(1))
+    views = images.augmented(batch, torch.Generator().manual_seed(1))
     again = torch.Generator().manual_seed(1)
     shift = torch.randint(2 * images.PAD + 1, (2, 5, 1), generator=again)
     flipped = torch.rand(5, 1, generator=again) < 0.5
@@ -435,20 +643,23 @@ def test_crops_and_flips_are_those_of_a_plain_loop():
         padded[images.PAD : -images.PAD, images.PAD : -images.PAD] = batch[i]
         top, left = int(shift[0, i]), int(shift[1, i])
         crop = padded[top : top + 6, left : left + 7]
-        assert torch.equal(found[i], crop.flip(1) if flipped[i] else crop)
+        assert torch.equal(views[i], crop.flip(1) if flipped[i] else crop)
 
 
 def test_normalised_images_are_channels_last():
-    found = images.normalised(torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
-    assert found.shape == (2, 3, 4, 4) and found.is_contiguous(memory_format=torch.channels_last)
-    assert found[0, :, 0, 0].tolist() == pytest.approx(
-        [-m / s for m, s in zip(images.MEAN, images.SD, strict=True)]
-    )
+    x = images.normalised(torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
+    assert x.shape == (2, 3, 4, 4) and x.is_contiguous(memory_format=torch.channels_last)
+    black = [-m / s for m, s in zip(images.MEAN, images.SD, strict=True)]
+    assert x[0, :, 0, 0].tolist() == pytest.approx(black)
 
 
 def test_rates_restart_and_rise_where_they_should():
-    starts = [epoch for epoch in range(70) if schedules.sgdr(epoch, 10) == 1]
-    assert starts == [0, 10, 30]
-    assert schedules.sgdr(69.999, 10, 0.01) == pytest.approx(0.01, abs=1e-4)
-    assert schedules.warm_cosine(1, 10, 2) == 0.5 and schedules.warm_cosine(2, 10, 2) == 1
-    assert schedules.warm_cosine(10, 10, 2) == pytest.approx(0)
+    paper = FaceSettings()
+    for start in (0, 10, 30, 70, 150):
+        assert fitting.sgdr(start, paper.cycle, paper.lr_min, paper.lr) == pytest.approx(0.1)
+    for end in (10, 30, 70, 150):
+        rate = fitting.sgdr(end - 1e-6, paper.cycle, paper.lr_min, paper.lr)
+        assert rate == pytest.approx(1e-4, abs=1e-8)
+    assert fitting.sgdr(20, 10) == pytest.approx(0.5) and paper.epochs == 150
+    assert fitting.warm_cosine(1, 10, 2) == 0.5 and fitting.warm_cosine(2, 10, 2) == 1
+    assert fitting.warm_cosine(10, 10, 2) == pytest.approx(0)

@@ -49,10 +49,12 @@ def test_depthwise_mixes_no_channels_until_the_point_convolution():
 
 def test_rules_have_the_layers_that_their_table_says():
     kinds = {
-        rule: [[type(m).__name__ for m in build(op, 4, 4, 1, rule).modules() if not list(m.children())]
-               for op in ("depthwise3x3", "avg3x3")]
+        rule: [
+            [type(m).__name__ for m in build(op, 4, 4, 1, rule).modules() if not list(m.children())]
+            for op in ("depthwise3x3", "avg3x3")
+        ]
         for rule in RULES
-    }  # fmt: skip
+    }
     entry = ["Conv2d", "BatchNorm2d", "ReLU"]
     assert kinds["A"] == [["Conv2d", "Conv2d"], ["AvgPool2d", "Conv2d"]]
     assert kinds["B"] == [["Conv2d"], ["AvgPool2d", "Conv2d"]]
@@ -65,8 +67,11 @@ def test_every_operator_makes_the_shape_of_the_convolution_that_it_replaces():
         if applicable(op, 4, outside, rule):
             for side in (7, 8):
                 assert build(op, 4, outside, stride, rule)(images(4, side)).shape == (
-                    2, outside, -(-side // stride), -(-side // stride),
-                ), (op, rule, stride)  # fmt: skip
+                    2,
+                    outside,
+                    -(-side // stride),
+                    -(-side // stride),
+                ), (op, rule, stride)
 
 
 def test_what_bare_rules_cannot_do_is_said_in_one_line():

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from papers_lib.exhibits import published
-from papers_lib.nar import printed
+from papers_lib.nar.study import printed
 
 OWN = {"Table 4", "Table 5", "text", "settings"}
 
@@ -25,12 +25,16 @@ def test_tables_are_whole_and_their_columns_add_up(frame):
     assert sums == {"CIFAR-10": 280.89, "ImageNet Top-1": 207.99, "ImageNet Top-5": 267.00}
     four = frame[frame["exhibit"] == "Table 4"]
     assert four.groupby("row", sort=False).size().to_dict() == {
-        "ResNet-18": 9, "ResNet-18-8": 9, "ResNet-18-16": 17,
-    }  # fmt: skip
+        "ResNet-18": 9,
+        "ResNet-18-8": 9,
+        "ResNet-18-16": 17,
+    }
     entries = four[four["column"].str.startswith("Architecture")]
     assert entries.groupby("row", sort=False)["value"].sum().to_dict() == {
-        "ResNet-18": 0, "ResNet-18-8": 1, "ResNet-18-16": 6,
-    }  # fmt: skip
+        "ResNet-18": 0,
+        "ResNet-18-8": 1,
+        "ResNet-18-16": 6,
+    }
 
 
 def test_digits_are_as_printed_and_every_cell_names_its_place(frame):
@@ -70,17 +74,28 @@ def test_numbers_of_others_stand_apart_and_name_a_public_source(frame):
     assert not others["source"].str.startswith("Jiang").any()
     assert others["source"].str.contains("/|et al").all()
     assert set(others["exhibit"]) == {
-        "cifar10-airbench", "hlb-CIFAR10", "kuangliu/pytorch-cifar", "insightface model zoo",
-        "TreB1eN/InsightFace_Pytorch", "synthetic training faces", "ENAS, users",
-        "ENAS, macro search", "data sets", "torchvision",
-    }  # fmt: skip
+        "cifar10-airbench",
+        "hlb-CIFAR10",
+        "kuangliu/pytorch-cifar",
+        "insightface model zoo",
+        "TreB1eN/InsightFace_Pytorch",
+        "synthetic training faces",
+        "ENAS, users",
+        "ENAS, macro search",
+        "data sets",
+        "torchvision",
+    }
 
 
 def test_test_sets_have_the_sizes_that_the_paper_states(value):
     assert printed.sizes_of_tests(value) == {
-        "CIFAR-10": 10_000, "ImageNet Top-1": 50_000, "ImageNet Top-5": 50_000,
-        "LFW": 6000, "CFP-FP": 7000, "AgeDB-30": 6000,
-    }  # fmt: skip
+        "CIFAR-10": 10_000,
+        "ImageNet Top-1": 50_000,
+        "ImageNet Top-5": 50_000,
+        "LFW": 6000,
+        "CFP-FP": 7000,
+        "AgeDB-30": 6000,
+    }
 
 
 def test_gains_and_their_standard_errors(value):
@@ -109,20 +124,6 @@ def test_multiples_are_those_of_a_plain_search():
         truncated = [k for k in range(items + 1) if math.floor(10_000 * k / items) == round(100 * percent)]
         assert printed.multiples(percent, items) == (rounded, truncated)
     assert printed.multiples(96.86, 6000) == ([], [5812])
-
-
-def test_ceilings_of_the_skip_penalty():
-    shown = {(tanh, sampled): round(printed.skip_ceiling(tanh, sampled), 2)
-             for tanh in (1.5, 2.5, math.inf) for sampled in (False, True)}  # fmt: skip
-    assert shown == {
-        (1.5, False): 1.31, (2.5, False): 2.55, (math.inf, False): 4.16,
-        (1.5, True): 3.01, (2.5, True): 3.92, (math.inf, True): 4.16,
-    }  # fmt: skip
-    p = 1 / (1 + math.exp(-1.5))
-    kl = p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
-    each_layer = [sum(kl for _ in range(layer)) for layer in range(1, 12)]
-    assert printed.skip_ceiling(1.5) == pytest.approx(sum(each_layer) / len(each_layer))
-    assert printed.bernoulli_kl(0) == pytest.approx(0)
 
 
 def test_mean_depth_is_a_half_by_chance():

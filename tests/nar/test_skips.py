@@ -7,8 +7,9 @@ import torch
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.controller import PRESETS, SIZE
-from papers_lib.nar.printed import skip_ceiling
-from papers_lib.nar.skips import OPERATORS, SkipController, kl_of_skips, simulated_search
+from papers_lib.nar.options import SkipSettings
+from papers_lib.nar.skips import OPERATORS, SkipController, kl_of_skips, simulate
+from papers_lib.nar.study.printed import skip_ceiling
 
 
 def generator(seed=0):
@@ -105,18 +106,23 @@ def test_the_tanh_ends_the_kl(tanh, end, drawn):
         full = torch.full((66,), sign * tanh, dtype=torch.float64)
         assert float(kl_of_skips(full)) == pytest.approx(skip_ceiling(tanh)) == pytest.approx(end, abs=5e-3)
         assert float(kl_of_skips(2 * full)) == pytest.approx(drawn, abs=6e-3)
+    assert skip_ceiling(tanh, sampled=True) == pytest.approx(drawn, abs=6e-3)
+    assert skip_ceiling(math.inf) == pytest.approx(6 * math.log(2))
     assert float(kl_of_skips(torch.full((66,), 50.0))) == pytest.approx(6 * math.log(2), rel=1e-5)
 
 
+def history(**changes):
+    settings = {"layers": 4, "epochs": 3, "updates": 25, "samples": 10, "gain": 1.0, "noise": 0.0}
+    return simulate(SkipSettings(**(settings | changes)))["history"]
+
+
 def test_a_search_with_a_gain_makes_skips_and_the_penalty_keeps_them_at_half():
-    free = simulated_search(3, 25, 10, layers=4, gain=1.0, noise=0.0)
-    held = simulated_search(3, 25, 10, layers=4, gain=1.0, noise=0.0, weight=50.0)
+    free, held = history(), history(weight=50.0)
     assert len(free) == 3 and free[0]["kl"] < 0.1
     assert free[-1]["rate"] > 0.7 and held[-1]["rate"] < 0.6
     assert free[-1]["kl"] > 5 * held[-1]["kl"] and free[-1]["reward"] > free[0]["reward"]
-    assert free[-1]["kl"] <= skip_ceiling(1.5, layers=4) + 1e-6
-    assert simulated_search(3, 25, 10, layers=4, gain=1.0, noise=0.0) == free
-    assert simulated_search(1, 2, 4, layers=4, seed=1) != simulated_search(1, 2, 4, layers=4, seed=2)
+    assert free[-1]["kl"] <= skip_ceiling(1.5, layers=4) + 1e-5
+    assert history() == free
 
 
 def test_what_cannot_be():
@@ -128,5 +134,3 @@ def test_what_cannot_be():
         kl_of_skips(torch.zeros(65))
     with pytest.raises(PapersError, match="target 1"):
         kl_of_skips(torch.zeros(66), target=1.0)
-    with pytest.raises(PapersError, match="one or more of each"):
-        simulated_search(0)

@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 
-from papers_lib.nar import table_4
 from papers_lib.nar.counting import count
-from papers_lib.nar.table_4 import ORDINARY, Convention, Reading, network_count
-from papers_lib.nar.vectors import check
+from papers_lib.nar.operators import check
+from papers_lib.nar.study import table_4
+from papers_lib.nar.study.table_4 import ORDINARY, Convention, Reading, network_count
 
 
 def places(vector):
@@ -21,9 +21,10 @@ def test_printed_vectors_are_one_entry_short():
 def test_insertions_are_all_vectors_that_lose_a_zero_to_the_printed_one():
     found = table_4.insertions((1, 0, 2))
     assert sorted(found) == sorted(
-        v for v in itertools.product(range(3), repeat=4)
+        v
+        for v in itertools.product(range(3), repeat=4)
         if any(v[i] == 0 and v[:i] + v[i + 1 :] == (1, 0, 2) for i in range(4))
-    )  # fmt: skip
+    )
     five = {places(vector) for vector in table_4.insertions(table_4.as_printed("ResNet-18-16"))}
     assert five == {(1, 4, 9, 15), (0, 4, 9, 15), (0, 3, 9, 15), (0, 3, 8, 15), (0, 3, 8, 14)}
 
@@ -38,8 +39,11 @@ def test_placements_are_insertions_that_count_alike():
 
 def test_savings_are_those_of_the_text():
     for rule, eight, sixteen in (
-        ("A", 11.13, 19.71), ("B", 12.55, 20.76), ("bare", 12.55, 22.18), ("enas", 9.71, 17.22),
-    ):  # fmt: skip
+        ("A", 11.13, 19.71),
+        ("B", 12.55, 20.76),
+        ("bare", 12.55, 22.18),
+        ("enas", 9.71, 17.22),
+    ):
         found = table_4.savings(rule)
         assert [round(100 * x, 2) for x in found.values()] == [0, eight, sixteen]
 
@@ -67,10 +71,7 @@ def test_the_scans_ordinary_count_is_the_counter(rule):
 def test_conventions_change_what_they_say():
     zeros, reading = (0,) * 8, Reading("A", "A", "A")
     whole = network_count(zeros, reading)[1]
-    parts = {
-        "shortcuts": 64 * 128 * 28**2 + 128 * 256 * 14**2 + 256 * 512 * 7**2,
-        "classifier": 512_000,
-    }
+    parts = {"shortcuts": 64 * 128 * 28**2 + 128 * 256 * 14**2 + 256 * 512 * 7**2, "classifier": 512_000}
     for name, missing in parts.items():
         found = network_count(zeros, reading, ORDINARY._replace(**{name: False}))[1]
         assert round((whole - found) * 1e9) == missing
@@ -111,9 +112,10 @@ def test_the_hit_without_ordinary_counting_rounds_as_printed():
 
 def test_what_whole_face_blocks_can_save():
     for rule, five, eight in (
-        ("A", (16.1, 26.1), (25.8, 35.8)), ("bare", (18.1, 29.2), (29.1, 40.2)),
+        ("A", (16.1, 26.1), (25.8, 35.8)),
+        ("bare", (18.1, 29.2), (29.1, 40.2)),
         ("enas", (14.1, 23.6), (22.6, 33.4)),
-    ):  # fmt: skip
+    ):
         for replaced, ends in ((5, five), (8, eight)):
             assert tuple(round(100 * x, 1) for x in table_4.face_savings(rule, 24, replaced)) == ends
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
 
 from papers_lib.exhibits import published
 from papers_lib.exhibits.table import Cell, Table
+from papers_lib.nar.study import exhibits
 
 PAPER = "nar"
 # Pages are missing from the text that this companion follows; what stood there is not known and not guessed.
@@ -20,8 +22,9 @@ NOT_IN_OUR_TEXT = {
     "Section 4.1, rest": "training on the whole face data, results",
     "Section 4.2, start": "the start of the classification experiments",
 }
-BASE = "ResNet-18"
-FACES = ("LResNet50E-IR", "NAR, LResNet50E-IR")
+BASE = "ResNet-18"  # untouched
+FACES = ("LResNet50E-IR", "NAR, LResNet50E-IR")  # untouched, and refined
+FACE_TESTS = ("LFW", "CFP-FP", "AgeDB-30")
 LAYERS = 12  # of ENAS's macro search, whose skips Figure 1 counts
 
 
@@ -54,7 +57,7 @@ def sizes_of_tests(value: pd.Series) -> dict[str, int]:
         * sum(int(settings[name, f"{kind} pairs a fold"]) for kind in ("same", "different"))
         for name in ("CFP", "AgeDB")
     }
-    imagenet = 1000 * int(settings["ImageNet", "validation images"])
+    imagenet = 1000 * int(settings["ImageNet", "validation images"])  # printed in thousands
     return {
         "CIFAR-10": int(settings["CIFAR-10", "test images"]),
         "ImageNet Top-1": imagenet,
@@ -68,27 +71,29 @@ def sizes_of_tests(value: pd.Series) -> dict[str, int]:
 def gains(value: pd.Series) -> list[Gain]:
     """Every gain in accuracy over the untouched network, with its standard error.
 
-    Two accuracies p, q on n items each, taken as independent draws: SE² = p(1 − p)/n + q(1 − q)/n. The
-    test set is the same, so that the true error is smaller; how much is not to be known from a table.
+    The test set is the same for both, so that the true error is smaller; how much is not to be known from
+    a table.
     """
-    return list(_gains(value))
-
-
-def _gains(value: pd.Series) -> Iterator[Gain]:
     items = sizes_of_tests(value)
-    pairs = [("Table 5", model, BASE, data) for model in ("ResNet-18-8", "ResNet-18-16") for data in
-             ("CIFAR-10", "ImageNet Top-1", "ImageNet Top-5")]  # fmt: skip
-    pairs += [("text", FACES[1], FACES[0], data) for data in ("LFW", "CFP-FP", "AgeDB-30")]
+    pairs = [
+        ("Table 5", model, BASE, data)
+        for model in ("ResNet-18-8", "ResNet-18-16")
+        for data in ("CIFAR-10", "ImageNet Top-1", "ImageNet Top-5")
+    ]
+    pairs += [("text", FACES[1], FACES[0], data) for data in FACE_TESTS]
+    every = []
     for exhibit, model, base, data in pairs:
         ours, other, n = value[exhibit, model, data], value[exhibit, base, data], items[data]
+        # Two accuracies p, q on n items each as independent draws: SE² = p(1 − p) / n + q(1 − q) / n.
         variance = sum(p / 100 * (1 - p / 100) / n for p in (ours, other))
         points = round(float(ours - other), 2)
-        yield Gain(model, data, points, n, points * n / 100, 100 * math.sqrt(variance))
+        every.append(Gain(model, data, points, n, points * n / 100, 100 * math.sqrt(variance)))
+    return every
 
 
 def multiples(percent: float, items: int) -> tuple[list[int], list[int]]:
     """Numbers right of `items` whose share in percent rounds to `percent`, and those that truncate to it."""
-    hundredths = round(100 * percent)
+    hundredths = round(100 * percent)  # whole: two decimals are printed
     near = range(int(percent * items / 100) - 3, int(percent * items / 100) + 5)
     rounded = [k for k in near if abs(10_000 * k - hundredths * items) * 2 <= items]
     truncated = [k for k in near if 10_000 * k // items == hundredths]
@@ -97,7 +102,7 @@ def multiples(percent: float, items: int) -> tuple[list[int], list[int]]:
 
 def bernoulli_kl(logit: float) -> float:
     """KL(Bern(sigmoid(logit)) ‖ Bern(½)), in nats."""
-    p = 1 / (1 + math.exp(-logit))
+    p = 1 / (1 + math.exp(-logit))  # sigmoid
     return math.log(2) + sum(x * math.log(x) for x in (p, 1 - p) if x > 0)
 
 
@@ -107,22 +112,22 @@ def skip_ceiling(tanh: float, sampled: bool = False, layers: int = LAYERS) -> fl
     Layer i of 2 … `layers` has i − 1 candidate skips, each with a logit of at most `tanh` (melodyguan/enas:
     sigmoid of the logit in the penalty, while `sampled` from a softmax over −q and q: sigmoid(2q)).
     """
-    skips = sum(range(1, layers))
-    if math.isinf(tanh):
+    skips = sum(range(1, layers))  # 0 + 1 + … + (L − 1)
+    if math.isinf(tanh):  # no cap: every skip is sure, KL = ln 2 each
         return skips / (layers - 1) * math.log(2)
     return skips / (layers - 1) * bernoulli_kl(tanh * (2 if sampled else 1))
 
 
-def mean_depth(vector: tuple[int, ...]) -> float:
+def mean_depth(vector: Sequence[int]) -> float:
     """Mean place of the replaced decisions, 0 the first and 1 the last; ½ is what chance gives."""
-    places = [i for i, code in enumerate(vector) if code]
+    places = [i for i, code in enumerate(vector) if code]  # of the replaced
     return sum(places) / len(places) / (len(vector) - 1)
 
 
 def tables() -> dict[str, Table]:
     """All tables of this module by name."""
-    found = (gains_table(), multiples_table(), not_in_our_text_table())
-    return {table.name: table for table in found}
+    every = (gains_table(), multiples_table(), not_in_our_text_table())
+    return {table.name: table for table in every}
 
 
 def gains_table() -> Table:
@@ -131,11 +136,7 @@ def gains_table() -> Table:
         [gain.model, gain.data, gain.points, round(gain.gained), gain.items, gain.error, gain.z]
         for gain in gains(numbers())
     ]
-    columns = ["model", "data", "gain, points", "items gained", "test items", "standard error", "z"]
-    return Table(
-        "gains", "The printed gains against their standard errors", columns, rows,
-        footer="published numbers alone; one run each, unpaired",
-    )  # fmt: skip
+    return exhibits.table("gains", rows)
 
 
 def multiples_table() -> Table:
@@ -143,19 +144,14 @@ def multiples_table() -> Table:
     value = numbers()
     items = sizes_of_tests(value)
     rows: list[list[Cell]] = []
-    for model in FACES:
-        for data in ("LFW", "CFP-FP", "AgeDB-30"):
-            shown = float(value["text", model, data])
-            rounded, truncated = (", ".join(map(str, x)) for x in multiples(shown, items[data]))
-            rows.append([model, data, shown, items[data], rounded or None, truncated or None])
-    columns = ["model", "data", "printed, %", "pairs", "right, if rounded", "right, if truncated"]
-    return Table("face_accuracies", "Face accuracies as numbers of pairs", columns, rows,
-                 footer="ten equal folds, so that their mean is a share of all pairs")  # fmt: skip
+    for model, data in product(FACES, FACE_TESTS):
+        stated = float(value["text", model, data])
+        rounded, truncated = (", ".join(map(str, x)) for x in multiples(stated, items[data]))
+        rows.append([model, data, stated, items[data], rounded or None, truncated or None])
+    return exhibits.table("face_accuracies", rows)
 
 
 def not_in_our_text_table() -> Table:
     """What the paper has and our text has not; no number of it is given here."""
-    rows: list[list[Cell]] = [[name, words, "not in our text"] for name, words in NOT_IN_OUR_TEXT.items()]
-    return Table(
-        "not_in_our_text", "Missing from our text of the paper", ["exhibit", "what", "numbers"], rows
-    )
+    rows = [[name, words, "not in our text"] for name, words in NOT_IN_OUR_TEXT.items()]
+    return exhibits.table("not_in_our_text", rows)

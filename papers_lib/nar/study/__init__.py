@@ -1,0 +1,222 @@
+"""What is asked of the refinement: its arms, claims and errata as tables, and the doors to them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+from papers_lib.datasets import classification
+from papers_lib.errors import PapersError
+from papers_lib.exhibits import provenance as origin
+from papers_lib.exhibits.claims import Claim
+from papers_lib.exhibits.figure import Figure
+from papers_lib.exhibits.provenance import Provenance
+from papers_lib.exhibits.table import Table
+from papers_lib.nar import options
+from papers_lib.nar.counting import costs
+from papers_lib.nar.study import drawings, errata, readings, table_4, tables
+from papers_lib.runs import progress
+from papers_lib.runs.planning import refuse_twice, refuse_unknown
+from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.runs.store import needed_weights, read_result
+from papers_lib.settings import Frozen, NotebookSettings
+from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values
+
+IMAGENET = "papers_lib.nar.imagenet.training:run"
+APART = ("skips", "faces", "imagenet")  # kinds on data of their own, with settings of their own
+KINDS: dict[str, type[Frozen]] = {
+    "standalone": options.StandaloneSettings,
+    "search": options.SearchSettings,
+    "enumerate": options.ScoreSettings,
+    "tau": options.TauSettings,
+    "skips": options.SkipSettings,
+    "faces": options.FaceSettings,
+    "imagenet": options.ImageNetSettings,
+}
+# Which arms answer a printed number of Table 5, on CIFAR-10 and on ImageNet; and which metric, on which data.
+MODELS = {
+    "ResNet-18": ("base", "imagenet"),
+    "ResNet-18-8": ("paper_8", "imagenet_8"),
+    "ResNet-18-16": ("paper_16", "imagenet_16"),
+}
+COLUMNS = {
+    "CIFAR-10": ("cifar10", "accuracy %"),
+    "ImageNet Top-1": ("imagenet", "accuracy %"),
+    "ImageNet Top-5": ("imagenet", "top_5 %"),
+}
+# Numbers of the text that are results, and that no run of ours has: of faces, and of a GPU not named.
+RESULTS = ("LFW", "CFP-FP", "AgeDB-30", "fewer FLOPS", "GPU hours")
+
+
+class Settings(NotebookSettings):
+    """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
+
+    preset: str = ""  # of the controller
+    acknowledge_withdrawn: bool = False  # read a real copy of faces_emore all the same
+
+
+class Refinement(Study):
+    """Jiang, Zhao and Pang 2019: Tables 4 and 5, Figure 1, and the controls that the paper lacks."""
+
+    name = "nar"
+    parameters = Settings
+    dataset = "cifar10"
+    datasets = classification.NAMES
+    checks = errata.CHECKS
+    tests = errata.TESTS
+    exact = MappingProxyType(table_4.exact_places())
+
+    # -- the plan --
+
+    def possible(self, settings: Settings) -> list[Arm]:
+        """The arms of a profile: ImageNet is for `paper` alone."""
+        kinds = self.sizes[settings.profile].more
+        return [arm for arm in self.arms.values() if arm.more["kind"] in kinds]
+
+    def chosen(self, settings: Settings) -> list[Arm]:
+        """The arms that are asked for, of those that the profile has."""
+        return [arm for arm in self.possible(settings) if not settings.arms or arm.name in settings.arms]
+
+    def refuse(self, settings: Settings) -> None:
+        """Names that the profile does not have, an unknown preset, and arms of none of the sweeps."""
+        possible = self.possible(settings)
+        refuse_twice("seeds", settings.seeds)
+        refuse_unknown("sweeps", settings.sweeps, list(dict.fromkeys(arm.sweep for arm in possible)))
+        refuse_unknown("arms", settings.arms, [arm.name for arm in possible])
+        if settings.dataset:
+            refuse_unknown("dataset", (settings.dataset,), self.datasets)
+        if settings.preset:
+            refuse_unknown("preset", (settings.preset,), get_args(options.Preset))
+        chosen, sweeps = self.chosen(settings), settings.sweeps or self.sweeps
+        if not any(arm.sweep in sweeps for arm in chosen):
+            places = ", ".join(f"{arm.name} is in {arm.sweep}" for arm in chosen)
+            raise PapersError(f"no arm asked for is in the sweeps {', '.join(sweeps)}: {places}")
+
+    def specs(self, settings: Settings, arm: Arm, seed: int) -> Iterator[RunSpec]:
+        """One run per arm and seed; a vector that a finished run decides is named by that run, in `needs`."""
+        kind, size = arm.more["kind"], self.sizes[settings.profile]
+        values = ({} if kind in APART else size.settings) | size.more[kind] | arm.changes | {"seed": seed}
+        if settings.precision and "precision" in KINDS[kind].model_fields:
+            values["precision"] = settings.precision
+        if settings.preset and kind == "search":
+            values["preset"] = settings.preset
+        if kind == "standalone" and not arm.more["needs"]:
+            decisions = values.get("decisions", 8)
+            vector = values.get("vector", [0] * decisions)
+            if vector == "cheapest":
+                vector = cheapest_single(decisions)
+            values["vector"] = vector[:decisions]  # a network without its last stage has the first six
+        if replacements := arm.more["replacements"]:
+            values["vector"] = random_vector(24, int(replacements), seed)  # blocks of the face network
+        full = KINDS[kind].model_validate(values).model_dump(mode="json")  # no default left out
+        needed = self.arms[arm.more["needs"]] if arm.more["needs"] else None
+        needs = tuple(self.specs(settings, needed, seed)) if needed else ()  # of the same seed
+        function = IMAGENET if kind == "imagenet" else ""
+        yield self.run_spec(settings, arm.name, full, self._data(settings, kind), needs, function)
+
+    def _data(self, settings: Settings, kind: str) -> Data:
+        if kind == "skips":
+            return Data(name="simulated", root=".")
+        if kind == "imagenet":
+            return self.find_data(settings, "imagenet", "")
+        if kind == "faces":
+            return self.find_data(settings, "faces_emore", "" if settings.profile == "paper" else "standin")
+        return self.find_data(settings)
+
+    # -- what the runs say --
+
+    def tables(self, results: Results) -> dict[str, Table]:
+        """Tables 4 and 5, what our text lacks, the exact rankings, and the controls."""
+        return errata.tables() | tables.tables(self, results)
+
+    def figures(self, results: Results) -> dict[str, Figure]:
+        """Figure 1, the space of all vectors, and the curves of the search."""
+        return drawings.figures(self, results)
+
+    def read(self, results: Results, label: str, metric: str) -> Values:
+        """The metrics of a run, and the readings of `readings`."""
+        return readings.read(results, label, metric)
+
+    def claims(self, results: Results) -> list[Claim]:
+        """The paper's claims C1–C19, each with the verdict of our runs, and where a search was timed."""
+        devices = ", ".join(sorted({row.device for row in results.rows("search").values()}))
+        timed = {"devices": devices or "nothing yet"}
+        return [replace(c, evidence=c.evidence.format(**timed)) for c in super().claims(results)]
+
+    def provenance(self, results: Results, labels: Sequence[str] = ()) -> Provenance:
+        """Footer and badge of what is made from some arms, by default from all on the study's own images."""
+        rows = [
+            row
+            for spec, row in results
+            if row is not None and (spec.label in labels if labels else not spec.label.startswith(APART))
+        ]
+        return origin.provenance(rows, results.profile, self.dataset)
+
+    def answer(self, results: Results, place: Place) -> Answer | None:
+        """Table 5 is ours to make, from runs on the column's own data; Table 4 is exact, the rest quoted."""
+        exhibit, row, column = place
+        if exhibit == "text" and column in RESULTS:
+            return None
+        if exhibit != "Table 5":
+            return QUOTED
+        dataset, metric = COLUMNS[column]
+        label = MODELS[row][column != "CIFAR-10"]  # the arm on the column's data
+        if any(run.data.name != dataset for run in results.rows(label).values()):  # say, CIFAR-100
+            return None
+        return Answer(label, metric)
+
+    def comparable(self, results: Results, place: Place) -> bool:
+        """Whether ours may be compared with a number of Table 5."""
+        answer = self.answer(results, place)
+        rows = results.rows(answer.label).values() if answer else ()
+        return origin.comparable(rows, COLUMNS[place[2]][0])
+
+
+def random_vector(decisions: int, replacements: int, seed: int) -> tuple[int, ...]:
+    """A vector with that many replacements, places and operators uniform."""
+    chance = random.Random(seed)  # Python's, the same in every version
+    places = chance.sample(range(decisions), replacements)
+    return tuple(chance.randint(1, 3) if i in places else 0 for i in range(decisions))
+
+
+@lru_cache(maxsize=4)
+def cheapest_single(decisions: int) -> tuple[int, ...]:
+    """The one replacement that saves most multiply-accumulates on CIFAR-10; the first of equal ones."""
+    counts = costs(decisions, "resnet18_cifar", image_size=32, classes=10)
+    singles = [
+        tuple(code if i == place else 0 for i in range(decisions))
+        for place in range(decisions)
+        for code in (1, 2, 3)
+    ]
+    return min(singles, key=counts.macs)
+
+
+STUDY = Refinement()
+
+
+def run(spec: RunSpec) -> dict[str, Any]:
+    """Compute what `spec` says, in the folder that the store gave it; from the run it needs, if any.
+
+    Raises:
+        PapersError: the run that it needs has no result.
+    """
+    from papers_lib.nar import training
+
+    folder = Path(spec.folder)
+    needed, weights = None, None
+    if spec.needs:
+        before = Path(spec.needs[0].folder)
+        result = read_result(before)
+        if result is None:
+            raise PapersError(f"{before} has no result; compute that run first")
+        needed = result.metrics
+        if spec.settings["kind"] != "standalone":
+            weights = needed_weights(spec)  # shared weights; a stand-alone run starts fresh
+    data = (spec.data.root, spec.data.name)
+    report = progress.reporter(folder)
+    return training.run(spec.settings, data, folder, spec.device, report, needed, weights)

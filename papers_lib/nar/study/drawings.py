@@ -1,0 +1,188 @@
+"""Figure 1, the whole space of vectors as a picture, and curves that the paper does not show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from papers_lib.exhibits.curves import curves
+from papers_lib.exhibits.figure import Figure
+from papers_lib.nar.operators import NAMES
+from papers_lib.nar.study import exhibits
+from papers_lib.nar.study.printed import skip_ceiling
+from papers_lib.study import Results
+
+if TYPE_CHECKING:
+    from papers_lib.nar.study import Refinement
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#888888"
+MARKS = {  # named vectors of the picture: label, marker, colour
+    "base": ("untouched", "s", "#000000"),
+    "paper_8": ("paper's ResNet-18-8", "D", ORANGE),
+    "single": ("best single replacement", "^", GREEN),
+    "best_random": ("best of random", "v", PINK),
+    "pick": ("our pick", "o", BLUE),
+    "optimum": ("best of all", "*", "#E69F00"),
+}
+SKIPS = {"skips": BLUE, "skips_flat": GREY, "skips_penalty": GREEN}  # arms of Figure 1
+SEARCHED = {"search": BLUE, "search_plain": ORANGE}  # with and without PreTrain
+
+
+def figures(study: Refinement, results: Results) -> dict[str, Figure]:
+    """Every figure by name."""
+    every = (
+        figure_1(study, results),
+        space(study, results),
+        convergence(study, results),
+        operators(study, results),
+        tau(study, results),
+    )
+    return {figure.name: figure for figure in every}
+
+
+def _epochs(results: Results, names: tuple[str, ...]) -> Iterator[tuple[str, int, int, dict[str, Any]]]:
+    """Arm, seed, epoch from 1, and what the epoch logged."""
+    for name in names:
+        for seed, row in sorted(results.rows(name).items()):
+            for epoch, entry in enumerate(row.metrics["history"], 1):
+                yield name, seed, epoch, entry
+
+
+def figure_1(study: Refinement, results: Results) -> Figure:
+    """Figure 1: the skips' KL over the epochs of a search without constraint, and where the tanh ends it."""
+    source = study.provenance(results, tuple(SKIPS))
+    rows = [
+        (name, seed, epoch, entry["kl"], entry["rate"])
+        for name, seed, epoch, entry in _epochs(results, tuple(SKIPS))
+    ]
+    return exhibits.figure("figure_1", rows, _draw_figure_1, source, ceiling=skip_ceiling(1.5))
+
+
+def _draw_figure_1(canvas: Any, data: pd.DataFrame) -> None:
+    left, right = canvas.subplots(1, 2)
+    for (name, _), part in data.groupby(["reward", "seed"]):
+        left.plot(part["epoch"], part["kl"], color=SKIPS[name])
+        right.plot(part["epoch"], part["rate"], color=SKIPS[name])
+    left.axhline(skip_ceiling(1.5), color=ORANGE, linestyle="--", label="ceiling of the tanh")
+    left.set(xlabel="epoch", ylabel="KL, nats")
+    left.set_ylim(bottom=0)  # a KL is never below
+    left.legend()
+    right.set(xlabel="epoch", ylabel="share of skips drawn", ylim=(0, 1))
+
+
+def space(study: Refinement, results: Results) -> Figure:
+    """Every vector of the space, as a density: shared accuracy against cost; the path, and who is where."""
+    source = study.provenance(results)
+    rows: list[tuple[Any, ...]] = []
+    for label in ("enumerate", "enumerate_plain"):
+        if seeds := results.rows(label):  # one seed: scores of two trainings lie in different bins
+            seed = min(seeds)
+            metrics = seeds[seed].metrics
+            points = [("density", *point) for point in metrics["map"]]
+            points += [("front", share, score, 1) for share, score in metrics["front"]]
+            points += [("path", share, score, int(epoch)) for epoch, share, score, _ in metrics["path"]]
+            for name, vector in metrics["named"].items():
+                if name in MARKS:
+                    points.append((name, 1 - vector["saving"], vector["score"], 1))
+            rows += [(label, seed, *point) for point in points]
+    return exhibits.figure("space", rows, _draw_space, source)
+
+
+def _draw_space(canvas: Any, data: pd.DataFrame) -> None:
+    import numpy as np
+
+    for axes, label in zip(canvas.subplots(1, 2, sharey=True), ("enumerate", "enumerate_plain"), strict=True):
+        panel = data[data["weights"] == label]  # of this panel
+        density = panel[panel["what"] == "density"]
+        grey = np.log10(density["count"].astype(float))  # counts go from 1 to thousands
+        axes.scatter(density["share"], density["score"], c=grey, cmap="Greys", s=9, marker="s", vmin=-0.5)
+        for what, colour in (("front", GREEN), ("path", BLUE)):
+            line = panel[panel["what"] == what]
+            axes.plot(line["share"], line["score"], color=colour, linewidth=0.9, marker=".", markersize=3)
+        white = {"edgecolors": "white", "linewidths": 0.6, "zorder": 3}  # marks stand out from the density
+        for name, (words, marker, colour) in MARKS.items():
+            point = panel[panel["what"] == name]
+            axes.scatter(
+                point["share"], point["score"], marker=marker, color=colour, s=42, label=words, **white
+            )
+        axes.set(title="with PreTrain" if label == "enumerate" else "without", xlabel="share of the MACs")
+    canvas.axes[0].set_ylabel("accuracy, shared weights")
+    canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside right center")
+
+
+def convergence(study: Refinement, results: Results) -> Figure:
+    """The controller's entropy and mean reward by epoch."""
+    source = study.provenance(results)
+    rows = [
+        (name, seed, epoch, sum(entry["entropy"]) / len(entry["entropy"]), entry.get("reward", math.nan))
+        for name, seed, epoch, entry in _epochs(results, tuple(SEARCHED))
+    ]
+    colours = {study.arms[name].label: colour for name, colour in SEARCHED.items()}
+
+    def draw(canvas: Any, data: pd.DataFrame) -> None:
+        data = data.assign(search=[study.arms[name].label for name in data["search"]])
+        words = {"bits": "entropy, bits a decision", "reward": "mean reward"}
+        for axes, column in zip(canvas.subplots(1, 2), words, strict=True):
+            curves(axes, data, "epoch", column, "search", colours)
+            axes.set(xlabel="epoch", ylabel=words[column])
+        if len(data):  # an empty legend warns
+            canvas.axes[0].legend()
+
+    return exhibits.figure("convergence", rows, draw, source)
+
+
+def operators(study: Refinement, results: Results) -> Figure:
+    """Which operators trained the shared weights, by epoch: where the choices go, and when."""
+    source = study.provenance(results)
+    names = (*SEARCHED, "search_6")
+    rows = [
+        (name, seed, epoch, code, sum(row[code] for row in entry["shares"]) / len(entry["shares"]))
+        for name, seed, epoch, entry in _epochs(results, names)
+        for code in range(len(entry["shares"][0]))
+    ]
+    data = pd.DataFrame(rows, columns=["search", "seed", "epoch", "operator", "share"])
+    colours = (BLUE, ORANGE, GREEN, PINK, "#000000", GREY)  # by the operator's code
+
+    def draw(canvas: Any, data: pd.DataFrame) -> None:
+        for axes, name in zip(canvas.subplots(1, 3, sharey=True), names, strict=True):
+            for key, part in data[data["search"] == name].groupby("operator"):
+                code = int(str(key))
+                axes.plot(part["epoch"], part["share"], color=colours[code], label=NAMES[code])
+            axes.set(title=study.arms[name].label, xlabel="epoch")
+            axes.title.set_size(8)  # three titles side by side
+        canvas.axes[0].set_ylabel("share")
+        if len(data):
+            legends = [axes.get_legend_handles_labels() for axes in canvas.axes]
+            canvas.legend(*max(legends, key=lambda pair: len(pair[0])), loc="outside right center")
+
+    mean = data.groupby(["search", "epoch", "operator"], as_index=False)["share"].mean()
+    return exhibits.figure("operators", mean, draw, source)
+
+
+def tau(study: Refinement, results: Results) -> Figure:
+    """Stand-alone against shared accuracy of the sampled vectors."""
+    source = study.provenance(results)
+    colours = {"tau": BLUE, "tau_plain": ORANGE}
+    rows = [
+        (name, seed, sum(code != 0 for code in point["vector"]), point["batch"], point["alone"])
+        for name in colours
+        for seed, row in sorted(results.rows(name).items())
+        for point in row.metrics["points"]
+    ]
+
+    def draw(canvas: Any, data: pd.DataFrame) -> None:
+        for axes, (name, colour) in zip(canvas.subplots(1, 2, sharey=True), colours.items(), strict=True):
+            part = data[data["weights"] == name]
+            few, more = part[part["replaced"] <= 4], part[part["replaced"] > 4]  # as in the table `tau`
+            axes.scatter(few["shared"], few["alone"], color=colour, s=16, label="1 to 4 replaced")
+            open_points = {"facecolors": "none", "edgecolors": colour, "s": 16, "label": "more"}
+            axes.scatter(more["shared"], more["alone"], **open_points)
+            title = study.arms[name].label.rpartition(", ")[2]  # what the two differ in
+            axes.set(title=title, xlabel="accuracy, shared weights")
+            axes.legend()
+        canvas.axes[0].set_ylabel("accuracy, trained alone")
+
+    return exhibits.figure("tau", rows, draw, source)
