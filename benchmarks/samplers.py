@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Candidate, Line, interleave, show
-from papers_lib.sampler_study.grouped_sampler import Options
 from papers_lib.sampler_study.reference_samplers import reference
-from papers_lib.sampler_study.samplers import GroupSampler, RandomSampler, TripletSampler
+from papers_lib.sampler_study.samplers import GroupSampler, Options, RandomSampler, TripletSampler
 
 BATCH = 32
 

@@ -40,8 +40,7 @@ def batch(name: str, k: int = 2, batch_size: int = 8, seed: int = 0) -> pd.DataF
     """
     import torch
 
-    from papers_lib.sampler_study.batches import sampler
-    from papers_lib.sampler_study.learners import Groups
+    from papers_lib.sampler_study.methods import Groups, sampler
     from papers_lib.sampler_study.options import TrainSettings
     from papers_lib.sampler_study.pseudo_labels import proxies
 

@@ -116,7 +116,7 @@ def test_fixed_p_keeps_four_classes_and_equal_samples_keep_the_samples(specs):
 
 
 def test_random_and_groups_of_one_draw_from_separate_streams(specs):
-    from papers_lib.sampler_study.batches import STREAMS
+    from papers_lib.sampler_study.methods import STREAMS
 
     assert len(set(STREAMS)) == len(STREAMS)
     assert {arm.changes["method"] for arm in GRID} <= set(STREAMS)
