@@ -44,16 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--seeds", help="as 0,1,2")
     sweep.add_argument("--limit", type=_at_least_one, help="at most so many runs")
     sweep.add_argument("--dry-run", action="store_true", help="say what it would compute, and the cost")
-    sweep.add_argument("--print-commands", action="store_true", help="one shell command a run")
+    sweep.add_argument("--print-commands", action="store_true", help="one shell command per run")
     sweep.add_argument("--retry-failed", action="store_true", help="try runs again that failed before")
     sweep.add_argument("--again", action="store_true", help="runs too that the ledger holds")
     _verb(verbs, "collect", _collect, "append finished runs to the ledger", paper=True, parameters=False)
     _verb(verbs, "claims", _claims, "every claim with its verdict", paper=False)
     _verb(verbs, "errata", _errata, "every erratum and how it is shown", paper=False, parameters=False)
-    _verb(
-        verbs, "coverage", _coverage, "how many printed cells have a number of ours",
-        paper=False, parameters=False,
-    )  # fmt: skip
+    coverage = "how many printed cells have a number of ours"
+    _verb(verbs, "coverage", _coverage, coverage, paper=False, parameters=False)
     _verb(verbs, "why", _why, "what makes a row stale or missing", paper=True)
     _verb(verbs, "doctor", _doctor, "what this machine is, and whether its arithmetic is right")
     return parser
@@ -71,9 +69,14 @@ def _verb(
     if paper is not None and parameters:
         parser.add_argument("--profile", help="the same as -p profile NAME")
         parser.add_argument(
-            "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+            "-p",
+            dest="parameters",
+            nargs=2,
+            action="append",
+            default=[],
+            metavar=("NAME", "VALUE"),
             help="a parameter of the paper's notebook",
-        )  # fmt: skip
+        )
     return parser
 
 
@@ -93,12 +96,12 @@ def _list(options: argparse.Namespace) -> int:
     from papers_lib import papers
     from papers_lib.exhibits import ledger
 
-    found = [
-        paper._asdict() | {"rows": dict(Counter(row.profile for row in ledger.read(paper.name)))}
-        for paper in papers.PAPERS.values()
-    ]
-    lines = [f"{p['name']:20} {p['title']} ({p['published']}); rows: {_counts(p['rows'])}" for p in found]
-    return _print(options, found, lines)
+    listed, lines = [], []
+    for name, paper in papers.known().items():
+        rows = Counter(row.profile for row in ledger.read(name))
+        listed.append({"name": name, "title": paper.title, "published": paper.published, "rows": dict(rows)})
+        lines.append(f"{name:20} {paper.title} ({paper.published}); rows: {_counts(rows)}")
+    return _print(options, listed, lines)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -122,14 +125,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.update:
         notebook.update(paper.notebook, output)
     missing = papers.missing(paper, settings)
-    made = figures_root() / paper.name / profile
-    lines = [f"{paper.name}, {profile}: {duration(seconds)}; tables and figures: {made}; notebook: {output}"]
+    figures = figures_root() / paper.name / profile
+    lines = [
+        f"{paper.name}, {profile}: {duration(seconds)}; tables and figures: {figures}; notebook: {output}"
+    ]
     if missing:
         lines.append(
             f'{missing} runs read "not run"; `sweep {paper.name} -p profile {profile}` computes them'
         )
-    found = {"output": str(output), "figures": str(made), "seconds": round(seconds, 1), "missing": missing}
-    return _print(options, found, lines)
+    report = {
+        "output": str(output),
+        "figures": str(figures),
+        "seconds": round(seconds, 1),
+        "missing": missing,
+    }
+    return _print(options, report, lines)
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -168,7 +178,7 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _by_reason(failed: Sequence[dict[str, Any]]) -> list[str]:
-    """One line a reason; a run that only lacks another one is left to that one's line."""
+    """One line per reason; a run that only lacks another one is left to that one's line."""
     runs: dict[str, list[str]] = {}
     for one in failed:
         if not one["reason"].startswith("needs "):
@@ -194,23 +204,24 @@ def _claims(options: argparse.Namespace) -> int:
     from papers_lib.exhibits import ledger
     from papers_lib.exhibits.claims import claims_table
 
-    found, tables = {}, []
+    report, tables = {}, []
     for book in _books(options):
-        with ledger.reading(book.paper.name):
-            claims = book.paper.study.claims(book.runs)
-        made = book.paper.study.provenance(book.runs)
-        found[book.paper.name] = {"profile": book.settings.profile, "claims": [c.as_dict() for c in claims]}
-        tables.append(claims_table(claims, made.badge, made.text))
-    return _print(options, found, tables)
+        name, profile = book.paper.name, book.settings.profile
+        with ledger.reading(name):
+            claims = book.paper.study.claims(book.results)
+        origin = book.paper.study.provenance(book.results)
+        report[name] = {"profile": profile, "claims": [claim.as_dict() for claim in claims]}
+        tables.append(claims_table(claims, origin.badge, origin.text))
+    return _print(options, report, tables)
 
 
 def _errata(options: argparse.Namespace) -> int:
     from papers_lib import papers
     from papers_lib.exhibits.claims import errata_table
 
-    found = {name: papers.get(name).study.errata() for name in _names(options)}
-    shown = {name: [erratum.as_dict() for erratum in errata] for name, errata in found.items()}
-    return _print(options, shown, [errata_table(errata) for errata in found.values()])
+    by_paper = {name: papers.get(name).study.errata() for name in _names(options)}
+    report = {name: [erratum.as_dict() for erratum in errata] for name, errata in by_paper.items()}
+    return _print(options, report, [errata_table(errata) for errata in by_paper.values()])
 
 
 def _coverage(options: argparse.Namespace) -> int:
@@ -236,10 +247,10 @@ def _why(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from papers_lib import doctor, papers
 
-    found = doctor.examine(list(papers.PAPERS))
-    lines = [f"{f.verdict:4}  {f.name}: {f.found}\n      {f.advice}" for f in found]
-    _print(options, [finding.as_dict() for finding in found], lines)
-    return 1 if any(finding.verdict == "bad" for finding in found) else 0
+    findings = doctor.examine(list(papers.PAPERS))
+    lines = [f"{f.verdict:4}  {f.name}: {f.found}\n      {f.advice}" for f in findings]
+    _print(options, [finding.as_dict() for finding in findings], lines)
+    return 1 if any(finding.verdict == "bad" for finding in findings) else 0
 
 
 def _settings(options: argparse.Namespace) -> Any:
@@ -277,7 +288,7 @@ def _books(options: argparse.Namespace) -> list[Any]:
 def _names(options: argparse.Namespace) -> list[str]:
     from papers_lib import papers
 
-    return [papers.get(options.paper).name] if options.paper else list(papers.PAPERS)
+    return [papers.get(options.paper).name] if options.paper else list(papers.known())
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from papers_lib.errors import PapersError
@@ -21,30 +21,36 @@ from papers_lib.runs import executors
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 from papers_lib.settings import PROFILES, NotebookSettings, Profile, figures_root, repository, validate
+from papers_lib.study import Results
 
 
 class Paper(NamedTuple):
-    """A paper: its name here, its title, and where it was published."""
+    """A paper: its name here, its title, where it was published, and the package of its wing."""
 
     name: str
     title: str
     published: str
+    package: str = ""  # empty: papers_lib.<name>
 
     @property
-    def study(self) -> ModuleType:
-        """The wing's doors, `papers_lib.<name>.study`."""
-        return importlib.import_module(f"papers_lib.{self.name}.study")
+    def study(self) -> Any:
+        """What is asked of the paper: `STUDY` of the wing's package `study`."""
+        module = importlib.import_module(f"{self.package or f'papers_lib.{self.name}'}.study")
+        return getattr(module, "STUDY", module)
 
     @property
     def settings(self) -> type[NotebookSettings]:
         """The notebook's parameters, validated."""
-        model: type[NotebookSettings] = self.study.Settings
+        model: type[NotebookSettings] = getattr(self.study, "parameters", None) or self.study.Settings
         return model
 
     @property
     def notebook(self) -> Path:
-        """The paper's chapter."""
-        return repository() / "notebooks" / f"{self.name}.ipynb"
+        """The paper's chapter: in `notebooks/`, or in the package of a wing from elsewhere."""
+        folder = repository() / "notebooks"
+        if self.package:
+            folder = Path(str(importlib.import_module(self.package).__file__)).parent
+        return folder / f"{self.name}.ipynb"
 
 
 PAPERS = {
@@ -74,15 +80,32 @@ PAPERS = {
 }
 
 
+def known() -> dict[str, Paper]:
+    """The four papers, and that of each package in `$PAPERS_WINGS`, which calls it `PAPER`.
+
+    Raises:
+        PapersError: such a package cannot be imported, or has no `PAPER`.
+    """
+    papers = dict(PAPERS)
+    for package in filter(None, os.environ.get("PAPERS_WINGS", "").split(os.pathsep)):
+        try:
+            paper: Paper = importlib.import_module(package).PAPER
+        except (ImportError, AttributeError) as error:
+            raise PapersError(f"PAPERS_WINGS: {error}; put its folder into PYTHONPATH") from None
+        papers[paper.name] = paper._replace(package=package)
+    return papers
+
+
 def get(name: str) -> Paper:
     """The paper called `name`.
 
     Raises:
         PapersError: there is none.
     """
-    if name not in PAPERS:
-        raise PapersError(f"unknown paper '{name}'; known: {', '.join(PAPERS)}")
-    return PAPERS[name]
+    papers = PAPERS if name in PAPERS else known()
+    if name not in papers:
+        raise PapersError(f"unknown paper '{name}'; known: {', '.join(papers)}")
+    return papers[name]
 
 
 class Book:
@@ -94,8 +117,7 @@ class Book:
         self.specs: list[RunSpec] = paper.study.plan(self.settings)
         if settings.profile == "smoke" or settings.train:
             rows = rows + self._compute(rows)
-        self.runs = [(spec, ledger.find(rows, spec)) for spec in self.specs]
-        self.rows = [row for _, row in self.runs if row]
+        self.results = Results([(spec, ledger.find(rows, spec)) for spec in self.specs])
         self.folder = figures_root() / paper.name / settings.profile
 
     def _compute(self, rows: list[ledger.Row]) -> list[ledger.Row]:
@@ -103,21 +125,21 @@ class Book:
         smoke = self.settings.profile == "smoke"
         missing = [spec for spec in self.specs if smoke or ledger.find(rows, spec) is None]
         require_data(self.paper, self.settings, missing)
-        made = compute(missing, self.settings)
+        computed = compute(missing, self.settings)
         if not smoke:
-            ledger.append(self.paper.name, made)
-        return made
+            ledger.append(self.paper.name, computed)
+        return computed
 
     @cached_property
     def _tables(self) -> dict[str, Table]:
         with ledger.reading(self.paper.name):
-            tables: dict[str, Table] = self.paper.study.tables(self.runs)
+            tables: dict[str, Table] = self.paper.study.tables(self.results)
         return tables
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:
         with ledger.reading(self.paper.name):
-            figures: dict[str, Figure] = self.paper.study.figures(self.runs)
+            figures: dict[str, Figure] = self.paper.study.figures(self.results)
         return figures
 
     def table(self, name: str) -> Table:
@@ -134,9 +156,9 @@ class Book:
 
     def claims(self) -> Table:
         """Every claim of the paper with its verdict."""
-        made = self.paper.study.provenance(self.runs)
+        origin = self.paper.study.provenance(self.results)
         with ledger.reading(self.paper.name):
-            return claims_table(self.paper.study.claims(self.runs), made.badge, made.text)
+            return claims_table(self.paper.study.claims(self.results), origin.badge, origin.text)
 
     def errata(self) -> Table:
         """Every erratum of the paper, and how it is shown."""
@@ -144,12 +166,12 @@ class Book:
 
     def provenance(self) -> str:
         """What the numbers rest on, and how to make those that are missing."""
-        made = len(self.rows)
-        footer = self.paper.study.provenance(self.runs).text
-        if made == len(self.runs):
-            return f"All {made} runs are there. {footer}"
+        rows = len(self.results.all_rows)
+        footer = self.paper.study.provenance(self.results).text
+        if rows == len(self.specs):
+            return f"All {rows} runs are there. {footer}"
         command = f"python -m papers_lib sweep {self.paper.name} -p profile {self.settings.profile}"
-        return f"{made} of {len(self.runs)} runs are there; the rest: {command}. {footer}"
+        return f"{rows} of {len(self.specs)} runs are there; the rest: {command}. {footer}"
 
 
 def missing(paper: Paper, settings: NotebookSettings) -> int:
@@ -172,11 +194,11 @@ def shown(settings: NotebookSettings, rows: Sequence[ledger.Row]) -> NotebookSet
     What is read follows the evidence that is there; what is computed follows the profile. A precision that
     was asked for stays.
     """
-    found = Counter(row.settings.get("precision") for row in rows if row.profile == settings.profile)
-    found.pop(None, None)
-    if settings.precision or not found:
+    precisions = Counter(row.settings.get("precision") for row in rows if row.profile == settings.profile)
+    del precisions[None]  # of rows whose kind has none
+    if settings.precision or not precisions:
         return settings
-    return settings.model_copy(update={"precision": found.most_common(1)[0][0]})
+    return settings.model_copy(update={"precision": precisions.most_common(1)[0][0]})
 
 
 def coverage(paper: Paper) -> list[Exhibit]:
@@ -186,8 +208,12 @@ def coverage(paper: Paper) -> list[Exhibit]:
     for profile in dict.fromkeys(["small", *(row.profile for row in rows)]):
         specs = paper.study.plan(shown(validate(paper.settings, {"profile": profile}), rows))
         with ledger.reading(paper.name):
-            cells += paper.study.cells([(spec, ledger.find(rows, spec)) for spec in specs])
-    return count(paper.name, published.load(paper.name), cells)
+            cells += paper.study.cells(Results([(spec, ledger.find(rows, spec)) for spec in specs]))
+    return count(
+        paper.name,
+        getattr(paper.study, "published", None) if paper.package else published.load(paper.name),
+        cells,
+    )
 
 
 def require_data(paper: Paper, settings: NotebookSettings, specs: list[RunSpec]) -> None:

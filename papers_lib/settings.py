@@ -13,7 +13,7 @@ import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,7 +40,9 @@ class NotebookSettings(Frozen):
     profile: Profile = "small"
     dataset: str = ""
     data_root: str = ""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = ()
+    sweeps: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
     train: bool = False
     precision: Literal["", "float32", "bfloat16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -18,7 +18,7 @@ from papers_lib.runs.store import Store
 
 ROOT = Path(__file__).parents[1]
 PAPER = "quadruplet_cars196"
-ONE = ["-p", "profile", "smoke", "-p", "methods", "start", "-p", "seeds", "0"]
+ONE = ["-p", "profile", "smoke", "-p", "arms", "start", "-p", "seeds", "0"]
 
 
 def out(capsys: pytest.CaptureFixture[str]) -> str:
@@ -39,14 +39,14 @@ def test_list_names_the_papers(capsys):
         (["sweep", PAPER, "-p", "sedds", "1"], "unknown parameter 'sedds': did you mean 'seeds'?"),
         (["sweep", PAPER, "-p", "profile", "huge"], "profile: "),
         (["sweep", PAPER, "-p", "slots", "nan"], "slots: "),
-        (["sweep", PAPER, "-p", "methods", "metod_2"], "methods: unknown 'metod_2'; known are"),
+        (["sweep", PAPER, "-p", "arms", "metod_2"], "arms: unknown 'metod_2'; known are"),
         (["sweep", PAPER, "-p", "data_root", "nowhere", "--dry-run"], "nowhere"),
         (["sweep", PAPER, *ONE, "--executor", "ray"], "executor 'ray' is not built yet"),
         (["run", PAPER, "-p", "slots", "0"], "slots: "),
         (["sweep", PAPER, "-p", "weights", "no.pt"], "no.pt; give the path"),
         (["sweep", PAPER, "-p", "seeds", "-1"], "seeds.0: input should be greater than or equal to 0"),
         (["sweep", PAPER, "-p", "seeds", "0,0"], "seeds: 0 stands twice"),
-        (["sweep", PAPER, "-p", "methods", "ce,ce"], "methods: ce stands twice"),
+        (["sweep", PAPER, "-p", "arms", "ce,ce"], "arms: ce stands twice"),
         (["sweep", PAPER, "-p", "seeds", "0", "--seeds", "1"], "'seeds' is given more than once"),
         (["sweep", PAPER, "-p", "dataset", "cars916"], "dataset: unknown 'cars916'; known are"),
         (["sweep", PAPER, "-p", "backbone", "vgg"], "backbone: unknown 'vgg'; known are"),
@@ -157,7 +157,7 @@ def test_coverage_counts_no_cell_without_a_run(capsys, places):
 
 
 def test_why_tells_runs_that_are_missing(capsys, places):
-    assert cli.main(["why", PAPER, "-p", "methods", "random", "--json"]) == 0
+    assert cli.main(["why", PAPER, "-p", "arms", "random", "--json"]) == 0
     assert {reason["state"] for reason in json.loads(out(capsys))} == {"not run"}
 
 

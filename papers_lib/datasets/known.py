@@ -9,13 +9,13 @@ from typing import Any
 from papers_lib.errors import PapersError
 
 
-def load(root: Path, name: str) -> Any:
+def load(root: Path, name: str, acknowledge_withdrawn: bool = True) -> Any:
     """What the reader of `name` says of the data under `root`, with its `fingerprint` and `stand_in`.
 
-    A withdrawn set is read: its holder has acknowledged that where the run was planned.
+    A withdrawn set is read by default: its holder has acknowledged that where the run was planned.
 
     Raises:
-        PapersError: an unknown name, nothing there, or data that is not whole.
+        PapersError: an unknown name, nothing there, or data that is not whole, or is withdrawn.
     """
     from papers_lib.datasets import cars196, cars196_layouts, classification, coco, faces, reid, sysu30k, voc
 
@@ -24,9 +24,9 @@ def load(root: Path, name: str) -> Any:
     if name in classification.NAMES:
         return classification.load(root, name)
     if name in reid.NAMES:
-        return reid.load(root, name, acknowledge_withdrawn=True)
+        return reid.load(root, name, acknowledge_withdrawn)
     if name in faces.NAMES:
-        return faces.load(root, name, acknowledge_withdrawn=True)
+        return faces.load(root, name, acknowledge_withdrawn)
     alone: dict[str, Callable[[Path], Any]] = {
         coco.NAME: coco.load,
         voc.NAME: voc.load,

@@ -30,14 +30,14 @@ def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dic
     }
 
 
-def sentence(found: dict[str, Any]) -> str:
+def sentence(cost: dict[str, Any]) -> str:
     """The estimate in words."""
-    text = f"{found['to_do']} runs to do, {found['cached']} in the store"
-    measured = found["to_do"] - found["unknown"]
+    text = f"{cost['to_do']} runs to do, {cost['cached']} in the store"
+    measured = cost["to_do"] - cost["unknown"]
     if measured:
-        text += f"; {measured} of them about {duration(found['seconds'])} of one slot ({found['basis']})"
-    if found["unknown"]:
-        text += f"; the time of {found['unknown']} is unknown: no run of their profile was ever measured"
+        text += f"; {measured} of them about {duration(cost['seconds'])} of one slot ({cost['basis']})"
+    if cost["unknown"]:
+        text += f"; the time of {cost['unknown']} is unknown: no run of their profile was ever measured"
     return text
 
 

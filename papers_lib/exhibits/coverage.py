@@ -59,26 +59,27 @@ def coverage(paper: str, published: DataFrame, cells: Iterable[Cell]) -> list[Ex
     """
     places = published[["exhibit", "row", "column"]].astype(str)
     printed = set(places.itertuples(index=False, name=None))
-    found = list(cells)
-    for cell in found:
+    cells = list(cells)
+    for cell in cells:
         if (cell.exhibit, cell.row, cell.column) not in printed:
             place = f"{cell.exhibit} / {cell.row} / {cell.column}"
             raise PapersError(f"{paper} prints no {place}; name the cell as in published/")
     return [
-        _count(paper, name, {place for place in printed if place[0] == name}, found)
+        _count(paper, name, {place for place in printed if place[0] == name}, cells)
         for name in dict.fromkeys(published["exhibit"])
     ]
 
 
 def coverage_table(exhibits: Iterable[Exhibit]) -> Table:
-    """One line an exhibit."""
+    """One line per exhibit."""
     columns = ["paper", "exhibit", "printed", "reproduced", "exact", "quoted", "missing"]
     rows = [[x.paper, x.exhibit, x.printed, _by(x), x.exact, x.quoted, x.missing] for x in exhibits]
     return Table("coverage", "Printed cells that have a number of ours", columns, rows)
 
 
 def _count(paper: str, name: str, printed: set[tuple[str, str, str]], cells: Iterable[Cell]) -> Exhibit:
-    """Each cell counts once a kind, profile and data set, however often it is given."""
+    """Each cell counts once per kind, profile and data set, however often it is given."""
+    # A number at `small` and one at `medium` are two reproductions of one cell.
     seen = {
         ((c.exhibit, c.row, c.column), c.kind, f"{c.profile} on {c.data}" if c.kind == "run" else "")
         for c in cells
@@ -93,6 +94,7 @@ def _count(paper: str, name: str, printed: set[tuple[str, str, str]], cells: Ite
         reproduced=dict(sorted(runs.items())),
         exact=kinds["exact"],
         quoted=kinds["quoted"],
+        # What has no number of any kind.
         missing=len(printed - {place for place, _, _ in seen}),
     )
 

@@ -41,7 +41,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """
     n = len(values)
     if not n or not all(map(math.isfinite, values)):
-        raise PapersError(f"an interval needs finite values, got {list(values)}; give one a seed")
+        raise PapersError(f"an interval needs finite values, got {list(values)}; give one per seed")
     mean = math.fsum(values) / n
     half = _half_width(statistics.stdev(values), n, level) if n > 1 else math.inf
     return Interval(mean, mean - half, mean + half, n)
@@ -95,7 +95,7 @@ def bootstrap(
     labels = np.zeros(len(items), int) if strata is None else np.asarray(strata)
     if len(items) < 2 or labels.shape != items.shape:
         raise PapersError(
-            f"bootstrap needs two items or more and one stratum an item, got {len(items)} items and "
+            f"bootstrap needs two items or more and one stratum per item, got {len(items)} items and "
             f"{len(labels)} strata"
         )
     groups = [items[labels == label] for label in np.unique(labels)]
@@ -110,8 +110,8 @@ def bootstrap(
     if varying:
         rng = np.random.default_rng(seed)
         options = {"n_resamples": resamples, "confidence_level": level, "method": "percentile"}
-        found = stats.bootstrap(varying, mean, vectorized=True, rng=rng, **options)
-        low, high = map(float, found.confidence_interval)
+        resampled = stats.bootstrap(varying, mean, vectorized=True, rng=rng, **options)
+        low, high = map(float, resampled.confidence_interval)
     return Interval(float(items.mean()), low, high, len(items))
 
 
@@ -135,6 +135,7 @@ def seeds_needed(values: Sequence[float], target: float | None = None, level: fl
 
 
 def _half_width(spread: float, n: int, level: float) -> float:
+    """t_{n−1, (1 + level) / 2} · s / √n."""
     from scipy.special import stdtrit  # the t quantile, without loading scipy.stats
 
     return float(stdtrit(n - 1, 0.5 + level / 2)) * spread / math.sqrt(n)

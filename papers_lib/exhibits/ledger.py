@@ -1,4 +1,4 @@
-"""The ledger: one committed JSON line a finished run, from which all tables and figures are made.
+"""The ledger: one committed JSON line per finished run, from which all tables and figures are made.
 
 Lines are sorted by profile, function, settings and seed, not by the time of collection, so that the
 same runs give the same file whoever collects them and a new seed is one added line in a diff. A line holds
@@ -31,7 +31,7 @@ MEND = "set PAPERS_FIGURES to another folder"
 
 
 class Row(Frozen):
-    """A finished run: what was asked, what came out, and where it came from.
+    """A finished run: its settings, its metrics, and where they came from.
 
     `needs` holds `RunSpec.asked()` of each run that this one started from; `finished` is ISO 8601 UTC.
     """
@@ -137,7 +137,7 @@ def find(rows: Iterable[Row], spec: RunSpec) -> Row | None:
 
 def from_result(result: Result) -> Row:
     """The ledger's row of a stored result. The data's place on that machine is left out."""
-    spec, made = result.spec, result.provenance
+    spec, provenance = result.spec, result.provenance
     names = ("key", "commit", "dirty", "code", "torch", "device", "seconds", "finished")
     try:
         return Row(
@@ -150,7 +150,7 @@ def from_result(result: Result) -> Row:
             data=spec.data.model_copy(update={"root": ""}),
             needs=tuple(need.asked() for need in spec.needs),
             metrics=dict(result.metrics),
-            **{name: made[name] for name in names},
+            **{name: provenance[name] for name in names},
         )
     except (KeyError, TypeError, ValueError) as error:
         what = str(error).splitlines()[0]
@@ -160,9 +160,10 @@ def from_result(result: Result) -> Row:
 
 
 def _same_data(row: Row, spec: RunSpec) -> bool:
-    made = [row.data.fingerprint, *map(_fingerprints, row.needs)]
-    asked = [spec.data.fingerprint, *(_fingerprints(need.asked()) for need in spec.needs)]
-    pairs = zip(_flat(made), _flat(asked), strict=True)
+    # A run and all that it needs, each by its data's fingerprint; "" where the plan does not know it.
+    of_row = [row.data.fingerprint, *map(_fingerprints, row.needs)]
+    of_spec = [spec.data.fingerprint, *(_fingerprints(need.asked()) for need in spec.needs)]
+    pairs = zip(_flat(of_row), _flat(of_spec), strict=True)
     return all(not want or want in (have, _first_drawings().get(have)) for have, want in pairs)
 
 
@@ -184,10 +185,10 @@ def _flat(tree: Sequence[Any]) -> list[str]:
 def _parse(file: Path, number: int, line: bytes) -> Row:
     try:
         values = json.loads(line)
-        told = values.pop("digest", "")
+        written = values.pop("digest", "")
         # Python's json lets NaN pass, pydantic's what cannot be written as UTF-8.
         row = Row.model_validate_json(json.dumps(values, allow_nan=False))
-        _refuse_bent(row, told, digest(values))
+        _refuse_bent(row, written, digest(values))
         return row
     # Pydantic's and json's errors are ValueErrors.
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -202,9 +203,9 @@ def _no_row(file: Path, number: int, what: str) -> PapersError:
     )
 
 
-def _refuse_bent(row: Row, told: str, found: str) -> None:
+def _refuse_bent(row: Row, written: str, computed: str) -> None:
     """Refuse a row that is not what a run left: by its own digest, and by what its hashes are made of."""
-    if told and told != found:
+    if written and written != computed:
         raise ValueError("it was changed: its digest is another")
     data = [row.data.name, row.data.stand_in, row.data.fingerprint]
     asked = {"function": row.function, "settings": row.settings, "data": data, "needs": list(row.needs)}

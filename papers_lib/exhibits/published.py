@@ -25,12 +25,18 @@ def load(paper: str) -> DataFrame:
     Raises:
         PapersError: an unknown paper, or a CSV that is not in order (names the file and the line).
     """
-    import pandas as pd
-
-    wings = {path.parent.name: path for path in Path(__file__).parents[1].glob("*/published")}
+    wings = {path.parents[1].name: path for path in Path(__file__).parents[1].glob("*/study/published")}
+    wings |= {path.parent.name: path for path in Path(__file__).parents[1].glob("*/published")}
     if paper not in wings:
         raise PapersError(f"no printed numbers of '{paper}'; known papers: {', '.join(sorted(wings))}")
-    rows = [row for file in sorted(wings[paper].glob("*.csv")) for row in read(file)]
+    return load_folder(wings[paper])
+
+
+def load_folder(folder: Path) -> DataFrame:
+    """The printed numbers that the CSVs of a folder hold, as `load` gives them."""
+    import pandas as pd
+
+    rows = [row for file in sorted(folder.glob("*.csv")) for row in read(file)]
     _refuse_doubles(rows)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame.insert(4, "value", [float(text) for text in frame["printed"]])

@@ -27,9 +27,9 @@ class Reason(NamedTuple):
 
 def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
     """One reason for each planned run, then one for each row of the profile that no run asks for."""
-    asked = {spec.identity for spec in specs} | {need.identity for spec in specs for need in spec.needs}
+    planned = {spec.identity for spec in specs} | {need.identity for spec in specs for need in spec.needs}
     profiles = {spec.profile for spec in specs}
-    left = [row for row in rows if row.identity not in asked and row.profile in profiles]
+    left = [row for row in rows if row.identity not in planned and row.profile in profiles]
     return [_spec(spec, rows) for spec in specs] + [_row(row, specs) for row in left]
 
 

@@ -42,26 +42,26 @@ class Finding:
 def greater(
     a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95, decimals: int = 2
 ) -> Finding:
-    """Judge "a > b" from one value a seed of each, paired by seed.
+    """Judge "a > b" from one value per seed of each, paired by seed.
 
     `decimals` only shapes the sentence.
     """
     gaps = differences(a, b)
     if not gaps:
         return Finding("not tested", "no seed has both runs: not tested")
-    found = t_interval(gaps, level)
-    if found.n < 2:
-        text = f"difference {found.mean:+.{decimals}f} from one seed: undecided, run a second seed"
-        return Finding("undecided", text, found)
-    verdict: Verdict = "holds" if found.low > 0 else "fails" if found.high < 0 else "undecided"
+    interval = t_interval(gaps, level)  # of the mean of a − b
+    if interval.n < 2:
+        text = f"difference {interval.mean:+.{decimals}f} from one seed: undecided, run a second seed"
+        return Finding("undecided", text, interval)
+    verdict: Verdict = "holds" if interval.low > 0 else "fails" if interval.high < 0 else "undecided"
     p = sign_flip_p(gaps)
     needed = seeds_needed(gaps, level=level) if verdict == "undecided" else None
     text = (
-        f"mean difference {found.mean:+.{decimals}f}, {level:.0%} interval "
-        f"[{found.low:.{decimals}f}, {found.high:.{decimals}f}], {found.n} paired seeds, "
+        f"mean difference {interval.mean:+.{decimals}f}, {level:.0%} interval "
+        f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}], {interval.n} paired seeds, "
         f"sign-flip p = {p:.2g}: {verdict}{_more(verdict, needed)}"
     ).replace("%", " %")
-    return Finding(verdict, text, found, p, needed)
+    return Finding(verdict, text, interval, p, needed)
 
 
 def agrees(ours: Interval | None, printed: str, comparable: bool) -> Finding:
@@ -74,6 +74,7 @@ def agrees(ours: Interval | None, printed: str, comparable: bool) -> Finding:
     if not comparable:
         return Finding("not comparable", "other data or profile than the paper's: not comparable")
     value = Decimal(printed)
+    # "61.49" stands for [61.485, 61.495]: half a unit of its last digit on either side.
     half = float(Decimal(5).scaleb(int(value.as_tuple().exponent) - 1))
     if ours.n < 2:
         return Finding("undecided", f"printed {printed}, one seed: undecided, run a second seed")

@@ -1,7 +1,7 @@
 """The code fingerprint: a hash of the code that can change a run's result, and of nothing else.
 
-It covers a module and what that imports inside `papers_lib`, transitively, as syntax trees without
-docstrings; comments, layout and the Python version change nothing. It is read from the files alone:
+It covers a module and what that imports inside `papers_lib` and its own package, transitively, as syntax
+trees without docstrings; comments, layout and the Python version change nothing. It is read from the files alone:
 nothing is imported to be hashed.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -25,10 +27,11 @@ def code_fingerprint(module: str) -> str:
 def files(module: str) -> dict[str, str]:
     """Hash of each module that `module` reaches inside the package, by name."""
     found: dict[str, str] = {}
+    roots = {PACKAGE: ROOT} | _root_of(module.partition(".")[0])
     queue, seen = [module], {module}
     while queue:
         name = queue.pop()
-        path = _path(name)
+        path = _path(name, roots)
         if path is None:
             continue
         found[name], imports = _read(name, path, path.stat().st_mtime_ns)
@@ -42,8 +45,9 @@ def changed_since(commit: str, module: str) -> list[str]:
     root = ROOT.parent
     changed = []
     for name, now in files(module).items():
-        path = _path(name)
-        assert path is not None
+        path = _path(name, {PACKAGE: ROOT} | _root_of(name.partition(".")[0]))
+        if path is None or not path.is_relative_to(root):
+            continue  # a wing from elsewhere
         relative = path.relative_to(root).as_posix()
         shown = subprocess.run(
             ["git", "show", f"{commit}:{relative}"], cwd=root, capture_output=True, check=False
@@ -53,12 +57,18 @@ def changed_since(commit: str, module: str) -> list[str]:
     return changed
 
 
-def _path(name: str) -> Path | None:
-    """The file of a module of the package; None for what is no module, such as a function."""
+def _root_of(package: str) -> dict[str, Path]:
+    """The folder of a wing's package that is not in `papers_lib`, by its name."""
+    spec = importlib.util.find_spec(package) if package else None
+    return {package: Path(folder) for folder in (spec and spec.submodule_search_locations) or ()}
+
+
+def _path(name: str, roots: Mapping[str, Path]) -> Path | None:
+    """The file of a module of these packages; None for what is no module, such as a function."""
     package, *parts = name.split(".")
-    if package != PACKAGE:
+    if package not in roots:
         return None
-    base = ROOT.joinpath(*parts)
+    base = roots[package].joinpath(*parts)
     candidates = (base / "__init__.py", base.with_name(f"{base.name}.py"))
     return next((path for path in candidates if path.is_file()), None)
 
@@ -83,7 +93,7 @@ def _imports(tree: ast.AST, package: str) -> list[str]:
             above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.partition(".")[0] == PACKAGE]
+    return names
 
 
 def _dump(node: object) -> str:

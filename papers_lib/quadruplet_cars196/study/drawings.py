@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.exhibits.provenance import Provenance
-from papers_lib.quadruplet_cars196.plan import ARMS
-from papers_lib.quadruplet_cars196.readings import Runs, by_epoch
+from papers_lib.study import Results
 
+if TYPE_CHECKING:
+    from papers_lib.quadruplet_cars196.study import Cars
+
+BOXES = (  # of Figure 1: text, place, kind
+    ("X^R reference", 0.0, 3, "input"),
+    ("X^P+ same model", 0.0, 2, "input"),
+    ("X^P− same type", 0.0, 1, "input"),
+    ("X^N other type", 0.0, 0, "input"),
+    ("backbone\n(ResNet101)", 1.0, 1.5, "shared"),
+    ("FC 1024\nembedding", 2.0, 1.5, "shared"),
+    ("coarse and fine head\nEq. 4, on X^R", 3.15, 2.8, "loss"),
+    ("joint loss\nEq. 5, a quadruplet", 3.15, 1.5, "loss"),
+    ("global loss\nEq. 3, a batch", 3.15, 0.2, "loss"),
+)
 SHOWN = ("random", "method_1", "method_2", "ce", "ce_all", "nearest_sibling")
+
+
+def figures(study: Cars, results: Results) -> dict[str, Figure]:
+    """Every figure by name."""
+    every = (framework(), selections(), recall_by_epoch(study, results), fallbacks(study, results))
+    return {figure.name: figure for figure in every}
 
 
 def framework() -> Figure:
     """Figure 1: four images, one shared network, three losses."""
-    boxes = pd.DataFrame(
-        [
-            ("X^R reference", 0.0, 3, "input"), ("X^P+ same model", 0.0, 2, "input"),
-            ("X^P− same type", 0.0, 1, "input"), ("X^N other type", 0.0, 0, "input"),
-            ("backbone\n(ResNet101)", 1.0, 1.5, "shared"), ("FC 1024\nembedding", 2.0, 1.5, "shared"),
-            ("coarse and fine head\nEq. 4, on X^R", 3.15, 2.8, "loss"),
-            ("joint loss\nEq. 5, a quadruplet", 3.15, 1.5, "loss"),
-            ("global loss\nEq. 3, a batch", 3.15, 0.2, "loss"),
-        ],
-        columns=["text", "x", "y", "kind"],
-    )  # fmt: skip
+    boxes = pd.DataFrame(BOXES, columns=["text", "x", "y", "kind"])
     return Figure(
-        "figure_1", "Figure 1: the framework",
+        "figure_1",
+        "Figure 1: the framework",
         "Four images, reference, positive, sibling and negative, pass one weight-shared backbone and a fully "
         "connected layer of 1024; the embedding feeds the joint loss of each quadruplet and the global loss "
         "of the batch, the reference's also a coarse and a fine classifier.",
-        boxes, _draw_framework, size=(6.4, 3.0),
-    )  # fmt: skip
+        boxes,
+        _draw_framework,
+        size=(6.4, 3.0),
+    )
 
 
 def _draw_framework(canvas: Any, data: pd.DataFrame) -> None:
@@ -45,11 +57,17 @@ def _draw_framework(canvas: Any, data: pd.DataFrame) -> None:
     colours = {"input": "#D3EBF8", "shared": "#F8E2B3", "loss": "#B3DFD2"}
     drawn = {
         row.text: axes.text(
-            row.x, row.y, row.text, ha="center", va="center", size=8, zorder=3,
+            row.x,
+            row.y,
+            row.text,
+            ha="center",
+            va="center",
+            size=8,
+            zorder=3,
             bbox={"boxstyle": "round,pad=0.4", "facecolor": colours[row.kind], "edgecolor": "#555555"},
         )
         for row in data.itertuples()
-    }  # fmt: skip
+    }
     kinds = {kind: list(group["text"]) for kind, group in data.groupby("kind")}
     arrows = [*product(kinds["input"], kinds["shared"][:1]), tuple(kinds["shared"])]
     for start, end in [*arrows, *product(kinds["shared"][1:], kinds["loss"])]:
@@ -67,12 +85,15 @@ def selections() -> Figure:
     """Figure 2: what Methods 1 and 2 choose on a plane, by the real `select`."""
     data = toy()
     return Figure(
-        "figure_2", "Figure 2: the two selections on a plane",
+        "figure_2",
+        "Figure 2: the two selections on a plane",
         "Two panels with the same points; shape is the model, colour the type. The nearest point of another "
         "type fixes a circle about the reference. Method 1 picks the positives outside the circle that lie "
         "closest to the negative, Method 2 those closest to the reference.",
-        data, _draw_selections, size=(7.2, 3.9),
-    )  # fmt: skip
+        data,
+        _draw_selections,
+        size=(7.2, 3.9),
+    )
 
 
 def toy() -> pd.DataFrame:
@@ -119,32 +140,63 @@ def _draw_selections(canvas: Any, data: pd.DataFrame) -> None:
         axes.set(title=method.replace("_", " ").capitalize(), aspect="equal", xticks=[], yticks=[])
 
 
-def recall_by_epoch(runs: Runs, made: Provenance) -> Figure:
+def recall_by_epoch(study: Cars, results: Results) -> Figure:
     """R@1 on unseen classes after every epoch, each seed a thin line, the mean a thick one."""
+    starts = {seed: row.metrics for seed, row in results.rows("start").items()}  # epoch 0
     return _curves(
-        "recall_by_epoch", "Recall@1 on unseen classes by epoch",
+        study,
+        results,
+        "recall_by_epoch",
+        "Recall@1 on unseen classes by epoch",
         "Lines of Recall@1 over the epochs of training, one colour a method, a thin line a seed and a thick "
         "one their mean.",
-        runs, SHOWN, ["R@1"], made,
-    )  # fmt: skip
+        results.by_epoch(SHOWN, ["R@1"], 100, starts),
+        ["R@1"],
+    )
 
 
-def fallbacks(runs: Runs, made: Provenance) -> Figure:
+def fallbacks(study: Cars, results: Results) -> Figure:
     """How often the selection had to fall back inside the sphere, by epoch."""
+    values = ["positive_fallback", "sibling_fallback"]
     return _curves(
-        "fallbacks", "Selections by fallback, by epoch",
+        study,
+        results,
+        "fallbacks",
+        "Selections by fallback, by epoch",
         "Lines of the share of references whose positive, and whose sibling, was taken from inside the "
         "sphere because none lay outside, over the epochs, one colour a method.",
-        runs, ("method_1", "method_2", "nearest_sibling"), ["positive_fallback", "sibling_fallback"], made,
-    )  # fmt: skip
+        results.by_epoch(("method_1", "method_2", "nearest_sibling"), values, 100, {}),
+        values,
+    )
 
 
 def _curves(
-    name: str, title: str, alt: str, runs: Runs, arms: tuple[str, ...], values: list[str], made: Provenance
+    study: Cars,
+    results: Results,
+    name: str,
+    title: str,
+    alt: str,
+    rows: Iterable[dict[str, float | str]],
+    values: list[str],
 ) -> Figure:
-    rows = list(by_epoch(runs, arms, values))
     data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", *values])
-    return Figure(name, title, alt, data, _draw_curves, made.badge, made.text, size=(7.6, 3.8))
+    labels = {arm.name: arm.label for arm in study.arms.values()}
+
+    def draw(canvas: Any, data: pd.DataFrame) -> None:
+        panels = canvas.subplots(1, len(values), squeeze=False)[0]
+        colours = {labels[arm]: f"C{number}" for number, arm in enumerate(data["arm"].unique())}
+        data = data.assign(arm=[labels[arm] for arm in data["arm"]])
+        for axes, value in zip(panels, values, strict=True):
+            curves(axes, data, "epoch", value, "arm", colours)
+            axes.set(xlabel="epoch", ylabel=NAMES[value])
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            if "fallback" in value:
+                axes.set_ylim(bottom=0)
+        if len(data):
+            canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+
+    made = study.provenance(results)
+    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(7.6, 3.8))
 
 
 NAMES = {
@@ -152,18 +204,3 @@ NAMES = {
     "positive_fallback": "P+ by fallback, %",
     "sibling_fallback": "P− by fallback, %",
 }
-
-
-def _draw_curves(canvas: Any, data: pd.DataFrame) -> None:
-    values = [column for column in data.columns if column in NAMES]
-    panels = canvas.subplots(1, len(values), squeeze=False)[0]
-    colours = {ARMS[arm].label: f"C{number}" for number, arm in enumerate(data["arm"].unique())}
-    data = data.assign(arm=[ARMS[arm].label for arm in data["arm"]])
-    for axes, value in zip(panels, values, strict=True):
-        curves(axes, data, "epoch", value, "arm", colours)
-        axes.set(xlabel="epoch", ylabel=NAMES[value])
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if "fallback" in value:
-            axes.set_ylim(bottom=0)
-    if len(data):
-        canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")

@@ -1,0 +1,170 @@
+"""The tables of the study: Table 1 beside ours, the controls, and what the selections really did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from papers_lib.exhibits.table import NOT_RUN, Cell, Table, comparison
+from papers_lib.exhibits.verdicts import Finding, greater
+from papers_lib.quadruplet_cars196.study import errata
+from papers_lib.study import Arm, Results, Statement, gap, mean, not_run
+
+if TYPE_CHECKING:
+    from papers_lib.quadruplet_cars196.study import Cars
+
+METRICS = ("R@1", "R@2", "R@4", "R@8", "NMI")
+QUADRUPLETS = (None, "random", "method_1", "method_2", "nearest_sibling", "furthest_positive")
+LAST_EPOCH = {  # what the last epoch logged, and how a table names it; a path that ends in " %" is a share
+    "positive_fallback %": "P+ by fallback",
+    "sibling_fallback %": "P− by fallback",
+    "active_1 %": "hinge 1 active",
+    "active_2 %": "hinge 2 active",
+    "D_RP": "D(R, P+)",
+    "D_RM": "D(R, P−)",
+    "D_RN": "D(R, N)",
+}
+MINED = {  # what both methods would choose on the final features
+    "same_positive %": "same P+ in both",
+    "same_sibling %": "same P− in both",
+    "skips_a_closer_sibling %": "Method 2 skips a closer P−",
+    "method_2_positive_fallback %": "P+ by fallback, Method 2",
+    "method_2_sibling_fallback %": "P− by fallback, Method 2",
+    "distinct_method_1": "different images, Method 1",
+    "distinct_method_2": "different images, Method 2",
+}
+
+
+def tables(study: Cars, results: Results) -> dict[str, Table]:
+    """Every table by name."""
+    every = (
+        errata.types_table(),
+        table_1(study, results),
+        errata.corrected_table(),
+        controls(study, results),
+        selection(study, results),
+        final_features(study, results),
+    )
+    return {table.name: table for table in every}
+
+
+def table_1(study: Cars, results: Results) -> Table:
+    """Table 1: eight rows, five columns, one line per printed number."""
+    made = study.provenance(results)
+    rows = dict.fromkeys(row for exhibit, row, _ in study.printed if exhibit == "Table 1")
+    lines = [
+        study.line(
+            results,
+            (metric, study.arm_of_row[row].label),
+            ("Table 1", row, metric),
+            made.comparable,
+        )
+        for metric in METRICS
+        for row in rows
+    ]
+    return comparison(
+        "table_1",
+        "Table 1: Recall@K and NMI on unseen classes, %",
+        ("metric", "method"),
+        lines,
+        made.badge,
+        made.text,
+        notes=(f"Start of our runs: {start(results)}.",),
+    )
+
+
+def controls(study: Cars, results: Results) -> Table:
+    """Rows that the paper does not have; each against random quadruplets of the same start and seeds."""
+    metrics = ["R@1", "R@8", "MAP@R", "NMI", "AMI"]
+    columns = ["run", *metrics, "R@1 − random", "95 % interval", "n", "greater than random"]
+    rows: list[list[Cell]] = []
+    for arm in study.arms.values():
+        if arm.sweep == "baselines":
+            continue
+        ours = results.values(arm.name, "R@1 %")
+        if not ours:
+            rows.append(not_run(arm.label, len(columns), 0, "not tested"))
+            continue
+        means = [results.mean(arm.name, f"{metric} %") for metric in metrics]
+        against = gap(ours, results.values(arm.against, "R@1 %"))
+        nothing = (None, None, len(ours), None)
+        rows.append([arm.label, *means, *(against if arm.against else nothing)])
+    return study.table(
+        results,
+        "controls",
+        "Controls: recall on unseen classes, %",
+        columns,
+        rows,
+        notes=(
+            f"Start: {start(results)}, where the row does not say from scratch.",
+            "Each row is held against random quadruplets of the same start and seeds.",
+        ),
+    )
+
+
+def selection(study: Cars, results: Results) -> Table:
+    """Fallbacks, active hinges and distances in the last epoch: what the rule really picked."""
+    arms = [
+        arm
+        for arm in study.arms.values()
+        if arm.sweep != "baselines" and arm.changes.get("method") in QUADRUPLETS
+    ]
+    return study.table(
+        results,
+        "selection",
+        "What was learnt from, last epoch: shares in %, mean distances",
+        ["run", *LAST_EPOCH.values()],
+        [_last_epoch(results, arm) for arm in arms],
+        notes=("On the unit sphere, but for the row that says not normalised.",),
+    )
+
+
+def _last_epoch(results: Results, arm: Arm) -> list[Cell]:
+    if not any(row.metrics["history"] for row in results.rows(arm.name).values()):
+        return [arm.label, *[NOT_RUN] * len(LAST_EPOCH)]
+    return [arm.label, *(results.mean(arm.name, f"history.-1.{name}") for name in LAST_EPOCH)]
+
+
+def final_features(study: Cars, results: Results) -> Table:
+    """What Methods 1 and 2 would choose on the last features, and how tight the unseen classes are."""
+    rows: list[list[Cell]] = []
+    for name in ("random", "method_1", "method_2", "ce", "nearest_sibling", "furthest_positive"):
+        paths = [*(f"mined.{choice}" for choice in MINED), "within_over_all"]
+        means = [results.mean(name, path) for path in paths] if results.rows(name) else [NOT_RUN] * len(paths)
+        rows.append([study.arms[name].label, *means])
+    return study.table(
+        results,
+        "final_features",
+        "On the final features: what the two methods choose, and the spread of classes",
+        ["trained with", *MINED.values(), "within / all variance"],
+        rows,
+        notes=(
+            "Choices on the training images, in %; different images in a reference, P+ and P− together.",
+            "Spread: variance within the classes over all variance, unseen classes; 1 is no classes.",
+        ),
+    )
+
+
+def start(results: Results) -> str:
+    """In words: what the runs of this profile start from."""
+    epochs = {need.label: need.settings["epochs"] for spec, _ in results.runs for need in spec.needs}
+    if epochs:
+        long = f" ({epochs['long warm']} where the row says long)" if "long warm" in epochs else ""
+        return (
+            f"warm: a backbone trained for {epochs.get('warm', epochs.get('long warm'))} epochs{long} by "
+            "cross-entropy on the fine labels of the training classes, which stands for ImageNet weights; "
+            "embedding and heads are new"
+        )
+    names = {"imagenet": "torchvision's ImageNet weights", "file": "weights from a file"}
+    return names.get(str(results.runs[0][0].settings["start"]), "random weights")
+
+
+def nmi_beyond_k_means(results: Results, line: Statement) -> Finding:
+    """C3, with the noise of k-means: a difference below two of its standard deviations decides nothing."""
+    finding = greater(results.values(line.a, line.metric), results.values(line.b, line.metric))
+    noise = mean(results.values(line.b, "NMI_sd"))
+    if finding.difference and noise is not None and finding.verdict != "undecided":
+        twice = 200 * noise  # two standard deviations, in %
+        if abs(finding.difference.mean) < twice:
+            text = f"{finding.text}, but below two sd of k-means ({twice:.2f}): undecided"
+            return Finding("undecided", text, finding.difference, finding.p)
+    return finding

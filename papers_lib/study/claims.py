@@ -1,0 +1,106 @@
+"""Judging the statements of `claims.csv` by a study's runs.
+
+Nearly all claims have one form, "A beats B in M". A side is an arm, a number, or sums of them:
+
+    method_2                     the metric of the line, of that arm, by seed
+    method_2:mined.same_sibling  another metric
+    50                           a level
+    pick + 0.3                   an arm's values, moved by a margin
+    median - median_n32          a gain, seed by seed
+    max(lifted, n_pairs)         the highest of several arms, seed by seed; `min` is the lowest
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from papers_lib.errors import PapersError
+from papers_lib.exhibits.claims import Claim
+from papers_lib.exhibits.verdicts import Finding, greater
+from papers_lib.study.data import Statement
+from papers_lib.study.results import Results, Values
+
+if TYPE_CHECKING:
+    from papers_lib.study.study import Study
+
+Test = Callable[[Results, Statement], Finding]
+_TERMS = re.compile(r" ([+-]) ")
+
+
+def judge(study: Study, results: Results, statements: Sequence[Statement]) -> list[Claim]:
+    """Every statement with its finding.
+
+    Raises:
+        PapersError: a statement that names no test, arm or metric of the study.
+    """
+    return [_claim(study, results, statement) for statement in statements]
+
+
+def _claim(study: Study, results: Results, line: Statement) -> Claim:
+    if line.test == "greater":
+        a, b = sides(study, results, line)
+        finding = greater(a, b, decimals=int(line.decimals or 2))
+    elif line.test in study.tests:
+        finding = study.tests[line.test](results, line)
+    else:
+        raise PapersError(f"claim {line.name}: unknown test '{line.test}'; known: greater, {study.tests}")
+    names = [study.resolve(results, arm) for arm in arms_of(line)]
+    evidence = line.evidence or f"runs {', '.join(name.rpartition('/')[2] for name in names)}"
+    return Claim(line.name, line.sentence, line.statement, line.exhibit, finding, evidence, line.controls)
+
+
+def sides(study: Study, results: Results, line: Statement) -> tuple[Values, Values]:
+    """Both sides by seed. A level has the seeds of the other side."""
+    a, b = (_side(study, results, line, text) for text in (line.a, line.b))
+    if isinstance(a, float):
+        assert not isinstance(b, float), line
+        a = dict.fromkeys(b, a)
+    return a, dict.fromkeys(a, b) if isinstance(b, float) else b
+
+
+def arms_of(line: Statement) -> list[str]:
+    """The arms that both sides name, each once, as they are written."""
+    terms = [term for text in (line.a, line.b) if text for term in _TERMS.split(text)[::2]]
+    arms = [arm.partition(":")[0] for term in terms if not _is_number(term) for arm in _extreme(term)[1]]
+    return list(dict.fromkeys(arms))
+
+
+def _side(study: Study, results: Results, line: Statement, text: str) -> Values | float:
+    first, *rest = _TERMS.split(text)
+    total = _term(study, results, line, first)
+    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+        factor, value = 1 if sign == "+" else -1, _term(study, results, line, term)
+        assert not isinstance(total, float), line
+        if isinstance(value, float):
+            total = {seed: x + factor * value for seed, x in total.items()}
+        else:
+            total = {seed: total[seed] + factor * value[seed] for seed in total.keys() & value.keys()}
+    return total
+
+
+def _term(study: Study, results: Results, line: Statement, text: str) -> Values | float:
+    if _is_number(text):
+        return float(text)
+    extreme, names = _extreme(text)
+    arms = []
+    for name in names:
+        arm, _, metric = name.partition(":")
+        arms.append(study.read(results, study.resolve(results, arm), metric or line.metric))
+    if len(arms) == 1:
+        return arms[0]
+    seeds = set.intersection(*(set(values) for values in arms))
+    return {seed: extreme(values[seed] for values in arms) for seed in seeds}
+
+
+def _extreme(text: str) -> tuple[Callable[[Iterable[float]], float], list[str]]:
+    """`max(a, b)` as the function and the names; a plain name is its own maximum."""
+    call = re.fullmatch(r"(max|min)\((.+)\)", text)
+    if not call:
+        return max, [text]
+    return {"max": max, "min": min}[call[1]], call[2].split(", ")
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"-?\d+(\.\d+)?", text))

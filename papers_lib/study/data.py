@@ -1,0 +1,143 @@
+"""What a study says in tables: its arms, the sizes of its profiles, its claims and its errata.
+
+A wing's `study/` folder holds
+
+    arms.csv        one line per arm: a run by name, and how it differs from its profile's settings
+    profiles.toml   one section per profile: seeds, data set, and the settings that all arms share
+    claims.csv      one line per statement that our runs can hold or break
+    errata.csv      one line per misprint; code in `errata.py` checks those that it can
+    published/      every number that the paper prints (`papers_lib.exhibits.published`)
+
+so that a researcher reads and extends them without reading code.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from papers_lib.errors import PapersError
+
+
+class Arm(NamedTuple):
+    """A run by name: its label for readers, its sweep, its changes, and the arm that it is held against.
+
+    `changes` are settings of the run; `more` are the other columns of the wing's table, as text.
+    """
+
+    name: str
+    label: str
+    sweep: str
+    against: str
+    changes: dict[str, Any]
+    more: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a profile fixes.
+
+    `stand_in` is the folder of drawn data below the data's root, empty where data is real; `settings` are
+    common to all runs; `more` holds the profile's other tables and values (`[small.warm]`).
+    """
+
+    seeds: tuple[int, ...]
+    dataset: str
+    stand_in: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class Statement(NamedTuple):
+    """A line of `claims.csv`: what the paper says and where, the statement that tests it, and the test.
+
+    `test` is "greater" (side `a` is ahead of side `b` in `metric`) or the name of one of the wing's own;
+    `decimals` only shapes the sentence.
+    """
+
+    name: str
+    sentence: str
+    statement: str
+    test: str
+    a: str
+    b: str
+    metric: str
+    decimals: str
+    exhibit: str
+    controls: str
+    evidence: str
+
+
+class Misprint(NamedTuple):
+    """A line of `errata.csv`. `shown_by` is empty where code of the wing checks it and says so."""
+
+    name: str
+    where: str
+    printed: str
+    right: str
+    shown_by: str
+
+
+def read_arms(file: Path) -> dict[str, Arm]:
+    """The arms of `arms.csv` by name, in its order.
+
+    A cell of `changes` reads `method=random; epochs=0`: values are JSON, or text where they are not.
+
+    Raises:
+        PapersError: a name that stands twice, or a counterpart that is no arm.
+    """
+    arms: dict[str, Arm] = {}
+    for line in _lines(file):
+        known = {name: line.pop(name) for name in ("name", "label", "sweep", "against")}
+        changes = _changes(line.pop("changes"))
+        if known["name"] in arms:
+            raise PapersError(f"{file}: the arm '{known['name']}' stands twice; name each once")
+        arms[known["name"]] = Arm(**known, changes=changes, more=line)
+    if lost := [arm.against for arm in arms.values() if arm.against and arm.against not in arms]:
+        raise PapersError(f"{file}: no arm '{lost[0]}' to be held against; name one of the table")
+    return arms
+
+
+def read_sizes(file: Path) -> dict[str, Size]:
+    """The profiles of `profiles.toml` by name."""
+    sizes = {}
+    for name, values in tomllib.loads(file.read_text(encoding="utf-8")).items():
+        seeds = tuple(values.pop("seeds"))
+        known = {key: values.pop(key) for key in ("dataset", "stand_in", "settings") if key in values}
+        sizes[name] = Size(seeds=seeds, **known, more=values)
+    return sizes
+
+
+def read_statements(file: Path) -> list[Statement]:
+    """The claims of `claims.csv`, in its order."""
+    return [Statement(**line) for line in _lines(file)]
+
+
+def read_misprints(file: Path) -> list[Misprint]:
+    """The errata of `errata.csv`, in its order."""
+    return [Misprint(**line) for line in _lines(file)]
+
+
+def _lines(file: Path) -> Iterator[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            if None in line or None in line.values():
+                raise PapersError(f"{file}: a line has not as many cells as its head: {line}; quote commas")
+            yield line
+
+
+def _changes(text: str) -> dict[str, Any]:
+    pairs: Mapping[str, str] = dict(part.strip().split("=", 1) for part in text.split(";") if part.strip())
+    return {name: _value(value) for name, value in pairs.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,283 @@
+"""A paper's study: arms × seeds × profiles. A wing subclasses `Study` with what is its own.
+
+From the wing's tables (`papers_lib.study.data`) the base makes the plan, looks the data up, refuses unknown
+names, judges the claims, reads the errata, counts the coverage, and gives every exhibit its provenance.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from papers_lib.datasets import known
+from papers_lib.exhibits import provenance as origin
+from papers_lib.exhibits import published
+from papers_lib.exhibits.claims import Claim, Erratum
+from papers_lib.exhibits.coverage import Cell
+from papers_lib.exhibits.figure import Figure
+from papers_lib.exhibits.provenance import Provenance
+from papers_lib.exhibits.table import Cell as TableCell
+from papers_lib.exhibits.table import Line, Table
+from papers_lib.files import resolve
+from papers_lib.runs.planning import refuse_twice, refuse_unknown, sha256
+from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.settings import NotebookSettings, data_root
+from papers_lib.study.claims import Test, judge
+from papers_lib.study.data import Arm, Size, read_arms, read_misprints, read_sizes, read_statements
+from papers_lib.study.results import Results, Values, difference, mean
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Check = Callable[[], tuple[str, bool]]
+Place = tuple[str, str, str]  # exhibit, row and column of a printed number
+
+
+class Answer(NamedTuple):
+    """Which runs answer a printed number: their label, the metric, and the label to be subtracted.
+
+    With `quoted` the number is another paper's, or a setting: no run of ours can stand beside it.
+    """
+
+    label: str = ""
+    metric: str = ""
+    minus: str = ""
+    quoted: bool = False
+
+
+QUOTED = Answer(quoted=True)
+
+
+class Study:
+    """What a notebook and the command line ask of a paper. A wing overrides what its docstring names."""
+
+    name: str  # of the paper, and of its wing
+    parameters: type[NotebookSettings] = NotebookSettings  # of the notebook
+    datasets: Collection[str] = ()  # names that `dataset` may have; empty: any
+    dataset: str = ""  # the paper's own data set; empty: any that is not drawn is comparable
+    exact: ClassVar[Mapping[Place, float]] = {}  # printed cells that need no run
+    tests: ClassVar[Mapping[str, Test]] = {}  # of claims that are not "A beats B in M"
+    checks: ClassVar[Mapping[str, Check]] = {}  # of errata: what shows it, and whether it does
+
+    def __init__(self) -> None:
+        self.folder = Path(inspect.getfile(type(self))).parent
+        self.arms: dict[str, Arm] = read_arms(self.folder / "arms.csv")
+        self.sizes: dict[str, Size] = read_sizes(self.folder / "profiles.toml")
+
+    # -- the plan --
+
+    def plan(self, settings: Any) -> list[RunSpec]:
+        """All runs that the tables and figures need, the most telling first: sweep by sweep, seed by seed.
+
+        Raises:
+            PapersError: an unknown name, one that stands twice, data that is there but wrong or, with
+                `settings.train`, not there.
+        """
+        self.refuse(settings)
+        wanted = settings.sweeps or self.sweeps
+        return [
+            spec
+            for sweep in wanted
+            for seed in settings.seeds or self.sizes[settings.profile].seeds
+            for arm in self.chosen(settings)
+            if arm.sweep == sweep
+            for spec in self.specs(settings, arm, seed)
+        ]
+
+    def specs(self, settings: Any, arm: Arm, seed: int) -> Iterable[RunSpec]:
+        """The wing's: the runs of an arm at a seed, none where the profile cannot have it."""
+        raise NotImplementedError
+
+    def refuse(self, settings: Any) -> None:
+        """Refuse unknown names in the parameters that all notebooks share; a wing adds its own.
+
+        Raises:
+            PapersError: names the parameter and what is known.
+        """
+        refuse_twice("seeds", settings.seeds)
+        refuse_unknown("sweeps", settings.sweeps, self.sweeps)
+        refuse_unknown("arms", settings.arms, self.arms)
+        if settings.dataset and self.datasets:
+            refuse_unknown("dataset", (settings.dataset,), self.datasets)
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """The sweeps of the arms, in the order of the table."""
+        return tuple(dict.fromkeys(arm.sweep for arm in self.arms.values()))
+
+    def chosen(self, settings: Any) -> list[Arm]:
+        """The arms that are asked for."""
+        return [arm for arm in self.arms.values() if not settings.arms or arm.name in settings.arms]
+
+    def find_data(self, settings: Any, name: str = "", stand_in: str | None = None) -> Data:
+        """A data set as it lies on disk; by its name alone where it is not there.
+
+        Stand-ins lie apart, in the folder that the profile names, so that none is taken for the real set of
+        the same name; `data_root`, where given, is taken as it is. `stand_in` overrides the profile's.
+        """
+        size = self.sizes[settings.profile]
+        name = name or settings.dataset or size.dataset
+        folder = size.stand_in if stand_in is None else stand_in
+        given = bool(settings.data_root) and bool(folder) == bool(size.stand_in)
+        root = data_root(settings.data_root) / ("" if given else folder)
+        acknowledged = getattr(settings, "acknowledge_withdrawn", False)
+        return _data(root, name, bool(folder), settings.train or given, acknowledged)
+
+    def run_spec(
+        self,
+        settings: Any,
+        label: str,
+        values: dict[str, Any],
+        data: Data,
+        needs: tuple[RunSpec, ...] = (),
+        function: str = "",
+    ) -> RunSpec:
+        """The run of complete settings `values`; `function` is by default the wing's `study:run`."""
+        from_file = values.get("start") == "file"
+        return RunSpec(
+            paper=self.name,
+            function=function or f"{type(self).__module__}:run",
+            profile=settings.profile,
+            settings=values,
+            data=data,
+            needs=needs,
+            label=label,
+            device=settings.device,
+            places={"weights": str(resolve(settings.weights))} if from_file else {},
+        )
+
+    # -- what the runs say --
+
+    def tables(self, results: Results) -> dict[str, Table]:
+        """The wing's: every table by name."""
+        raise NotImplementedError
+
+    def figures(self, results: Results) -> dict[str, Figure]:
+        """The wing's: every figure by name."""
+        raise NotImplementedError
+
+    def read(self, results: Results, label: str, metric: str) -> Values:
+        """A metric of an arm by seed, as `claims.csv` names it; a wing adds readings of its own."""
+        return results.values(label, metric)
+
+    def resolve(self, results: Results, arm: str) -> str:
+        """The label of an arm that `claims.csv` names; a wing may choose one by its results."""
+        del results
+        return arm
+
+    def claims(self, results: Results) -> list[Claim]:
+        """Every claim of the paper with the verdict of our runs."""
+        return judge(self, results, read_statements(self.folder / "claims.csv"))
+
+    def errata(self) -> list[Erratum]:
+        """What is wrong or missing in the paper, shown by code where it can be."""
+        errata = []
+        for line in read_misprints(self.folder / "errata.csv"):
+            computed = line.name in self.checks
+            shown_by, holds = self.checks[line.name]() if computed else (line.shown_by, True)
+            errata.append(
+                Erratum(line.name, line.where, line.printed, line.right, shown_by, computed, bool(holds))
+            )
+        return errata
+
+    def provenance(self, results: Results) -> Provenance:
+        """Footer and badge of everything made from `results`."""
+        rows = results.all_rows
+        if self.dataset:
+            return origin.provenance(rows, results.profile, self.dataset)
+        of_rows = origin.provenance(rows, results.profile)
+        same = bool(rows) and all(origin.comparable([row], row.data.name) for row in rows)
+        return Provenance(of_rows.text, "" if same else of_rows.badge, same)
+
+    def table(
+        self,
+        results: Results,
+        name: str,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[TableCell]],
+        notes: Sequence[str] = (),
+        decimals: int | dict[str, int] = 2,
+    ) -> Table:
+        """A table of ours, with the badge and the footer of `results`."""
+        made = self.provenance(results)
+        return Table(name, title, list(columns), list(rows), made.badge, made.text, tuple(notes), decimals)
+
+    # -- printed numbers --
+
+    @cached_property
+    def published(self) -> DataFrame:
+        """The printed numbers, as `papers_lib.exhibits.published.load` gives them."""
+        return published.load_folder(self.folder / "published")
+
+    @cached_property
+    def printed(self) -> dict[Place, str]:
+        """Every printed number by its place, with its digits as printed."""
+        frame = self.published
+        places = zip(frame["exhibit"], frame["row"], frame["column"], strict=True)
+        return dict(zip(places, frame["printed"], strict=True))
+
+    def answer(self, results: Results, place: Place) -> Answer | None:
+        """The wing's: which runs answer a printed number; None where it is ours to make and none does."""
+        raise NotImplementedError
+
+    def answers(self, results: Results, answer: Answer | None) -> Values:
+        """The values by seed that stand beside a printed number."""
+        if answer is None or answer.quoted:
+            return {}
+        values = results.values(answer.label, answer.metric)
+        return difference(values, results.values(answer.minus, answer.metric)) if answer.minus else values
+
+    def line(self, results: Results, labels: tuple[str, ...], place: Place, comparable: bool) -> Line:
+        """A printed number beside ours."""
+        values = self.answers(results, self.answer(results, place))
+        return Line(labels, self.printed[place], values, comparable)
+
+    def cells(self, results: Results) -> list[Cell]:
+        """For `coverage`: our number for each printed one; quoted works and settings are not ours to make."""
+        return [self._cell(results, place) for place in self.printed]
+
+    def _cell(self, results: Results, place: Place) -> Cell:
+        if place in self.exact:
+            return Cell(*place, self.exact[place], kind="exact")
+        answer = self.answer(results, place)
+        if answer is not None and answer.quoted:
+            return Cell(*place, None, kind="quoted")
+        value = mean(self.answers(results, answer))
+        data = results.data_names(answer.label) if answer else ""
+        return Cell(*place, value, results.profile, data)
+
+
+def weights_of(settings: Any) -> dict[str, str]:
+    """What the parameter `weights` changes in a run: it starts from that file, known by its content."""
+    return {"start": "file", "weights": sha256(resolve(settings.weights))} if settings.weights else {}
+
+
+def start_weights(spec: RunSpec) -> Path | None:
+    """The weights that a run starts from: a file's, or what the run that it needs has left.
+
+    Raises:
+        PapersError: that run's are missing or damaged.
+    """
+    from papers_lib.runs.store import needed_weights
+
+    if "weights" in spec.places:
+        return Path(spec.places["weights"])
+    return needed_weights(spec) if spec.needs else None
+
+
+@lru_cache(maxsize=32)
+def _data(root: Path, name: str, stand_in: bool, needed: bool, acknowledged: bool) -> Data:
+    if not needed and not (root / name).exists():
+        return Data(name=name, stand_in=stand_in)
+    survey = known.load(root, name, acknowledged)
+    return Data(
+        name=name,
+        root=str(root),
+        fingerprint=survey.fingerprint,
+        pixels=survey.pixels,
+        stand_in=survey.stand_in,
+    )
