@@ -39,10 +39,11 @@ def visited_table(
     """
     value = numbers()
     cases = [
-        ("Table II", "Market1501", "clusters", market), ("Table II", "MSMT17", "clusters", msmt17),
+        ("Table II", "Market1501", "clusters", market),
+        ("Table II", "MSMT17", "clusters", msmt17),
         ("Table III", "Market1501", "proxies", market_proxies),
         ("Table III", "MSMT17", "proxies", msmt17_proxies),
-    ]  # fmt: skip
+    ]
     samples = samples_an_epoch(value)
     rows: list[list[Cell]] = [[k] for k in by_setting(value, "Table II", "MSMT17")]
     columns = ["K"]
@@ -53,11 +54,14 @@ def visited_table(
             k = int(str(row[0]))
             row += [100 * visited(k, classes, samples), mean_ap[k]]
     return Table(
-        "visited", "Clusters and proxies visited in an epoch, and the printed mAP, %",
-        _unique(columns), rows, decimals=1,
+        "visited",
+        "Clusters and proxies visited in an epoch, and the printed mAP, %",
+        _unique(columns),
+        rows,
+        decimals=1,
         footer=f"min(1, {samples:,} / (K · classes)); published numbers alone; how many classes there were "
         "the paper does not say",
-    )  # fmt: skip
+    )
 
 
 def table_1_corrected() -> Table:
@@ -74,13 +78,25 @@ def table_1_corrected() -> Table:
                 + [first, value[table, first, f"{name} R1"]]
             )
     columns = [
-        "sampler", "data set", "mAP as printed", "R1 as printed", "printed row is", "best by mAP",
-        "mAP", "R1", "best by R1", "highest R1",
-    ]  # fmt: skip
+        "sampler",
+        "data set",
+        "mAP as printed",
+        "R1 as printed",
+        "printed row is",
+        "best by mAP",
+        "mAP",
+        "R1",
+        "best by R1",
+        "highest R1",
+    ]
     return Table(
-        "table_1_corrected", "Table I, recomputed from Tables II–IV, %", columns, rows, decimals=1,
+        "table_1_corrected",
+        "Table I, recomputed from Tables II–IV, %",
+        columns,
+        rows,
+        decimals=1,
         footer="published numbers alone; the best of seven settings on the test set is optimistic",
-    )  # fmt: skip
+    )
 
 
 def duplicates_table() -> Table:

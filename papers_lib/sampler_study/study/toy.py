@@ -65,13 +65,15 @@ def toy_table() -> Table:
     cases = [*((k, None) for k in SETTINGS), (16, 4), (32, 4)]
     near, cosine = ([f"{what}, noise {noise}" for noise in (1, 2)] for what in ("own nearest, %", "cosine"))
     return Table(
-        "toy", "What batch normalisation leaves of the class: a toy",
-        ["K", "classes a batch", "images a batch", *near, *cosine], [_row(k, p) for k, p in cases],
+        "toy",
+        "What batch normalisation leaves of the class: a toy",
+        ["K", "classes a batch", "images a batch", *near, *cosine],
+        [_row(k, p) for k, p in cases],
         decimals={"classes a batch": 1} | dict.fromkeys(near, 1),
         notes=("Own nearest: images whose own proxy is the nearest of all; cosine: to the own proxy, mean.",),
         footer=f"{CLASSES} classes of {DIMENSION} dimensions, one seed; chance is {100 / CLASSES:.2f} %; a "
         "sufficient cause of the collapse at large K, no proof that it is the cause",
-    )  # fmt: skip
+    )
 
 
 def _row(k: int, p: int | None) -> list[Cell]:
