@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study.samplers import GroupedSampler
 from papers_lib.sampler_study.grouping import pack
 from papers_lib.sampler_study.reference_samplers import reference
-from papers_lib.sampler_study.samplers import GroupSampler, RandomSampler, TripletSampler, visits
+from papers_lib.sampler_study.samplers import (
+    GroupedSampler,
+    GroupSampler,
+    RandomSampler,
+    TripletSampler,
+    visits,
+)
 
 KS = (1, 2, 4, 8, 12, 16, 32)
 
