@@ -264,11 +264,7 @@ class GroupSampler(GroupedSampler):
     the paper uses it: what a cluster leaves over is a smaller group. Each inlier comes once a pass, so a
     pass is the number of inliers long, less what `drop_last` and `partial_group` take or add.
 
-    Args:
-        labels: class of each image [N], −1 for outliers.
-        n: images of a group.
-        batch_size: images per batch.
-        options: see `GroupedSampler`, which says what is raised too.
+    `n` is the number of images of a group; `options` as for `GroupedSampler`.
     """
 
     def __init__(self, labels: Labels, n: int, *, batch_size: int = 32, **options: Unpack[Options]) -> None:
@@ -285,10 +281,7 @@ class GroupSampler(GroupedSampler):
 class RandomSampler(GroupSampler):
     """Random sampling: all inliers shuffled. It is group sampling with N = 1, and draws the same batches.
 
-    Args:
-        labels: only tell inliers from outliers (−1) [N].
-        batch_size: images per batch.
-        options: see `GroupedSampler`, which says what is raised too.
+    The labels [N] only tell inliers from outliers (−1); `options` as for `GroupedSampler`.
     """
 
     def __init__(self, labels: Labels, *, batch_size: int = 32, **options: Unpack[Options]) -> None:

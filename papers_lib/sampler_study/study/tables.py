@@ -62,13 +62,16 @@ CONTROLS = {
     "eps": "The same at eps = 0.6",
     "long": "The same for 24 epochs",
 }
+BATCH = {
+    "distinct_classes": "clusters a batch",
+    "distinct_images": "different images",
+    "purity %": "purity, %",
+}
 HELD = (
     "run",
     "mAP",
     "R1",
-    "clusters a batch",
-    "different images",
-    "purity, %",
+    *BATCH.values(),
     "counterpart",
     "Δ mAP",
     "95 % interval",
@@ -79,16 +82,9 @@ HELD = (
 
 def tables(study: Samplers, results: Results) -> dict[str, Table]:
     """Every table by name."""
-    halves = [
-        part
-        for name, metrics in HALVES.items()
-        for part in (
-            table_1(study, results, name, metrics),
-            *(table_by_setting(study, results, method, name, metrics) for method in SAMPLERS),
-        )
-    ]
     every = (
-        *halves,
+        *(table_1(study, results, *half) for half in HALVES.items()),
+        *(table_by_setting(study, results, method, *half) for method in SAMPLERS for half in HALVES.items()),
         *(controls(study, results, sweep) for sweep in CONTROLS),
         rivals(study, results),
         spread(study, results),
@@ -211,8 +207,7 @@ def _held(results: Results, network: str, arm: Arm) -> list[Cell]:
     ours = results.values(label, "mAP %")
     if not ours:
         return not_run(arm.label, len(HELD), 0, "not tested")
-    batch = ("distinct_classes", "distinct_images", "purity %")
-    paths = ("mAP %", "R1 %", *(f"history.-1.{name}" for name in batch))
+    paths = ("mAP %", "R1 %", *(f"history.-1.{name}" for name in BATCH))
     means = [results.mean(label, path) for path in paths]
     counterpart = results.values(against, "mAP %")
     return [arm.label, *means, results.mean(against, "mAP %"), *gap(ours, counterpart)]
@@ -221,7 +216,8 @@ def _held(results: Results, network: str, arm: Arm) -> list[Cell]:
 def many(study: Samplers, results: Results) -> Table:
     """N up to the largest cluster, on rendered people with at least 128 images each."""
     arms = [arm for arm in study.arms.values() if arm.sweep == "many"]
-    sizes = [n for arm in arms for n in largest_clusters(results, arm)]
+    path = "history.-1.largest_cluster"
+    sizes = [n for arm in arms for n in results.values(f"{MANY_DATA}/{arm.name}", path).values()]
     rows = []
     for arm in arms:
         row = _held(results, MANY_DATA, arm)
@@ -233,12 +229,6 @@ def many(study: Samplers, results: Results) -> Table:
         rows.append(row)
     notes = ("Counterpart: N = 1.",)
     return study.table(results, "many", "N up to the largest cluster, %", HELD, rows, notes, decimals=1)
-
-
-def largest_clusters(results: Results, arm: Arm) -> list[int]:
-    """The largest cluster of the last epoch at each seed."""
-    path = "history.-1.largest_cluster"
-    return [int(n) for n in results.values(f"{MANY_DATA}/{arm.name}", path).values()]
 
 
 def rivals(study: Samplers, results: Results) -> Table:
