@@ -270,6 +270,8 @@ def test_supervised_training_learns_and_leaves_weights(tiny_market, tmp_path):
     warm = tmp_path / "warm"
     run = go(tiny_market, warm, **SUPERVISED, keep_weights=True, epochs=3, iters_per_epoch=20, lr=3e-3)
     assert run["history"][-1]["loss"] < run["history"][0]["loss"]
+    left = checkpoint.load(warm / "checkpoint.pt")["optimiser"]["param_groups"][0]["lr"]
+    assert left < 3e-3 / 1000  # the one cycle has come to its end
     data = (str(tiny_market), "market1501")
     started = train(settings(start="warm", method="none"), data, tmp_path, "cpu", warm / "weights.pt")
     untrained = train(settings(method="none"), data, tmp_path, "cpu")
