@@ -70,9 +70,15 @@ def test_cluster_contrast_is_the_camera_aware_loss_with_one_camera():
     means = people(images=1)
     features, targets = batch_of(means)
     loss = camera_aware_loss(
-        features, targets, means, torch.arange(6), torch.zeros(6).long(), 0.05,
-        inter_weight=0, loss_weighting="mean",
-    )  # fmt: skip
+        features,
+        targets,
+        means,
+        torch.arange(6),
+        torch.zeros(6).long(),
+        0.05,
+        inter_weight=0,
+        loss_weighting="mean",
+    )
     same(loss, F.cross_entropy(features @ means.T / 0.05, targets), features)
 
 

@@ -151,8 +151,12 @@ def test_padding_is_shared_out_among_the_classes_of_a_batch() -> None:
 @pytest.mark.parametrize("partial_group", ["straddle", "carry"])
 def test_triplets_hold_k_of_each_class_distinct_first_and_even(k: int, partial_group: str) -> None:
     sampler = TripletSampler(
-        LABELS, k, batch_size=32, partial_group=partial_group, drop_last=False  # type: ignore[arg-type]
-    )  # fmt: skip
+        LABELS,
+        k,
+        batch_size=32,
+        partial_group=partial_group,
+        drop_last=False,  # type: ignore[arg-type]
+    )
     drawn, images = flat(sampler), members(LABELS)
     assert len(drawn) == len(sampler) == k * len(images)
     groups = [drawn[i : i + k] for i in range(0, len(drawn), k)]
