@@ -20,9 +20,8 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.timing import Case
-from papers_lib.sampler_study.grouped_sampler import Options
 from papers_lib.sampler_study.reference_samplers import reference
-from papers_lib.sampler_study.samplers import GroupSampler, RandomSampler, TripletSampler
+from papers_lib.sampler_study.samplers import GroupSampler, Options, RandomSampler, TripletSampler
 
 BATCH = 32
 

@@ -88,18 +88,12 @@ def other_cameras_first(parts: Segments, cameras: Tensor) -> Segments:
     return parts._replace(images=parts.images[(owner * 3 + rank).argsort(stable=True)])
 
 
-def cut(total: int, size: int) -> Tensor:
-    """Lengths of the pieces when `total` images are cut every `size`: the last may be shorter."""
-    lengths = torch.full((total // size,), size)
-    return torch.cat([lengths, torch.tensor([total % size])]) if total % size else lengths
-
-
 def pack(sizes: Tensor, capacity: int) -> Tensor:
     """How many groups each batch takes, in order: a batch ends where the next group no longer fits."""
     ends = sizes.cumsum(0)
     after = torch.searchsorted(ends, ends - sizes + capacity, right=True).tolist()
     firsts = [0]
-    while after[firsts[-1]] < len(after):  # one step a batch
+    while after[firsts[-1]] < len(after):  # one step per batch
         firsts.append(after[firsts[-1]])
     return torch.tensor([*firsts, len(after)]).diff()
 
@@ -131,8 +125,7 @@ def fill(
     owner = torch.arange(len(pairs)).repeat_interleave(walk)
     offered = parts.at(pairs[owner] % classes, start[owner] + ramp(walk))
     # ... less what it holds, as often as it holds it.
-    own = pair.repeat_interleave(groups.sizes) * width + images
-    left, again = surplus(own, owner * width + offered)
+    left, again = surplus(pair.repeat_interleave(groups.sizes) * width + images, owner * width + offered)
     offered, owner = offered[left], owner[left]
     # New images before repeats, one from each class before a second from any.
     to, turn = pairs[owner] // classes, ramp(owner.unique_consecutive(return_counts=True)[1])

@@ -51,22 +51,24 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
     Raises:
         PapersError: the data set is not there, or not whole.
     """
-    sides = _decoded(*data, settings.height, settings.width)
-    train, query, gallery = (Part(side.pixels.to(where), side.ids, side.cameras) for side in sides)
+    parts = _decoded(*data, settings.height, settings.width)
+    train, query, gallery = (part._replace(pixels=part.pixels.to(where)) for part in parts)
     return Loaded(Unlabelled(train.pixels, train.cameras), train.ids, query, gallery)
 
 
 @lru_cache(maxsize=4)
-def _decoded(root: str, name: str, height: int, width: int) -> tuple[Part, Part, Part]:
+def _decoded(root: str, name: str, height: int, width: int) -> tuple[Part, ...]:
+    """Training images, query and gallery on the CPU; runs of one process share them."""
     # A withdrawn set reaches this line only after its holder has acknowledged that, in the plan.
-    found = reid.load(Path(root), name, acknowledge_withdrawn=True)
-    parts = [
+    network = reid.load(Path(root), name, acknowledge_withdrawn=True)
+    return tuple(
         Part(
-            load_images(side.files, height, width), torch.from_numpy(side.ids), torch.from_numpy(side.cameras)
+            load_images(side.files, height, width),
+            torch.from_numpy(side.ids),
+            torch.from_numpy(side.cameras),
         )
-        for side in (found.train, found.query, found.gallery)
-    ]
-    return parts[0], parts[1], parts[2]
+        for side in (network.train, network.query, network.gallery)
+    )
 
 
 def prepared(pixels: Tensor) -> Tensor:
@@ -75,19 +77,20 @@ def prepared(pixels: Tensor) -> Tensor:
 
 
 def augmented(pixels: Tensor, indices: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Training images `pixels[indices]`, each flipped, shifted and erased by its own draw."""
+    """Training images `pixels[indices]`, each flipped, shifted and erased by its own draw: [B, 3, H, W]."""
     n, (height, width) = len(indices), pixels.shape[1:3]
     where, pad = pixels.device, settings.pad
+    # -- flip, pad and crop: which pixel of the image each pixel of the crop is --
     shift = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator) - pad
     mirror = torch.rand(n, 1, generator=generator) < 0.5
-    rows, columns = torch.arange(height) + shift[0], torch.arange(width) + shift[1]
+    rows, columns = torch.arange(height) + shift[0], torch.arange(width) + shift[1]  # [B, H], [B, W]
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
     columns = torch.where(mirror, width - 1 - columns, columns)
     rows, columns = rows.clamp(0, height - 1).to(where), columns.clamp(0, width - 1).to(where)
-    cut = pixels[indices.to(where)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    images = _normalised(cut * inside.to(where)[..., None])  # padding is black
+    crops = pixels[indices.to(where)[:, None, None], rows[:, :, None], columns[:, None, :]]  # [B, H, W, 3]
+    images = _normalised(crops * inside.to(where)[..., None])  # padding is black
+    # -- erase: CAP fills with ImageNet's mean after normalisation, so that the box is not quite grey --
     erased = _boxes(n, height, width, settings, generator).to(where)
-    # CAP fills with ImageNet's mean after normalisation, so that the box is not quite grey.
     images[erased] = torch.tensor(MEAN, device=where)
     return images.permute(0, 3, 1, 2)
 
@@ -103,10 +106,11 @@ def _boxes(n: int, height: int, width: int, settings: TrainSettings, generator: 
     low, high = settings.erase_area
     area = torch.empty(n, TRIES).uniform_(low, high, generator=generator) * height * width
     ratio = torch.empty(n, TRIES).uniform_(*settings.erase_ratio, generator=generator)
+    # h · w = area, h / w = ratio
     h, w = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (h < height) & (w < width)
-    first = fits.float().argmax(1, keepdim=True)
-    h, w = h.gather(1, first), w.gather(1, first)
+    first = fits.float().argmax(1, keepdim=True)  # the first try that fits
+    h, w = h.gather(1, first), w.gather(1, first)  # [n, 1]
     place = torch.rand(3, n, 1, generator=generator)
     top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
     y, x = torch.arange(height), torch.arange(width)

@@ -3,7 +3,7 @@
 Equation 1 of Cao et al., "Exploring Sampler Strategies in Unsupervised Person Re-identification
 Training", and the two-term loss of Wang et al., "Camera-aware Proxies for Unsupervised Person
 Re-Identification" (CAP, AAAI 2021), from which its training is taken. A proxy is a cluster as one
-camera sees it; the memory M holds one unit vector a proxy. No gradient ever reaches the memory.
+camera sees it; the memory M holds one unit vector per proxy. No gradient ever reaches the memory.
 """
 
 from __future__ import annotations
@@ -64,16 +64,39 @@ def camera_aware_loss(
             the features, or an unknown weighting.
     """
     x, y, m = check_batch(features, targets, memory)
-    clusters = arrays.integers("proxy_clusters", proxy_clusters, len(m)).to(m.device)
-    cameras = arrays.integers("proxy_cameras", proxy_cameras, len(m)).to(m.device)
-    logits = similarities(x, m, tau)
+    clusters = arrays.integers("proxy_clusters", proxy_clusters, len(m)).to(m.device)  # [P]
+    cameras = arrays.integers("proxy_cameras", proxy_cameras, len(m)).to(m.device)  # [P]
+    logits = similarities(x, m, tau)  # z, [B, P]
     total = logits.new_zeros(len(logits))
     if intra_loss:
+        # − log softmax(z over the proxies of the sample's camera) at its own proxy
         total = total + _cross_entropy(logits, cameras[y][:, None] == cameras, y)
     if inter_weight:
-        positive = clusters[y][:, None] == clusters
-        total = total + inter_weight * _inter(logits, positive, y, num_hard_negatives)
-    return _weigh(total, cameras[y], loss_weighting)
+        positive = clusters[y][:, None] == clusters  # P₊, [B, P]
+        counted = torch.ones_like(positive)
+        if num_hard_negatives is not None:
+            others = logits.detach().masked_fill(positive, -torch.inf)
+            hardest = others.topk(min(num_hard_negatives, len(m))).indices
+            # Where negatives run out, topk goes on with positives; a union counts them once.
+            counted = positive.scatter(1, hardest, True)  # P₊ ∪ P₋
+        # logsumexp(z over P₊ ∪ P₋) − mean(z over P₊), the first by the cross-entropy at the sample's proxy
+        at_own = logits.gather(1, y[:, None]).squeeze(1)
+        mean = (logits * positive).sum(1) / positive.sum(1)
+        total = total + inter_weight * (_cross_entropy(logits, counted, y) + at_own - mean)
+    if loss_weighting == "sum":
+        return total.sum()
+    if loss_weighting == "mean":
+        return total.mean()
+    if loss_weighting != "per_camera":
+        raise PapersError(f"loss_weighting is '{loss_weighting}'; it must be one of per_camera, sum, mean")
+    # Σ over cameras of the mean of each
+    of_sample = cameras[y]
+    return (total / (of_sample[:, None] == of_sample).sum(1)).sum()
+
+
+def _cross_entropy(logits: Tensor, counted: Tensor, targets: Tensor) -> Tensor:
+    """− log softmax over the proxies that count [B, P], at the sample's own: [B]."""
+    return F.cross_entropy(logits.masked_fill(~counted, -torch.inf), targets, reduction="none")
 
 
 @exact()
@@ -91,11 +114,11 @@ def proxy_means(features: Array, proxies: Array) -> Tensor:
         PapersError: no proxies, or a number between that no sample has.
     """
     x = arrays.features("features", features)
-    of = arrays.integers("proxies", proxies, len(x), least=-1).to(x.device)
-    kept = of >= 0
+    proxy = arrays.integers("proxies", proxies, len(x), least=-1).to(x.device)
+    kept = proxy >= 0
     if not kept.any():
         raise PapersError(f"none of {len(x)} samples is in a proxy; cluster with a larger eps")
-    labels = of[kept]
+    labels = proxy[kept]
     counts = labels.bincount()
     if not counts.all():
         raise PapersError(f"proxy {int((counts == 0).nonzero()[0])} has no sample; number them without gaps")
@@ -117,17 +140,17 @@ def update_memory(memory: Tensor, features: Array, targets: Array, momentum: flo
     Raises:
         PapersError: as `camera_aware_loss`, or a memory that is no tensor of floats: a copy would be written.
     """
-    x, own, m = check_batch(features, targets, memory)
+    x, proxy, m = check_batch(features, targets, memory)
     if m is not memory:
         raise PapersError("the memory is changed in place; give a tensor of floats")
     x = x.detach().to(memory.dtype)
-    order = own.argsort(stable=True)
-    sorted_targets = own[order]
-    places = torch.arange(len(own), device=own.device)
-    turn = places - torch.searchsorted(sorted_targets, sorted_targets)
+    # The turn of a sample: how many of its proxy stand before it in the batch.
+    order = proxy.argsort(stable=True)
+    places = torch.arange(len(proxy), device=proxy.device)
+    turn = places - torch.searchsorted(proxy[order], proxy[order])
     by_turn = order[turn.argsort(stable=True)]
     for rows in by_turn.split(turn.bincount().tolist()):
-        y = own[rows]
+        y = proxy[rows]
         memory[y] = F.normalize(momentum * memory[y] + (1 - momentum) * x[rows])
 
 
@@ -135,35 +158,6 @@ def update_memory(memory: Tensor, features: Array, targets: Array, momentum: flo
 def similarities(features: Tensor, memory: Tensor, tau: float = 1.0) -> Tensor:
     """M f / τ for each sample, [B, P], in the memory's precision, also under autocast; M is a constant."""
     return features.to(memory.dtype) / tau @ memory.detach().T
-
-
-def _inter(logits: Tensor, positive: Tensor, targets: Tensor, num_hard_negatives: int | None) -> Tensor:
-    """The mean over P₊ of the cross-entropies within P₊ ∪ P₋, per sample."""
-    counted = torch.ones_like(positive)
-    if num_hard_negatives is not None:
-        others = logits.detach().masked_fill(positive, -torch.inf)
-        hardest = others.topk(min(num_hard_negatives, others.shape[1])).indices
-        # Where negatives run out, topk goes on with positives; a union counts them once.
-        counted = positive.scatter(1, hardest, True)
-    own = logits.gather(1, targets[:, None]).squeeze(1)
-    mean = (logits * positive).sum(1) / positive.sum(1)
-    return _cross_entropy(logits, counted, targets) + own - mean
-
-
-def _cross_entropy(logits: Tensor, counted: Tensor, targets: Tensor) -> Tensor:
-    """− log softmax over the proxies that count, at the sample's own, per sample."""
-    return F.cross_entropy(logits.masked_fill(~counted, -torch.inf), targets, reduction="none")
-
-
-def _weigh(losses: Tensor, cameras: Tensor, loss_weighting: LossWeighting) -> Tensor:
-    """The samples' losses as one: summed, averaged, or the sum over cameras of each camera's mean."""
-    if loss_weighting == "sum":
-        return losses.sum()
-    if loss_weighting == "mean":
-        return losses.mean()
-    if loss_weighting == "per_camera":
-        return (losses / (cameras[:, None] == cameras).sum(1)).sum()
-    raise PapersError(f"loss_weighting is '{loss_weighting}'; it must be one of per_camera, sum, mean")
 
 
 def check_batch(features: Array, targets: Array, memory: Array) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,12 +20,18 @@ class ReidNet(nn.Module):
     has no ReLU unless `stem_relu`: all as in CAP, which the paper follows.
     """
 
-    def __init__(self, backbone: nn.Module, dimension: int, stem_relu: bool) -> None:
+    def __init__(self, backbone: Any, dimension: int, stem_relu: bool) -> None:
         super().__init__()
-        self.backbone = backbone
-        _keep_last_resolution(backbone)
-        if not stem_relu:
-            _drop_stem_relu(backbone)
+        self.backbone: nn.Module = backbone
+        # Stride 1 in the last stage; the weights are the same.
+        ours = hasattr(backbone, "stages")  # else torchvision's, whose blocks have ReLUs of their own
+        for part in (backbone.stages[-1] if ours else backbone.layer4[0]).modules():
+            if isinstance(part, nn.Conv2d):
+                part.stride = (1, 1)
+        if not stem_relu and ours:
+            backbone.stem[2] = nn.Identity()
+        elif not stem_relu:
+            backbone.relu = nn.Identity()
         self.bn = nn.BatchNorm1d(dimension)
         self.bn.bias.requires_grad_(False)
         self.precision: compute.Precision = "float32"
@@ -33,23 +39,8 @@ class ReidNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Embed normalised images."""
         with compute.autocast(images.device, self.precision):
-            pooled = self.backbone(images)
+            pooled = self.backbone(images)  # [B, d]
         return F.normalize(self.bn(pooled.float()))
-
-
-def _keep_last_resolution(backbone: Any) -> None:
-    """Stride 1 in the last stage; the weights are the same."""
-    stage: nn.Module = backbone.stages[-1] if hasattr(backbone, "stages") else backbone.layer4[0]
-    for part in stage.modules():
-        if isinstance(part, nn.Conv2d):
-            part.stride = (1, 1)
-
-
-def _drop_stem_relu(backbone: Any) -> None:
-    if hasattr(backbone, "stem"):
-        backbone.stem[2] = nn.Identity()
-    else:
-        backbone.relu = nn.Identity()  # torchvision's blocks have their own
 
 
 def training_mode(net: ReidNet, freeze_bn: str) -> None:

@@ -83,22 +83,30 @@ class TrainSettings(Frozen):
     keep_weights: bool = False  # leave the backbone's weights for runs that start from this one
 
 
+# Cluster-Contrast and SpCL learn from whole clusters, against all of them, with wider erasing.
+_WHOLE_CLUSTERS: dict[str, Any] = {
+    "stem_relu": True,
+    "erase_area": (0.02, 0.4),
+    "erase_ratio": (0.3, 3.33),
+    "k1": 30,
+    "eps": 0.6,
+    "tau": 0.05,
+    "warm_up_epochs": 0,
+    "partial_group": "carry",
+    "prefer_other_cameras": True,
+    "camera_aware": False,
+    "intra_loss": False,
+    "inter_weight": 1.0,
+    "inter_start_epoch": 0,
+    "num_hard_negatives": 0,
+    "loss_weighting": "mean",
+}
+
 # What each public code base does otherwise than preset `paper`, as far as these options reach.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "cap": {"tau": 0.07, "iters_per_epoch": 0, "partial_group": "carry", "repeat": "cap"},
-    "spcl_like": {
-        "stem_relu": True, "erase_area": (0.02, 0.4), "erase_ratio": (0.3, 3.33), "k1": 30, "eps": 0.6,
-        "tau": 0.05, "batch_size": 64, "warm_up_epochs": 0, "partial_group": "carry",
-        "prefer_other_cameras": True, "camera_aware": False, "intra_loss": False, "inter_weight": 1.0,
-        "inter_start_epoch": 0, "num_hard_negatives": 0, "loss_weighting": "mean",
-    },
-    "cluster_contrast": {
-        "stem_relu": True, "erase_area": (0.02, 0.4), "erase_ratio": (0.3, 3.33), "k1": 30, "eps": 0.6,
-        "tau": 0.05, "batch_size": 256, "iters_per_epoch": 200, "warm_up_epochs": 0,
-        "memory_momentum": 0.1, "partial_group": "carry", "prefer_other_cameras": True,
-        "camera_aware": False, "intra_loss": False, "inter_weight": 1.0, "inter_start_epoch": 0,
-        "num_hard_negatives": 0, "loss_weighting": "mean",
-    },
+    "spcl_like": _WHOLE_CLUSTERS | {"batch_size": 64},
+    "cluster_contrast": _WHOLE_CLUSTERS | {"batch_size": 256, "iters_per_epoch": 200, "memory_momentum": 0.1},
     "improved": {"partial_group": "carry", "memory_write": "eval", "num_hard_negatives": 0},
-}  # fmt: skip
+}

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from papers_lib import arrays
@@ -69,7 +68,7 @@ def cluster(
     """
     if not 0 < eps <= 1:
         raise PapersError(f"eps={eps}; a Jaccard distance lies in (0, 1]")
-    _check(eps + eps_tol, min_samples)
+    arrays.whole("min_samples", min_samples)  # before the long part
     x = arrays.tensor("features", features)
     graph = jaccard_graph(x, k1, k2, eps + eps_tol, k1_includes_self)
     return dbscan(graph, eps + eps_tol, min_samples).to(x.device)
@@ -90,13 +89,13 @@ def proxies(labels: Array, cameras: Array) -> tuple[Tensor, Tensor, Tensor]:
         PapersError: lengths that differ, or labels that are no integers from −1 on.
     """
     clusters = arrays.integers("labels", labels, least=-1)
-    seen = arrays.integers("cameras", cameras, len(clusters)).to(clusters.device)
+    by_camera = arrays.integers("cameras", cameras, len(clusters)).to(clusters.device)
     inlier = clusters >= 0
-    pairs = torch.stack((clusters[inlier], seen[inlier]), 1)
-    found, own = torch.unique(pairs, dim=0, return_inverse=True)
+    pairs = torch.stack((clusters[inlier], by_camera[inlier]), 1)
+    kinds, number = torch.unique(pairs, dim=0, return_inverse=True)  # [P, 2], [inliers]
     proxy = torch.full_like(clusters, -1)
-    proxy[inlier] = own
-    return proxy, found[:, 0], found[:, 1]
+    proxy[inlier] = number
+    return proxy, kinds[:, 0], kinds[:, 1]
 
 
 @exact()
@@ -116,23 +115,25 @@ def jaccard_graph(
     width = k1 + (not k1_includes_self)
     if not limit > 0:
         raise PapersError(f"limit={limit}; a Jaccard distance lies in (0, 1]")
-    points = Points.at(
-        near_origin(arrays.features("features", features, wide=False))
-    )  # V needs their own scale
+    x = near_origin(arrays.features("features", features, wide=False))  # unscaled: V is of their distances
+    points = Points.at(x)
     if len(points) < max(width, k2):
         raise PapersError(f"{len(points)} images for k1={k1}, k2={k2}; give more images or lower k1 and k2")
-    indices, squared = nearest(points, max(width, k2))
+    indices, squared = nearest(points, max(width, k2))  # [N, k]
     ranks = indices.cpu().numpy().astype(np.int32)
     members = _expanded(ranks[:, :width], round(k1 / 2) + 1)
     weights = _weights(points, members, indices, squared)
-    return _graph(_query_expanded(weights, ranks[:, :k2]), limit)
+    # V_i ← mean of V_j over the k2 nearest j
+    weights = (_rows_of(ranks[:, :k2], 1 / k2) @ weights).tocsr()
+    weights.sort_indices()
+    return _graph(weights, limit)
 
 
 def dbscan(graph: csr_array, eps: float, min_samples: int = 4) -> Tensor:
-    """DBSCAN on a symmetric sparse graph of distances whose stored entries include the diagonal.
+    """scikit-learn's DBSCAN on a sparse graph of distances: labels [N] int64, −1 for outliers.
 
-    Labels [N] int64, equal to scikit-learn's: −1 for outliers, clusters numbered by their first core
-    image, and a border image belongs to the first of the clusters that reach it.
+    Clusters are numbered by their first core image, and a border image belongs to the first of the clusters
+    that reach it.
 
     Args:
         graph: from `jaccard_graph`, with a limit of at least eps.
@@ -141,43 +142,30 @@ def dbscan(graph: csr_array, eps: float, min_samples: int = 4) -> Tensor:
     Raises:
         PapersError: eps ≤ 0 or min_samples < 1.
     """
-    _check(eps, min_samples)
-    near = graph.tocoo()
-    kept = near.data <= eps
-    i, j = near.row[kept], near.col[kept]
-    count = graph.shape[0]
-    core = np.bincount(i, minlength=count) >= min_samples
-    inner = core[i] & core[j]
-    linked = coo_array((np.ones(inner.sum(), bool), (i[inner], j[inner])), shape=graph.shape)
-    _, component = connected_components(linked, directed=False)
-    cores = core.nonzero()[0]
-    _, first, own = np.unique(component[cores], return_index=True, return_inverse=True)
-    labels = np.full(count, count, np.int64)
-    labels[cores] = np.argsort(np.argsort(first))[own]
-    reached = core[i] & ~core[j]
-    border = labels.copy()
-    np.minimum.at(border, j[reached], labels[i[reached]])
-    border[border == count] = -1
-    return torch.from_numpy(border)
+    from sklearn.cluster import DBSCAN
 
-
-def _check(eps: float, min_samples: int) -> None:
     if not eps > 0:
         raise PapersError(f"eps={eps}; a Jaccard distance lies in (0, 1]")
-    arrays.whole("min_samples", min_samples)  # an image counts itself
+    search = DBSCAN(eps=eps, min_samples=arrays.whole("min_samples", min_samples), metric="precomputed")
+    return torch.from_numpy(search.fit_predict(graph))
 
 
-def _sets(ranks: NDArray[np.int32]) -> csr_array:
-    """R(i, k) as rows of ones, from the k nearest [N, k]."""
+def _rows_of(ranks: NDArray[np.int32], value: float) -> csr_array:
+    """Rows [N, N] that hold `value` at the nearest [N, k] of each image."""
     count, k = ranks.shape
     starts = np.arange(0, count * k + 1, k)
-    forward = csr_array((np.ones(count * k, np.int32), ranks.ravel(), starts), shape=(count, count))
-    return forward.multiply(forward.T.tocsr()).tocsr()
+    return csr_array((np.full(count * k, value), ranks.ravel(), starts), shape=(count, count))
+
+
+def _reciprocal(ranks: NDArray[np.int32]) -> csr_array:
+    """R(i, k) as rows of ones, from the k nearest [N, k]."""
+    forward = _rows_of(ranks, 1)
+    return forward.multiply(forward.T.tocsr()).tocsr()  # j is near i and i is near j
 
 
 def _expanded(ranks: NDArray[np.int32], half: int) -> csr_array:
     """R*(i) as rows with sorted columns, from the k nearest [N, k]; the values have no meaning."""
-    near, halves = _sets(ranks), _sets(ranks[:, :half])
+    near, halves = _reciprocal(ranks), _reciprocal(ranks[:, :half])
     size = halves.sum(1)
     common = (near @ halves.T).multiply(near).tocsr()  # |R(i, k1) ∩ R(c, k1/2)| for c ∈ R(i, k1)
     common.data = (3 * common.data > 2 * size[common.indices]).astype(np.int32)
@@ -188,43 +176,39 @@ def _expanded(ranks: NDArray[np.int32], half: int) -> csr_array:
 
 
 def _weights(points: Points, members: csr_array, indices: Tensor, squared: Tensor) -> csr_array:
-    """V before query expansion. Distances come from the search where it has them."""
+    """V before query expansion, [N, N]. Distances come from the search [N, k] where it has them."""
     count = len(points)
     i = np.repeat(np.arange(count), np.diff(members.indptr))
+    # A pair (i, j) as one number, i · N + j, so that one sorted list is searched for all.
     wanted = torch.from_numpy(i * count + members.indices).to(indices.device)
     known, order = (torch.arange(count, device=indices.device)[:, None] * count + indices).ravel().sort()
     at = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
     distances = squared.ravel()[order[at]]
-    missing = wanted[known[at] != wanted]
-    distances[known[at] != wanted] = squared_distances(points, missing // count, missing % count)
+    missing = known[at] != wanted
+    distances[missing] = squared_distances(points, wanted[missing] // count, wanted[missing] % count)
+    # exp(−|x_i − x_j|²), divided by the row's sum
     values = np.exp(-distances.cpu().numpy().astype(np.float64))
     values /= np.add.reduceat(values, members.indptr[:-1])[i]
     return csr_array((values, members.indices, members.indptr), shape=members.shape)
 
 
-def _query_expanded(weights: csr_array, ranks: NDArray[np.int32]) -> csr_array:
-    """The mean of the rows of the k2 nearest, with sorted columns."""
-    count, k2 = ranks.shape
-    starts = np.arange(0, count * k2 + 1, k2)
-    mean = csr_array((np.full(count * k2, 1 / k2), ranks.ravel(), starts), shape=(count, count))
-    expanded = (mean @ weights).tocsr()
-    expanded.sort_indices()
-    return expanded
-
-
 def _graph(weights: csr_array, limit: float) -> csr_array:
-    """Distances ≤ limit from V, both directions and the diagonal."""
-    found = [(i, j, d) for i, j in _candidates(weights, limit) for i, j, d in _near(weights, i, j, limit)]
-    i, j, d = (np.concatenate(part) for part in zip(*found, strict=True)) if found else _NONE
-    own = np.arange(weights.shape[0], dtype=np.int32)
-    rows, columns = np.concatenate((i, j, own)), np.concatenate((j, i, own))
-    values = np.concatenate((d, d, np.zeros(len(own))))
-    graph = coo_array((values, (rows, columns)), shape=weights.shape).tocsr()
+    """Distances ≤ limit from V [N, N], both directions and the diagonal."""
+    diagonal = np.arange(weights.shape[0], dtype=np.int32)
+    rows, columns, values = [diagonal], [diagonal], [np.zeros(len(diagonal))]
+    for i, j in _candidates(weights, limit):
+        for part in slices(0, len(i), PAIRS):
+            # t = Σ_n min(V_i(n), V_j(n)), d = 1 − t / (2 − t)
+            t = weights[i[part]].minimum(weights[j[part]]).sum(1)
+            d = np.maximum(1 - t / (2 - t), 0)
+            near = d <= limit
+            rows += [i[part][near], j[part][near]]
+            columns += [j[part][near], i[part][near]]
+            values += [d[near], d[near]]
+    places = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_array((np.concatenate(values), places), shape=weights.shape).tocsr()
     graph.sort_indices()
     return graph
-
-
-_NONE = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0))
 
 
 def _candidates(weights: csr_array, limit: float) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -232,27 +216,11 @@ def _candidates(weights: csr_array, limit: float) -> Iterator[tuple[NDArray[np.i
     least = 2 * (1 - limit) / (2 - limit) - ROUNDING  # d ≤ limit ⟺ t ≥ 2 (1 − limit) / (2 − limit)
     roots = weights.astype(np.float32)
     np.sqrt(roots.data, out=roots.data)
-    for rows in _parts(roots):
-        bound = (roots[rows] @ roots[rows.start :].T).tocoo()
-        kept = (bound.data >= least) & (bound.col > bound.row)
-        yield bound.row[kept] + rows.start, bound.col[kept] + rows.start
-
-
-def _parts(rows: csr_array) -> Iterator[slice]:
-    """Consecutive rows with about as many products each."""
-    shared = np.bincount(rows.indices, minlength=rows.shape[1])
-    products = np.cumsum(np.add.reduceat(shared[rows.indices], rows.indptr[:-1]))
+    # Consecutive rows with about as many products each.
+    shared = np.bincount(roots.indices, minlength=roots.shape[1])
+    products = np.cumsum(np.add.reduceat(shared[roots.indices], roots.indptr[:-1]))
     cuts = np.searchsorted(products, np.arange(PRODUCTS, products[-1], PRODUCTS))
-    edges = np.unique([0, *cuts, rows.shape[0]])
-    return (slice(a, b) for a, b in itertools.pairwise(edges.tolist()))
-
-
-def _near(
-    weights: csr_array, i: NDArray[np.int32], j: NDArray[np.int32], limit: float
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]]:
-    """The pairs of (i, j) within the limit, and their distances."""
-    for part in slices(0, len(i), PAIRS):
-        t = weights[i[part]].minimum(weights[j[part]]).sum(1)
-        d = np.maximum(1 - t / (2 - t), 0)
-        kept = d <= limit
-        yield i[part][kept], j[part][kept], d[kept]
+    for first, end in itertools.pairwise(np.unique([0, *cuts, roots.shape[0]]).tolist()):
+        bound = (roots[first:end] @ roots[first:].T).tocoo()
+        kept = (bound.data >= least) & (bound.col > bound.row)
+        yield bound.row[kept] + first, bound.col[kept] + first

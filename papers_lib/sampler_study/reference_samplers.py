@@ -1,16 +1,21 @@
 """The samplers of four public code bases, as they draw: to reproduce them, not to build on.
 
-| name | code base | a class gives | what is odd about it |
-|---|---|---|---|
-| cap | Terminator8758/CAP-master | K = 4 of a proxy, B = 32 | a class of 2 gives one image alone in 2/70 of its groups, one of 3 gives two images in 204/495 and one in 3/495 |
-| spcl | yxgeee/SpCL | an anchor and 3 of other cameras (of its own where there is no other), B = 64; outliers are classes | draws with repetition unless K (not K − 1) candidates are there; a class of one gives one image, so later classes lie across batches |
-| cluster_contrast | alibaba/cluster-contrast-reid | as spcl with K = 16, B = 256; outliers dropped | as spcl |
-| group_sampling | ucas-vg/GroupSampling | groups of N = 256, B = 64; outliers are classes | classes of one come last, then the list's batches are shuffled with the short one among them, so all after it are cut out of step |
+cap, Terminator8758/CAP-master: K = 4 of a proxy, B = 32. A class of 2 gives one image alone in 2/70 of its
+groups, one of 3 gives two images in 204/495 and one in 3/495.
+
+spcl, yxgeee/SpCL: an anchor and 3 of other cameras (of its own where there is no other), B = 64; outliers
+are classes. It draws with repetition unless K (not K − 1) candidates are there; a class of one gives one
+image, so later classes lie across batches.
+
+cluster_contrast, alibaba/cluster-contrast-reid: as spcl with K = 16, B = 256; outliers dropped.
+
+group_sampling, ucas-vg/GroupSampling: groups of N = 256, B = 64; outliers are classes. Classes of one come
+last, then the list's batches are shuffled with the short one among them, so all after it are cut out of step.
 
 All cut the flat list every B images and drop the last batch. They differ from the code in what decides no
-batch: `len()` is exact, and a seed decides the draw. Iterations an epoch are 400 in SpCL and GroupSampling
+batch: `len()` is exact, and a seed decides the draw. Iterations per epoch are 400 in SpCL and GroupSampling
 (800 on MSMT17) and 200 or 400 in Cluster-Contrast, one pass in CAP: see `iterations`.
-"""  # noqa: E501 — a table
+"""
 
 from __future__ import annotations
 
@@ -21,9 +26,14 @@ from torch import Tensor
 
 from papers_lib.arrays import one_of
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study.grouped_sampler import GroupedSampler, Labels, Options
 from papers_lib.sampler_study.grouping import Groups, Segments, by_other_camera, ramp
-from papers_lib.sampler_study.samplers import GroupSampler, TripletSampler
+from papers_lib.sampler_study.samplers import (
+    GroupedSampler,
+    GroupSampler,
+    Labels,
+    Options,
+    TripletSampler,
+)
 
 Reference = Literal["cap", "spcl", "cluster_contrast", "group_sampling"]
 SIZES = {"cap": (4, 32), "spcl": (4, 64), "cluster_contrast": (16, 256), "group_sampling": (256, 64)}
@@ -77,7 +87,7 @@ def reference(
     """A public code base's sampler.
 
     Args:
-        name: see the table above.
+        name: see above.
         labels: class of each image [N], −1 for outliers: of its proxy for cap, of its cluster for the rest.
         cameras: of each image [N]; needed by spcl and cluster_contrast.
         size: K, or N of group_sampling; by default the code's.
@@ -93,17 +103,10 @@ def reference(
     size, batch = size or SIZES[name][0], batch_size or SIZES[name][1]
     if name == "cap":
         return TripletSampler(labels, size, batch_size=batch, repeat="cap", **options)
-    if name == "cluster_contrast":
-        return _gallery(labels, size, batch, cameras, options)
-    kept: Options = {"outliers": "own_class", **options}
-    if name == "spcl":
-        return _gallery(labels, size, batch, cameras, kept)
-    return ShiftedGroupSampler(labels, size, batch_size=batch, **kept)
-
-
-def _gallery(
-    labels: Labels, size: int, batch: int, cameras: Labels | None, options: Options
-) -> GallerySampler:
+    if name != "cluster_contrast":
+        options = {"outliers": "own_class", **options}
+    if name == "group_sampling":
+        return ShiftedGroupSampler(labels, size, batch_size=batch, **options)
     return GallerySampler(
         labels, size, batch_size=batch, cameras=cameras, prefer_other_cameras=True, **options
     )

@@ -15,31 +15,246 @@ camera-aware proxies. An image with label −1 is an outlier. The semantics of p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Unpack
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypedDict, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 
 from papers_lib import arrays
 from papers_lib.arrays import Array, one_of, whole
 from papers_lib.compute import exact
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study.grouped_sampler import (
-    GroupedSampler,
-    Labels,
-    Options,
-    count_classes,
-    label_tensor,
-)
 from papers_lib.sampler_study.grouping import (
     Groups,
     Segments,
+    fill,
     other_cameras_first,
+    pack,
     ramp,
+    segments,
     shuffled,
     with_copies,
 )
+
+Labels = Array  # [N] integers, −1 for outliers
+PartialGroup = Literal["straddle", "carry", "pad"]
+
+
+class Options(TypedDict, total=False):
+    """What all samplers take, by keyword; `GroupedSampler` says what each means."""
+
+    partial_group: PartialGroup
+    outliers: Literal["drop", "own_class"]
+    shuffle_batches: bool
+    seed: int
+    iterations: int | None
+    on_exhausted: Literal["reshuffle", "stop"]
+    drop_last: bool
+    rank: int
+    replicas: int
+
+
+class GroupedSampler(Sampler[int]):
+    """A pass is a list of groups in random order, cut into batches: what all samplers share.
+
+    Iterating gives the image indices of the present epoch, `batches()` the same as one tensor a batch.
+    `len()` is the exact number of indices of the present epoch, before and after iterating.
+
+    Args:
+        labels: class of each image [N], −1 for outliers.
+        group: images of a full group.
+        batch_size: images per batch.
+        partial_group: what happens to a group that no longer fits. "straddle": the list is cut every
+            `batch_size` images, wherever that is. "carry": a batch ends before it, so batches hold whole
+            groups and may be shorter. "pad": as carry, then filled up to `batch_size` with further images
+            of the batch's own classes: those that it does not hold yet, then repeats, evenly.
+        outliers: "drop" leaves them out, "own_class" makes each a class of one image.
+        shuffle_batches: batches in random order as well (without `drop_last` the last stays last).
+        seed: with the epoch, decides everything.
+        iterations: batches per epoch (for each replica). None: one pass.
+        on_exhausted: when a pass is through before `iterations`, a new pass or the end of the epoch.
+        drop_last: leave out a pass's last batch if it has room: for one more image where groups straddle,
+            for a group where they do not.
+        rank, replicas: of `replicas` processes this one takes every `replicas`-th batch, from `rank` on.
+            All get as many batches: what does not divide is left out with `drop_last`; without, the list
+            goes on with its own beginning (a short batch is filled with it first, where groups straddle).
+
+    Raises:
+        PapersError: no class, no batch in a pass, or a setting that cannot be.
+    """
+
+    @exact()
+    def __init__(
+        self,
+        labels: Labels,
+        group: int,
+        batch_size: int,
+        *,
+        partial_group: PartialGroup = "straddle",
+        outliers: Literal["drop", "own_class"] = "drop",
+        shuffle_batches: bool = False,
+        seed: int = 0,
+        iterations: int | None = None,
+        on_exhausted: Literal["reshuffle", "stop"] = "reshuffle",
+        drop_last: bool = True,
+        rank: int = 0,
+        replicas: int = 1,
+    ) -> None:
+        super().__init__()
+        one_of("partial_group", partial_group, ("straddle", "carry", "pad"))
+        one_of("outliers", outliers, ("drop", "own_class"))
+        one_of("on_exhausted", on_exhausted, ("reshuffle", "stop"))
+        group, batch_size = whole("the images of a group", group), whole("batch_size", batch_size)
+        iterations = iterations if iterations is None else whole("iterations", iterations)
+        seed, rank, replicas = whole("seed", seed, 0), whole("rank", rank, 0), whole("replicas", replicas)
+        if rank >= replicas:
+            raise PapersError(f"rank {rank} of {replicas} replicas; ranks count from 0 to {replicas - 1}")
+        if partial_group != "straddle" and group > batch_size:
+            raise PapersError(
+                f"a whole group of {group} does not fit in a batch of {batch_size}; "
+                "take partial_group='straddle', smaller groups or larger batches"
+            )
+        self.group, self.batch_size = group, batch_size
+        self.partial_group, self.shuffle_batches, self.drop_last = partial_group, shuffle_batches, drop_last
+        self.seed, self.iterations, self.on_exhausted = seed, iterations, on_exhausted
+        self.rank, self.replicas, self.epoch = rank, replicas, 0
+        known = label_tensor(labels)
+        alone = known < 0
+        if outliers == "own_class" and alone.any():  # numbered after the others
+            known = known.masked_scatter(alone, int(known.max()) + 1 + torch.arange(int(alone.sum())))
+        self._classes = segments(known)
+        if not len(self._classes.counts):
+            raise PapersError(
+                "no class to sample from: every image is an outlier; "
+                "cluster with a larger eps, or take outliers='own_class'"
+            )
+        self._drawn: list[Tensor] = []  # the batches of epoch `_drawn_for`
+        self._drawn_for = -1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the batches of this epoch from now on."""
+        self.epoch = whole("the epoch", epoch, 0)
+
+    @exact()
+    def batches(self) -> list[Tensor]:
+        """The batches of the present epoch in order, each int64 [batch] on the CPU."""
+        if self._drawn_for != self.epoch:
+            self._drawn, self._drawn_for = self._deal(self._draw()), self.epoch
+        return list(self._drawn)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.cat(self.batches()).tolist())
+
+    def __len__(self) -> int:
+        return sum(len(batch) for batch in self.batches())
+
+    @property
+    def batch_sampler(self) -> Batches:
+        """For `DataLoader(batch_sampler=...)`: keeps batches of differing length as they are."""
+        return Batches(self)
+
+    # -- a pass; the samplers say what its groups are --
+
+    def _groups(self) -> Groups:
+        """The groups of a pass, not shuffled."""
+        raise NotImplementedError
+
+    def _walks(self, generator: torch.Generator) -> Segments:
+        """The images of each class in the order in which the groups of a pass take them."""
+        return shuffled(self._classes, generator)
+
+    def _places(self, walks: Segments, groups: Groups, generator: torch.Generator) -> Tensor:
+        """Where in its class's walk each image of the groups is; a walk goes round."""
+        del walks, generator
+        return groups.offsets.repeat_interleave(groups.sizes) + ramp(groups.sizes)
+
+    def _order(self, groups: Groups, generator: torch.Generator) -> Tensor:
+        """The order of the groups in a pass."""
+        return torch.randperm(len(groups.sizes), generator=generator)
+
+    def _list(self, generator: torch.Generator) -> tuple[Segments, Groups, Tensor]:
+        """The walks, the groups in order, and the images of the groups one after the other."""
+        walks, groups = self._walks(generator), self._groups()
+        order = self._order(groups, generator)
+        groups = Groups(*(part[order] for part in groups))
+        owner = groups.segments.repeat_interleave(groups.sizes)
+        return walks, groups, walks.at(owner, self._places(walks, groups, generator))
+
+    def _pass(self, generator: torch.Generator) -> list[Tensor]:
+        """One pass, cut into batches."""
+        walks, groups, images = self._list(generator)
+        # -- how long each batch is: a piece of the list, or whole groups --
+        if self.partial_group == "straddle":
+            full, left = divmod(len(images), self.batch_size)
+            lengths, room_for_more = torch.tensor([self.batch_size] * full + [left] * (left > 0)), 1
+        else:
+            taken, room_for_more = pack(groups.sizes, self.batch_size), self.group
+            batch = torch.arange(len(taken)).repeat_interleave(taken)
+            lengths = torch.zeros_like(taken).index_add_(0, batch, groups.sizes)
+        keep = len(lengths) - int(self.drop_last and lengths[-1] + room_for_more <= self.batch_size)
+        # -- padding: further images after those of the batch's groups --
+        if self.partial_group == "pad":
+            room = self.batch_size - lengths
+            room[keep:] = 0
+            more, to = fill(walks, groups, images, batch, room, generator)
+            batch = torch.cat([batch.repeat_interleave(groups.sizes), to])
+            images, lengths = torch.cat([images, more])[batch.argsort(stable=True)], lengths + room
+        batches = list(images.split(lengths.tolist()))[:keep]
+        if not self.shuffle_batches:
+            return batches
+        # One that may be short stays last, or a flat list would be out of step.
+        order = torch.randperm(len(batches) - (not self.drop_last), generator=generator).tolist()
+        return [batches[i] for i in order] + batches[len(order) :]
+
+    def _draw(self) -> list[Tensor]:
+        """The batches of the present epoch, of all replicas."""
+        state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0]))
+        batches = self._pass(generator)
+        if not batches:
+            images, classes = int(self._groups().sizes.sum()), _count(len(self._classes.counts))
+            raise PapersError(
+                f"a pass has less than one batch of {self.batch_size}: {images} images of {classes}; "
+                "take smaller batches or drop_last=False"
+            )
+        if self.iterations is None:
+            return batches
+        wanted = self.iterations * self.replicas
+        while len(batches) < wanted and self.on_exhausted == "reshuffle":
+            batches += self._pass(generator)
+        return batches[:wanted]
+
+    def _deal(self, batches: list[Tensor]) -> list[Tensor]:
+        """This rank's batches, as many as every other rank's."""
+        if self.drop_last:
+            if len(batches) < self.replicas:
+                raise PapersError(
+                    f"{self.replicas} replicas and {len(batches)} batches: some would have none; "
+                    "take fewer replicas, smaller batches or drop_last=False"
+                )
+            return batches[self.rank : len(batches) - len(batches) % self.replicas : self.replicas]
+        if self.replicas > 1 and self.partial_group == "straddle":  # a short batch goes on with the first
+            first, full = batches[0], self.batch_size
+            batches = [torch.cat([b, first[torch.arange(full - len(b)) % len(first)]]) for b in batches]
+        rounds = -(-len(batches) // self.replicas)
+        return [batches[(i * self.replicas + self.rank) % len(batches)] for i in range(rounds)]
+
+
+class Batches(Sampler[list[int]]):
+    """The batches of a sampler's present epoch as lists, for `DataLoader(batch_sampler=...)`."""
+
+    def __init__(self, sampler: GroupedSampler) -> None:
+        super().__init__()
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch.tolist() for batch in self.sampler.batches())
+
+    def __len__(self) -> int:
+        return len(self.sampler.batches())
 
 
 class GroupSampler(GroupedSampler):
@@ -49,31 +264,24 @@ class GroupSampler(GroupedSampler):
     the paper uses it: what a cluster leaves over is a smaller group. Each inlier comes once a pass, so a
     pass is the number of inliers long, less what `drop_last` and `partial_group` take or add.
 
-    Args:
-        labels: class of each image [N], −1 for outliers.
-        n: images of a group.
-        batch_size: images a batch.
-        options: see `GroupedSampler`, which says what is raised too.
+    `n` is the number of images of a group; `options` as for `GroupedSampler`.
     """
 
     def __init__(self, labels: Labels, n: int, *, batch_size: int = 32, **options: Unpack[Options]) -> None:
         super().__init__(labels, n, batch_size, **options)
 
     def _groups(self) -> Groups:
-        counts = self._classes.counts
-        each = (counts + self.group - 1) // self.group
-        classes = torch.arange(len(counts)).repeat_interleave(each)
-        offsets = ramp(each) * self.group
+        counts = self._classes.counts  # [C]
+        pieces = (counts + self.group - 1) // self.group  # ⌈size / N⌉ of each class
+        classes = torch.arange(len(counts)).repeat_interleave(pieces)
+        offsets = ramp(pieces) * self.group
         return Groups(classes, offsets, (counts[classes] - offsets).clamp(max=self.group))
 
 
 class RandomSampler(GroupSampler):
     """Random sampling: all inliers shuffled. It is group sampling with N = 1, and draws the same batches.
 
-    Args:
-        labels: only tell inliers from outliers (−1) [N].
-        batch_size: images a batch.
-        options: see `GroupedSampler`, which says what is raised too.
+    The labels [N] only tell inliers from outliers (−1); `options` as for `GroupedSampler`.
     """
 
     def __init__(self, labels: Labels, *, batch_size: int = 32, **options: Unpack[Options]) -> None:
@@ -130,34 +338,31 @@ class TripletSampler(GroupedSampler):
         self.k, self.repeat, self.groups_per_class = k, repeat, groups_per_class
         if self.partial_group == "carry":
             self.batch_size = batch_size // k * k
-        self._need_classes(min(2, batch_size // k) if p is None else p)
-        self._cameras = self._cameras_of(cameras, len(label_tensor(labels))) if prefer_other_cameras else None
-
-    def _need_classes(self, least: int) -> None:
-        found = len(self._classes.counts)
-        if found < least:
+        classes = len(self._classes.counts)
+        if classes < (min(2, batch_size // k) if p is None else p):
             raise PapersError(
-                f"{count_classes(found)}, and a batch of {self.batch_size} takes "
-                f"{self.batch_size // self.k} with K = {self.k}; cluster finer, or take a larger K"
+                f"{_count(classes)}, and a batch of {self.batch_size} takes "
+                f"{self.batch_size // k} with K = {k}; cluster finer, or take a larger K"
             )
-
-    @staticmethod
-    def _cameras_of(cameras: Labels | None, images: int) -> Tensor:
-        if cameras is None:
-            raise PapersError(f"prefer_other_cameras needs the camera of each of {images} images; got none")
-        return arrays.integers("cameras", cameras, images).cpu()
+        self._cameras: Tensor | None = None
+        if prefer_other_cameras:
+            images = len(label_tensor(labels))
+            if cameras is None:
+                raise PapersError(
+                    f"prefer_other_cameras needs the camera of each of {images} images; got none"
+                )
+            self._cameras = arrays.integers("cameras", cameras, images).cpu()
 
     def _groups(self) -> Groups:
-        each, classes = self.groups_per_class, len(self._classes.counts)
-        owners = torch.arange(classes).repeat_interleave(each)
-        return Groups(owners, torch.arange(each).repeat(classes) * self.k, torch.full_like(owners, self.k))
+        many, classes = self.groups_per_class, len(self._classes.counts)
+        owners = torch.arange(classes).repeat_interleave(many)
+        return Groups(owners, torch.arange(many).repeat(classes) * self.k, torch.full_like(owners, self.k))
 
     def _walks(self, generator: torch.Generator) -> Segments:
-        parts = self._classes
-        if self.repeat == "cap":
-            parts = with_copies(parts, self.k, generator)
-        parts = shuffled(parts, generator)
-        return parts if self._cameras is None else other_cameras_first(parts, self._cameras)
+        cap = self.repeat == "cap"
+        lists = with_copies(self._classes, self.k, generator) if cap else self._classes
+        lists = shuffled(lists, generator)
+        return lists if self._cameras is None else other_cameras_first(lists, self._cameras)
 
 
 @exact()
@@ -180,10 +385,11 @@ def visits(batches: Sequence[Array], labels: Labels) -> dict[str, float]:
     if not drawn:
         raise PapersError("there is no batch to look at; give one or more")
     lengths, images = torch.tensor([len(batch) for batch in drawn]), torch.cat(drawn)
-    batch = torch.arange(len(lengths)).repeat_interleave(lengths)
+    batch = torch.arange(len(lengths)).repeat_interleave(lengths)  # of each image drawn
+    # Batch and image, or batch and class, as one number; an outlier is a class of its own.
     size = 2 * len(known)
-    owner = known.unique(return_inverse=True)[1]
-    classes = torch.where(known < 0, len(known) + torch.arange(len(known)), owner)
+    number = known.unique(return_inverse=True)[1]
+    classes = torch.where(known < 0, len(known) + torch.arange(len(known)), number)
     inliers = images[known[images] >= 0]
     return {
         "distinct_images": len((batch * size + images).unique()) / len(batches),
@@ -191,3 +397,12 @@ def visits(batches: Sequence[Array], labels: Labels) -> dict[str, float]:
         "classes_visited": len(known[inliers].unique()) / max(1, len(known[known >= 0].unique())),
         "images_drawn": len(inliers.unique()) / max(1, int((known >= 0).sum())),
     }
+
+
+def label_tensor(labels: Labels) -> Tensor:
+    """Labels as int64 [N] on the CPU: integers from −1, which is an outlier."""
+    return arrays.integers("labels", labels, least=-1).cpu()
+
+
+def _count(number: int) -> str:
+    return f"{number} {'class' if number == 1 else 'classes'}"

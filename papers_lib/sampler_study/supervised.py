@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from papers_lib.checkpoint import Resumable
+from papers_lib.sampler_study.diagnosis import mean_loss
 from papers_lib.sampler_study.images import augmented
 from papers_lib.sampler_study.network import ReidNet, training_mode
 from papers_lib.sampler_study.options import TrainSettings
 
 SMOOTHING = 0.1
-SCALE = 1 / 16  # temperature of the cosine classifier
+TEMPERATURE = 1 / 16  # of the cosine classifier
 
 
 class Loop(Resumable):
@@ -22,7 +23,7 @@ class Loop(Resumable):
 
     def __init__(self, settings: TrainSettings, net: ReidNet, pixels: Tensor, ids: Tensor) -> None:
         self.settings, self.net, self.pixels = settings, net, pixels
-        self.targets = ids.unique(return_inverse=True)[1].to(pixels.device)
+        self.targets = ids.unique(return_inverse=True)[1].to(pixels.device)  # [N]
         self.generator = torch.Generator().manual_seed(settings.seed)
         classes = int(self.targets.max()) + 1
         self.classifier = nn.Linear(net.bn.num_features, classes, bias=False).to(pixels.device)
@@ -37,23 +38,27 @@ class Loop(Resumable):
 
     def run_epoch(self) -> None:
         """`iters_per_epoch` batches, drawn from shuffled passes."""
-        training_mode(self.net, self.settings.freeze_bn)
-        wanted, n = self.steps * self.settings.batch_size, len(self.pixels)
-        passes = [torch.randperm(n, generator=self.generator) for _ in range(-(-wanted // n))]
-        batches = torch.cat(passes)[:wanted].split(self.settings.batch_size)
-        loss = float(torch.stack([self._step(indices) for indices in batches]).mean())
-        if not loss < float("inf"):  # NaN too
-            raise FloatingPointError(f"the loss is {loss} in epoch {self.epoch + 1}; lower lr")
-        self.history.append({"loss": round(loss, 5)})
-        self.epoch += 1
+        # -- batches --
+        images = self.steps * self.settings.batch_size
+        passes = -(-images // len(self.pixels))
+        drawn = [torch.randperm(len(self.pixels), generator=self.generator) for _ in range(passes)]
+        batches = torch.cat(drawn)[:images].split(self.settings.batch_size)
 
-    def _step(self, indices: Tensor) -> Tensor:
-        features = self.net(augmented(self.pixels, indices, self.settings, self.generator))
-        scores = F.linear(features, F.normalize(self.classifier.weight)) / SCALE
-        targets = self.targets[indices.to(scores.device)]
-        loss = F.cross_entropy(scores, targets, label_smoothing=SMOOTHING)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        self.schedule.step()
-        return loss.detach()
+        training_mode(self.net, self.settings.freeze_bn)
+        losses = []
+        for indices in batches:  # [B]
+            # -- views, forward, loss: the cosine with each class, over the temperature --
+            views = augmented(self.pixels, indices, self.settings, self.generator)  # [B, 3, H, W]
+            features = self.net(views)  # [B, d]
+            logits = F.linear(features, F.normalize(self.classifier.weight)) / TEMPERATURE  # [B, classes]
+            targets = self.targets[indices.to(logits.device)]
+            loss = F.cross_entropy(logits, targets, label_smoothing=SMOOTHING)
+
+            # -- backward, step --
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            self.schedule.step()
+            losses.append(loss.detach())
+        self.history.append({"loss": mean_loss(losses, self.epoch)})
+        self.epoch += 1

@@ -19,9 +19,8 @@ from papers_lib.errors import PapersError
 from papers_lib.evaluation import retrieval
 from papers_lib.networks import backbones
 from papers_lib.sampler_study import diagnosis, supervised
-from papers_lib.sampler_study.batches import sampler
 from papers_lib.sampler_study.images import Loaded, Unlabelled, augmented, load
-from papers_lib.sampler_study.learners import Learner, learner
+from papers_lib.sampler_study.methods import LEARNERS, CameraAware, sampler
 from papers_lib.sampler_study.network import ReidNet, embed, training_mode
 from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.samplers import visits
@@ -48,8 +47,9 @@ def train(
         report: called with step, steps in all, and a note.
 
     Returns:
-        Plain JSON: mAP, R1, R5, R10 (fractions) of the checkpoint that `report` names, `best` and
-        `last` beside it, `start` (before training), `history`, one entry an epoch.
+        Plain JSON: mAP, R1, R5, R10 (fractions) of the epoch that `settings.report` names, `best` and `last`
+        beside it, `start` (before training), `history`, one entry per epoch, and `parts`, how many images
+        each part has.
 
     Raises:
         PapersError: bad data, weights that do not fit, or no clusters to begin with.
@@ -60,6 +60,8 @@ def train(
     images = load(data, settings, where)
     net = build(settings, weights, where)
     start = evaluate(net, images, settings)
+
+    # -- training --
     loop: Loop | supervised.Loop
     if settings.method == "supervised":
         loop = supervised.Loop(settings, net, images.train.pixels, images.train_ids)
@@ -74,10 +76,21 @@ def train(
         checkpoint.save(folder / "checkpoint.pt", loop.state())
     if settings.keep_weights:
         checkpoint.save(folder / "weights.pt", net.backbone.state_dict())
+
+    # -- the result: identities are read here, and not before --
     history = loop.history
     if isinstance(loop, Loop):
         history = diagnosis.with_purity(history, loop.labels, images.train_ids)
-    return _result(start, history, settings) | {"parts": counts(images)}
+    evaluated = [{name: epoch[name] for name in start} for epoch in history if "mAP" in epoch] or [start]
+    last, best = evaluated[-1], max(evaluated, key=lambda epoch: epoch["mAP"])
+    parts = {"train": images.train_ids, "query": images.query.ids, "gallery": images.gallery.ids}
+    return (best if settings.report == "best" else last) | {
+        "last": last,
+        "best": best,
+        "start": start,
+        "history": history,
+        "parts": {name: len(ids) for name, ids in parts.items()},
+    }
 
 
 def build(settings: TrainSettings, weights: Path | None, where: torch.device) -> ReidNet:
@@ -96,71 +109,68 @@ def build(settings: TrainSettings, weights: Path | None, where: torch.device) ->
 
 
 class Loop(checkpoint.Resumable):
-    """State of unsupervised training between epochs: network, optimiser, random numbers, history."""
+    """Unsupervised training. Its state between epochs is what `KEPT` names; `labels` are the clusters of
+    each epoch, int32 [N]."""
 
-    KEPT = ("epoch", "net", "optimiser", "generator", "history", "labels")
+    SAME = ("image_count",)
+    KEPT = ("epoch", "net", "learner", "optimiser", "generator", "history", "labels")
 
     def __init__(self, settings: TrainSettings, net: ReidNet, images: Unlabelled) -> None:
         self.settings, self.net, self.images = settings, net, images
+        self.image_count = len(images.pixels)
         self.generator = torch.Generator().manual_seed(settings.seed)
         trained = [p for p in net.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(trained, settings.lr, weight_decay=settings.weight_decay)
-        self.learner: Learner = learner(settings)
+        learner = LEARNERS.get(settings.method, CameraAware)
+        self.learner = learner(settings, (self.image_count, net.bn.num_features)).to(images.pixels.device)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
-        self.labels: list[Tensor] = []  # the clusters of each epoch, int32 [N]
+        self.labels: list[Tensor] = []
 
     def run_epoch(self) -> None:
         """Cluster, fill the memory, and learn from the sampler's batches."""
+        s, epoch, pixels = self.settings, self.epoch, self.images.pixels  # uint8 [N, H, W, 3]
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.lr * rate(self.settings, self.epoch)
-        groups = self.learner.begin(self.epoch, embed(self.net, self.images.pixels), self.images.cameras)
+            group["lr"] = s.lr * rate(s, epoch)
+
+        # -- pseudo-labels, and the memory, from the features of all images --
+        features = embed(self.net, pixels)  # [N, d], unit length
+        groups = self.learner.begin(epoch, features, self.images.cameras)
         self.labels.append(groups.clusters.to("cpu", torch.int32))
-        logged = groups.summary()
-        try:
-            batches = sampler(self.settings, groups, self.epoch).batches()
-        except PapersError as error:
-            if self.epoch == 0:
-                raise PapersError(f"the start clusters too badly to learn from: {error}") from None
-            # A network that has collapsed stays as it is, and its numbers are those of the collapse.
-            self.history.append(logged | {"skipped": 1.0})
-        else:
-            self.history.append(logged | visits(batches, groups.clusters.cpu()) | self._learn(batches))
+        self.history.append(groups.summary())
         self.epoch += 1
 
-    def _learn(self, batches: list[Tensor]) -> dict[str, float]:
-        training_mode(self.net, self.settings.freeze_bn)
-        losses = torch.stack([self._step(indices) for indices in batches])
-        loss = float(losses.mean())
-        if not loss < float("inf"):  # NaN too
-            raise FloatingPointError(f"the loss is {loss} in epoch {self.epoch + 1}; lower lr")
-        return {"loss": round(loss, 5)}
+        # -- batches --
+        try:
+            batches = sampler(s, groups, epoch).batches()
+        except PapersError as error:
+            if epoch == 0:
+                raise PapersError(f"the start clusters too badly to learn from: {error}") from None
+            # A network that has collapsed stays as it is, and its numbers are those of the collapse.
+            self.history[-1]["skipped"] = 1.0
+            return
+        self.history[-1] |= visits(batches, groups.clusters.cpu())
 
-    def _step(self, indices: Tensor) -> Tensor:
-        """Forward, loss, backward, update of the weights, then of the memory."""
-        crops = augmented(self.images.pixels, indices, self.settings, self.generator)
-        features = self.net(crops)
-        loss = self.learner.loss(features, indices)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        written = features.detach()
-        if self.settings.memory_write == "eval":
-            written = embed(self.net, self.images.pixels[indices.to(crops.device)])
-        self.learner.write(written, indices)
-        return loss.detach()
+        training_mode(self.net, s.freeze_bn)
+        losses = []
+        for indices in batches:  # [B]
+            # -- views, forward, loss --
+            views = augmented(pixels, indices, s, self.generator)  # [B, 3, H, W]
+            features = self.net(views)  # [B, d]
+            loss = self.learner.loss(features, indices)
 
-    def state(self) -> dict[str, Any]:
-        """Everything that a killed run needs to go on as if nothing had happened."""
-        return super().state() | {"learner": self.learner.state()}
+            # -- backward, step --
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
 
-    def _take(self, state: dict[str, Any]) -> bool:
-        images, features = len(self.images.pixels), self.net.bn.num_features
-        kept = [*state["labels"], *(v for v in state["learner"].values() if isinstance(v, Tensor))]
-        if any(value.shape not in ((images,), (images, features)) for value in kept):
-            raise ValueError(f"it is of other images than these {images}")
-        self.learner.resume(state["learner"], self.images.pixels.device)
-        return super()._take(state)
+            # -- memory: the features that were learnt from, or those of the plain images after the step --
+            written = features.detach()
+            if s.memory_write == "eval":
+                written = embed(self.net, pixels[indices.to(pixels.device)])
+            self.learner.write(written, indices)
+            losses.append(loss.detach())
+        self.history[-1]["loss"] = diagnosis.mean_loss(losses, epoch)
 
 
 def rate(settings: TrainSettings, epoch: int) -> float:
@@ -173,26 +183,14 @@ def rate(settings: TrainSettings, epoch: int) -> float:
 def evaluate(net: ReidNet, images: Loaded, settings: TrainSettings) -> dict[str, float]:
     """CMC at 1, 5, 10 and mAP of the query against the gallery, as fractions."""
     query, gallery = images.query, images.gallery
-    found = retrieval.cmc_map(
-        embed(net, query.pixels), embed(net, gallery.pixels), query.ids, gallery.ids,
-        query.cameras, gallery.cameras, ap=settings.ap_rule, no_match=settings.no_match,
-    )  # fmt: skip
-    return {name: round(float(found[name]), 6) for name in ("mAP", "R1", "R5", "R10")}
-
-
-def counts(images: Loaded) -> dict[str, int]:
-    """How many images each part has."""
-    return {
-        "train": len(images.train_ids),
-        "query": len(images.query.ids),
-        "gallery": len(images.gallery.ids),
-    }
-
-
-def _result(
-    start: dict[str, float], history: list[dict[str, float]], settings: TrainSettings
-) -> dict[str, Any]:
-    evaluated = [{k: e[k] for k in start} for e in history if "mAP" in e] or [start]
-    last, best = evaluated[-1], max(evaluated, key=lambda e: e["mAP"])
-    chosen = best if settings.report == "best" else last
-    return chosen | {"last": last, "best": best, "start": start, "history": history}
+    measured = retrieval.cmc_map(
+        embed(net, query.pixels),
+        embed(net, gallery.pixels),
+        query.ids,
+        gallery.ids,
+        query.cameras,
+        gallery.cameras,
+        ap=settings.ap_rule,
+        no_match=settings.no_match,
+    )
+    return {name: round(float(measured[name]), 6) for name in ("mAP", "R1", "R5", "R10")}

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study import toy
-from papers_lib.sampler_study.toy import batch_norm_toy, toy_table
+from papers_lib.sampler_study.study import toy
+from papers_lib.sampler_study.study.toy import batch_norm_toy, toy_table
 
 
 def test_one_class_a_batch_leaves_nothing_of_it():
@@ -49,8 +49,12 @@ def test_the_seed_decides():
 def test_the_table_has_every_k_and_two_controls():
     table = toy_table()
     assert [row[:3] for row in table.rows][4:] == [
-        [12, 32 / 12, 32], [16, 2.0, 32], [32, 1.0, 32], [16, 4.0, 64], [32, 4.0, 128],
-    ]  # fmt: skip
+        [12, 32 / 12, 32],
+        [16, 2.0, 32],
+        [32, 1.0, 32],
+        [16, 4.0, 64],
+        [32, 4.0, 128],
+    ]
     assert table.rows[6][3] < 1
     assert table.rows[8][3] > 95
 

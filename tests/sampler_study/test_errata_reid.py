@@ -3,7 +3,7 @@ import json
 import pytest
 
 from papers_lib.exhibits import published
-from papers_lib.sampler_study import errata as wing
+from papers_lib.sampler_study.study import STUDY, errata, printed
 
 SETS = ("Market1501", "DukeMTMC", "MSMT17")
 READ = {"E7", "E18", "E19", "E20", "E22", "E23", "E24"}
@@ -19,12 +19,12 @@ def mutate(monkeypatch, changes):
 
 
 def test_all_errata_hold_and_most_are_computed():
-    errata = wing.errata()
-    assert [e.name for e in errata] == [f"E{n}" for n in range(1, 25)]
-    assert [e.name for e in errata if not e.holds] == []
-    assert {e.name for e in errata if not e.computed} == READ
-    assert all(e.printed and e.right and e.shown_by and "\n" not in e.shown_by for e in errata)
-    json.dumps([e.as_dict() for e in errata])
+    every = STUDY.errata()
+    assert [e.name for e in every] == [f"E{n}" for n in range(1, 25)]
+    assert [e.name for e in every if not e.holds] == []
+    assert {e.name for e in every if not e.computed} == READ
+    assert all(e.printed and e.right and e.shown_by and "\n" not in e.shown_by for e in every)
+    json.dumps([e.as_dict() for e in every])
 
 
 MUTATIONS = {
@@ -58,11 +58,11 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_an_erratum_falls_when_the_paper_prints_something_else(monkeypatch, name):
     mutate(monkeypatch, MUTATIONS[name])
-    assert not next(e for e in wing.errata() if e.name == name).holds
+    assert not next(e for e in STUDY.errata() if e.name == name).holds
 
 
 def test_every_computed_erratum_on_numbers_is_mutated():
-    computed = {e.name for e in wing.errata() if e.computed}
+    computed = {e.name for e in STUDY.errata() if e.computed}
     assert computed - set(MUTATIONS) == {"E6"}  # on the names of rows, below
 
 
@@ -70,7 +70,7 @@ def test_the_caption_falls_when_table_4_lists_methods(monkeypatch):
     frame = published.load("sampler_study")
     frame.loc[(frame["exhibit"] == "Table IV") & (frame["row"] == "N=1"), "row"] = "CAP [6]"
     monkeypatch.setattr(published, "load", lambda paper: frame)
-    assert not wing._caption(wing.numbers()).holds
+    assert not errata.caption()[1]
 
 
 def test_groups_of_one_that_lose_an_image_are_not_random_sampling(monkeypatch):
@@ -80,34 +80,34 @@ def test_groups_of_one_that_lose_an_image_are_not_random_sampling(monkeypatch):
         def batches(self):
             return super().batches()[:-1]
 
-    assert wing._groups_of_one_are_random()
+    assert errata.groups_of_one_are_random()
     monkeypatch.setattr(samplers, "GroupSampler", Loses)
-    assert not wing._groups_of_one_are_random()
+    assert not errata.groups_of_one_are_random()
 
 
 def test_the_share_of_visited_clusters_is_that_of_walking_the_list():
     for k, classes, samples in ((1, 5, 12), (4, 5, 12), (4, 5, 20), (12, 7, 64), (16, 710, 12_800)):
         groups = [c for c in range(classes) for _ in range(k)]
         seen = {groups[i % len(groups)] for i in range(samples)}
-        assert wing.visited(k, classes, samples) == pytest.approx(len(seen) / classes, abs=1 / classes)
-    assert wing.visited(16, 710) == 1
-    assert wing.visited(32, 1000) == pytest.approx(0.4)
-    assert wing.visited(8, 3411) == pytest.approx(0.469, abs=5e-4)
+        assert printed.visited(k, classes, samples) == pytest.approx(len(seen) / classes, abs=1 / classes)
+    assert printed.visited(16, 710) == 1
+    assert printed.visited(32, 1000) == pytest.approx(0.4)
+    assert printed.visited(8, 3411) == pytest.approx(0.469, abs=5e-4)
 
 
 def test_the_visited_table_sets_shares_beside_the_printed_map():
-    table = wing.visited_table()
+    table = printed.visited_table()
     assert len(set(table.columns)) == len(table.columns) == 9
     at = {row[0]: row for row in table.rows}
     assert at[16][1:5] == [100.0, 45.2, pytest.approx(80.0), 17.6]
     assert at[32][1:3] == [pytest.approx(56.34, abs=0.01), 0.8]
     assert at[8][5:7] == [pytest.approx(46.9, abs=0.01), 83.7]
     assert at[4][7:9] == [pytest.approx(31.76, abs=0.01), 37.1]
-    assert wing.visited_table(market=400).rows[-1][1] == 100
+    assert printed.visited_table(market=400).rows[-1][1] == 100
 
 
 def test_table_1_corrected_differs_in_two_duke_rows_only():
-    rows = wing.table_1_corrected().rows
+    rows = printed.table_1_corrected().rows
     assert len(rows) == 9
     wrong = [row for row in rows if row[4] != row[5]]
     assert [(row[0], row[1]) for row in wrong] == [
@@ -128,12 +128,6 @@ def test_repeats_are_those_of_a_plain_search():
                 if key in seen:
                     found.append([name, seen[key], f"{table} {row}"])
                 seen[key] = f"{table} {row}"
-    rows = wing.duplicates_table().rows
+    rows = printed.duplicates_table().rows
     assert [row[:3] for row in rows] == sorted(found, key=lambda x: SETS.index(x[0])) and len(rows) == 2
     assert [row[4] for row in rows] == [None, "R5, R10"]
-
-
-def test_tables_are_named_as_they_are_and_the_same_bytes_twice():
-    once, again = wing.tables(), wing.tables()
-    assert list(once) == ["table_1_corrected", "duplicates", "visited", "toy"]
-    assert [table.csv() for table in once.values()] == [table.csv() for table in again.values()]

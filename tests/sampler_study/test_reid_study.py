@@ -9,39 +9,52 @@ from pathlib import Path
 import pytest
 
 from papers_lib.errors import PapersError
-from papers_lib.exhibits import published
 from papers_lib.exhibits.coverage import coverage
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
 from papers_lib.runs.spec import RunSpec
-from papers_lib.sampler_study import explore, plan, study
-from papers_lib.sampler_study.arms import ARMS, CONTROLS, GRID, GRID_VALUES, MANY, RIVALS, SAMPLERS, SWEEPS
 from papers_lib.sampler_study.options import PRESETS, TrainSettings
-from papers_lib.sampler_study.plan import NETWORKS, SIZES, Settings, arm_of, identical
-from papers_lib.sampler_study.readings import LOGGED, best_setting
+from papers_lib.sampler_study.study import STUDY, Settings, explore
+from papers_lib.sampler_study.study.tables import GRID, LAST_EPOCH, NETWORKS, SAMPLERS
+from papers_lib.study import Results
 
 # mAP = .3 + the arm's effect + the seed's own level + a little of both.
 EFFECT = {"triplet_proxy_4": 0.2, "triplet_cluster_8": 0.15, "triplet_proxy_32": -0.25, "random": -0.1}
 FROZEN = {"triplet_proxy_32_frozen": 0.1}
 
 
+def arm_of(spec: RunSpec) -> str:
+    return spec.label.rpartition("/")[2]
+
+
 def row(spec: RunSpec) -> Row:
-    arm = arm_of(spec)
     jitter = 0.001 * ((len(spec.label) * 7 + spec.seed * 3) % 5)
-    level = 0.3 + (EFFECT | FROZEN).get(arm, 0.0) + 0.01 * spec.seed + jitter
+    level = 0.3 + (EFFECT | FROZEN).get(arm_of(spec), 0.0) + 0.01 * spec.seed + jitter
     metrics = {"mAP": level, "R1": level + 0.1, "R5": level + 0.2, "R10": level + 0.3}
-    logged = dict.fromkeys(LOGGED, 0.5) | {"largest_cluster": 100.0, "images_per_proxy": 3.5}
+    logged = {name.removesuffix(" %"): 0.5 for name in LAST_EPOCH}
+    logged |= {"largest_cluster": 100.0, "images_per_proxy": 3.5}
     history = [logged | metrics] * min(2, spec.settings["epochs"])
     if spec.settings["method"] in ("none", "supervised"):
         history = []
     return Row(
-        identity=spec.identity, key=spec.identity, paper=spec.paper, profile=spec.profile,
-        function=spec.function, settings=spec.settings, seed=spec.seed, data=spec.data,
+        identity=spec.identity,
+        key=spec.identity,
+        paper=spec.paper,
+        profile=spec.profile,
+        function=spec.function,
+        settings=spec.settings,
+        seed=spec.seed,
+        data=spec.data,
         needs=tuple(n.asked() for n in spec.needs),
         metrics=metrics | {"start": metrics, "best": metrics, "last": metrics, "history": history},
-        commit="c" * 40, dirty=False, code="f" * 64, torch="2.15.0", device="cpu",
-        seconds=60.0, finished="2026-01-01T00:00:00Z",
-    )  # fmt: skip
+        commit="c" * 40,
+        dirty=False,
+        code="f" * 64,
+        torch="2.15.0",
+        device="cpu",
+        seconds=60.0,
+        finished="2026-01-01T00:00:00Z",
+    )
 
 
 @pytest.fixture
@@ -51,38 +64,44 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def specs(nowhere) -> list[RunSpec]:
-    return plan.plan(Settings(profile="small"))
+    return STUDY.plan(Settings(profile="small"))
 
 
 @pytest.fixture
-def runs(specs):
-    return [(spec, row(spec)) for spec in specs]
+def results(specs) -> Results:
+    return Results([(spec, row(spec)) for spec in specs])
+
+
+# -- the plan --
 
 
 def test_the_plan_has_every_arm_once_a_seed_and_the_grid_first(specs):
     assert len({spec.identity for spec in specs}) == len(specs)
-    counts = Counter(spec.label for spec in specs)
-    assert {arm_of(spec) for spec in specs} == set(ARMS)
-    for network in NETWORKS:
-        for arm in (*GRID, *RIVALS):
-            six = arm.name in ("random", "group_cluster_1")
-            assert counts[f"{network}/{arm.name}"] == (6 if six else 3), arm.name
-    assert all(counts[f"market1501/{arm.name}"] == 3 for arm in CONTROLS)
-    grid = sum(ARMS[arm_of(spec)].sweep == "grid" for spec in specs)
-    assert {ARMS[arm_of(spec)].sweep for spec in specs[:grid]} == {"grid"}
+    expected = Counter()
+    for arm in STUDY.arms.values():
+        seeds = 6 if arm.name in ("random", "group_cluster_1") else 3
+        networks = NETWORKS if arm.sweep in ("grid", "rivals") else ["market1501"]
+        for network in ["pedestrians_many"] if arm.sweep == "many" else networks:
+            expected[f"{network}/{arm.name}"] = seeds
+    assert Counter(spec.label for spec in specs) == expected
+    sweeps = [STUDY.arms[arm_of(spec)].sweep for spec in specs]
+    assert list(dict.fromkeys(sweeps)) == list(STUDY.sweeps)
+    assert sweeps == sorted(sweeps, key=STUDY.sweeps.index)
     assert {spec.seed for spec in specs[: 22 * 3]} == {0}
+    names = {"random"} | {f"{method}_{k}" for method in SAMPLERS for k in GRID}
+    assert {arm.name for arm in STUDY.arms.values() if arm.sweep == "grid"} == names
 
 
 def test_smoke_has_every_arm_once(nowhere):
-    specs = plan.plan(Settings(profile="smoke"))
-    assert {arm_of(spec) for spec in specs} == set(ARMS)
+    specs = STUDY.plan(Settings(profile="smoke"))
+    assert {arm_of(spec) for spec in specs} == set(STUDY.arms)
     assert {spec.seed for spec in specs} == {0}
 
 
 def test_the_paper_profile_is_the_papers_settings_on_real_data(nowhere):
-    specs = plan.plan(Settings(profile="paper", sweeps=("grid",)))
+    specs = STUDY.plan(Settings(profile="paper", sweeps=("grid",)))
     for spec in specs:
-        arm = ARMS[arm_of(spec)].changes
+        arm = STUDY.arms[arm_of(spec)].changes
         expected = TrainSettings.model_validate(arm | {"seed": spec.seed}).model_dump(mode="json")
         assert spec.settings == expected
         assert not spec.data.stand_in and not spec.needs
@@ -97,14 +116,14 @@ def test_a_spec_leaves_no_setting_to_a_default(specs):
 def test_every_preset_is_valid_and_reaches_the_runs(nowhere):
     for name, preset in PRESETS.items():
         TrainSettings.model_validate(preset)
-        specs = plan.plan(Settings(profile="paper", preset=name, arms=("triplet_cluster_4",)))
+        specs = STUDY.plan(Settings(profile="paper", preset=name, arms=("triplet_cluster_4",)))
         assert specs
         for key in preset.keys() - {"iters_per_epoch", "batch_size"}:
             given = preset[key]
             assert specs[0].settings[key] == (list(given) if isinstance(given, tuple) else given), (name, key)
 
 
-def test_fixed_p_keeps_four_classes_and_equal_samples_keep_the_samples(specs):
+def test_settings_relative_to_the_profiles(specs):
     by_name = {arm_of(spec): spec.settings for spec in specs}
     base = by_name["triplet_proxy_4"]
     for k in (2, 4, 16, 32):
@@ -113,20 +132,15 @@ def test_fixed_p_keeps_four_classes_and_equal_samples_keep_the_samples(specs):
         assert steps["iters_per_epoch"] == base["iters_per_epoch"]
         drawn = base["iters_per_epoch"] * base["batch_size"]
         assert samples["iters_per_epoch"] * samples["batch_size"] == pytest.approx(drawn, rel=0.02)
+    assert by_name["visit_all"]["iters_per_epoch"] == 2 * base["iters_per_epoch"]
+    long = by_name["triplet_proxy_4_long"]
+    assert (long["epochs"], long["milestones"]) == (24, [19])
 
 
-def test_random_and_groups_of_one_draw_from_separate_streams(specs):
-    from papers_lib.sampler_study.batches import STREAMS
-
-    assert len(set(STREAMS)) == len(STREAMS)
-    assert {arm.changes["method"] for arm in GRID} <= set(STREAMS)
-
-
-def test_each_control_is_held_against_an_arm_that_is_run(specs):
-    for arm in (*CONTROLS, *MANY):
-        assert arm.against in ARMS, arm.name
-        other = ARMS[arm.against]
-        assert other.sweep in ("grid", arm.sweep)
+def test_each_control_is_held_against_an_arm_that_is_run():
+    for arm in STUDY.arms.values():
+        if arm.sweep not in ("grid", "rivals"):
+            assert STUDY.arms[arm.against].sweep in ("grid", arm.sweep), arm.name
 
 
 @pytest.mark.parametrize(
@@ -139,72 +153,71 @@ def test_each_control_is_held_against_an_arm_that_is_run(specs):
         ({"preset": "capp"}, "preset: unknown 'capp'"),
         ({"dataset": "viper"}, "dataset: unknown 'viper'"),
         ({"weights": "nothing.pt", "profile": "paper"}, "no weights at"),
+        ({"train": True}, "data_prep make"),
     ],
 )
 def test_bad_parameters_get_one_line(nowhere, given, message):
     with pytest.raises(PapersError, match=message) as error:
-        plan.plan(Settings(**{"profile": "small", **given}))
+        STUDY.plan(Settings(**{"profile": "small", **given}))
     assert "\n" not in str(error.value)
 
 
-def test_data_that_is_needed_and_not_there_is_named(nowhere):
-    with pytest.raises(PapersError, match="data_prep make"):
-        plan.plan(Settings(profile="small", train=True))
+# -- tables, claims, figures --
 
 
-def test_tables_have_every_printed_number_and_our_mean(runs):
-    tables = study.tables(runs)
-    printed = published.load("sampler_study")
-    for number, exhibit in enumerate(("Table I", "Table II", "Table III", "Table IV"), 1):  # noqa: B007
+def test_tables_have_every_printed_number_and_our_mean(results):
+    tables = STUDY.tables(results)
+    printed = STUDY.published
+    for number, exhibit in enumerate(("Table I", "Table II", "Table III", "Table IV"), 1):
         halves = [tables[f"table_{number}{half}"] for half in ("", "_ranks")]
-        expected = Counter(printed.query("exhibit == @exhibit")["printed"])
+        expected = Counter(printed[printed["exhibit"] == exhibit]["printed"])
         place = list(halves[0].columns).index("paper")
         assert Counter(line[place] for half in halves for line in half.rows) == expected
     line = next(x for x in tables["table_3"].rows if x[:3] == ["Market1501", "mAP", "K = 4"])
     assert line[4] == pytest.approx(51.0 + sum(0.1 * ((26 * 7 + s * 3) % 5) for s in range(3)) / 3)
     assert line[5] is None and line[-1] == "not comparable"
+    # Table I takes the best setting of each sampler.
+    assert STUDY.resolve(results, "market1501/triplet_proxy_best") == "market1501/triplet_proxy_4"
+    assert "Triplet Sampling (1), our best K = 8" in {row[2] for row in tables["table_1"].rows}
 
 
-def test_table_1_takes_the_best_setting(runs):
-    assert best_setting(runs, "market1501", "triplet_proxy") == "triplet_proxy_4"
-    labels = {row[2] for row in study.tables(runs)["table_1"].rows}
-    assert "Triplet Sampling (1), our best K = 8" in labels
-
-
-def test_the_controls_find_a_planted_cure(runs):
-    table = study.tables(runs)["batch_norm"]
+def test_the_controls_and_claims_find_what_was_planted(results):
+    table = STUDY.tables(results)["batch_norm"]
     line = next(row for row in table.rows if row[0] == "Triplet, proxy labels, K = 32, all BN frozen")
     assert line[-1] == "holds"
-    claims = {claim.name: claim for claim in study.claims(runs)}
-    assert claims["C2d"].finding.verdict == "holds"
-    assert claims["C1a"].finding.verdict == "holds"
-    assert claims["C3b"].finding.verdict == "holds"
+    claims = {claim.name: claim for claim in STUDY.claims(results)}
+    assert all(claims[name].finding.verdict == "holds" for name in ("C1a", "C2d", "C3b", "C6a", "C8b"))
+    assert claims["C6b"].finding.verdict == "fails"  # at K = 4, where the paper has 8 or 12
+    assert claims["C6b"].finding.text == "seed 0: K = 4, seed 1: K = 4, seed 2: K = 4"
+    assert claims["C7"].finding.text.startswith("Market1501: 3.5 images a proxy; DukeMTMC")
+    json.dumps([claim.as_dict() for claim in claims.values()], allow_nan=False)
 
 
-def test_without_runs_everything_has_its_full_shape(specs, runs):
-    empty = [(spec, None) for spec in specs]
-    full, bare = study.tables(runs), study.tables(empty)
+def test_without_runs_everything_has_its_full_shape(specs, results):
+    empty = Results([(spec, None) for spec in specs])
+    full, bare = STUDY.tables(results), STUDY.tables(empty)
     assert full.keys() == bare.keys()
     for name, table in bare.items():
         assert len(table.rows) == len(full[name].rows), name
     assert any(NOT_RUN in row for row in bare["table_2"].rows)
-    assert {claim.finding.verdict for claim in study.claims(empty)} <= {"not tested", "holds"}
-    for figure in study.figures(empty).values():
+    assert {claim.finding.verdict for claim in STUDY.claims(empty)} <= {"not tested", "holds"}
+    for figure in STUDY.figures(empty).values():
         assert figure.png
 
 
-def test_groups_beyond_the_largest_cluster_are_marked_identical(specs, runs):
-    shorter = [
-        (spec, None if spec.label.endswith(("many_256", "many_1024")) else made) for spec, made in runs
-    ]
-    table = study.tables(shorter)["many"]
-    texts = {row[0]: row[-1] for row in table.rows}
-    assert texts["Group, N = 256"] == "identical to N = 128, not run"
-    assert identical(256, 100) == 128 and identical(128, 100) is None and identical(1024, 100) == 128
+def test_groups_beyond_the_largest_cluster_are_marked_identical(results):
+    def lines_without(*names: str) -> dict[str, list]:
+        kept = [(spec, None if spec.label.endswith(names) else made) for spec, made in results]
+        return {row[0]: row for row in STUDY.tables(Results(kept))["many"].rows}
+
+    lines = lines_without("many_256", "many_1024")
+    assert lines["Group, N = 256"][-1] == lines["Group, N = 1024"][-1] == "identical to N = 128, not run"
+    lines = lines_without("many_64", "many_128")  # no cluster is larger than 100
+    assert lines["Group, N = 64"][1] == lines["Group, N = 128"][1] == NOT_RUN
 
 
-def test_figures_draw_and_say_what_they_show(runs):
-    for name, figure in study.figures(runs).items():
+def test_figures_draw_and_say_what_they_show(results):
+    for name, figure in STUDY.figures(results).items():
         assert figure.png.startswith(b"\x89PNG") and len(figure.png) < 120 * 1024, name
 
 
@@ -218,21 +231,8 @@ def test_the_saved_picture_stands_where_nobody_can_move_a_control(monkeypatch):
     assert {child.description for child in live.children[:-1]} == {"sampler", "K or N", "P", "seed"}
 
 
-def test_coverage_counts_each_printed_number_once(runs):
-    found = {
-        x.exhibit: x for x in coverage("sampler_study", published.load("sampler_study"), study.cells(runs))
-    }
-    assert found["Table II"].missing == 0 and sum(found["Table II"].reproduced.values()) == 84
-    assert found["Table I"].quoted == 12
-    assert sum(found["Table I"].reproduced.values()) == 80
-
-
-def test_rows_are_plain_json(runs):
-    json.dumps([claim.as_dict() for claim in study.claims(runs)], allow_nan=False)
-    json.dumps([erratum.as_dict() for erratum in study.errata()], allow_nan=False)
-
-
-def test_sizes_and_sweeps_are_what_the_house_promises():
-    assert set(SIZES) == {"smoke", "small", "medium", "paper"}
-    assert len(GRID) == 1 + len(SAMPLERS) * len(GRID_VALUES)
-    assert SWEEPS[0] == "grid"
+def test_coverage_counts_each_printed_number_once(results):
+    counted = {x.exhibit: x for x in coverage(STUDY.name, STUDY.published, STUDY.cells(results))}
+    assert counted["Table II"].missing == 0 and sum(counted["Table II"].reproduced.values()) == 84
+    assert counted["Table I"].quoted == 12
+    assert sum(counted["Table I"].reproduced.values()) == 80

@@ -1,4 +1,4 @@
-"""A run from images to mAP: repeatable, resumable, and blind to the identities of the training set."""
+"""A run from images to mAP: every setting counts, it resumes, and it is blind to identities."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ import torch
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study import diagnosis, training
+from papers_lib.sampler_study import diagnosis, methods, training
 from papers_lib.sampler_study.images import augmented, prepared
-from papers_lib.sampler_study.network import ReidNet, training_mode
+from papers_lib.sampler_study.network import ReidNet, embed, training_mode
 from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.training import rate, train
 
 TINY = {
-    "height": 16, "width": 8, "pad": 1, "backbone": "tiny16", "start": "scratch", "k1": 6, "k2": 2,
-    "eps": 0.7, "batch_size": 8, "iters_per_epoch": 3, "epochs": 2, "warm_up_epochs": 1, "milestones": (1,),
-    "inter_start_epoch": 1, "evaluate_every": 1,
-}  # fmt: skip
-METHODS = ("random", "triplet_cluster", "triplet_proxy", "group_cluster", "group_proxy", "spcl", "mmcl")
+    "height": 16,
+    "width": 8,
+    "pad": 1,
+    "backbone": "tiny16",
+    "start": "scratch",
+    "k1": 6,
+    "k2": 2,
+    "eps": 0.7,
+    "batch_size": 8,
+    "iters_per_epoch": 3,
+    "epochs": 2,
+    "warm_up_epochs": 1,
+    "milestones": (1,),
+    "inter_start_epoch": 1,
+    "evaluate_every": 1,
+}
+SUPERVISED = {"method": "supervised"}
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -33,48 +45,200 @@ def go(root: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     return train(settings(**changes), (str(root), "market1501"), folder, "cpu")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_repeats_itself(tiny_market, tmp_path, method):
-    found = [go(tiny_market, tmp_path / name, method=method, k=2) for name in "ab"]
-    assert found[0] == found[1]
-    assert len(found[0]["history"]) == 2
-    assert found[0]["mAP"] == found[0]["last"]["mAP"]
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = checkpoint.load(folder / "checkpoint.pt")
+    return state["net"] | {f"labels {n}": labels for n, labels in enumerate(state.get("labels", []))}
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# -- every setting counts --
+
+# A setting, another value of it, and the settings under which it matters.
+CASES: list[tuple[str, Any, dict[str, Any]]] = [
+    ("seed", 1, {}),
+    ("seed", 1, SUPERVISED),
+    ("height", 24, {}),
+    ("width", 16, {}),
+    ("pad", 3, {}),
+    ("erase_area", (0.2, 0.4), {}),
+    ("erase_ratio", (1.0, 1.0), {}),
+    ("backbone", "tiny24", {}),
+    ("stem_relu", True, {}),
+    ("freeze_bn", "head", {}),
+    ("freeze_bn", "all", SUPERVISED),
+    ("precision", "bfloat16", {"height": 32, "width": 16}),
+    ("k1", 9, {}),
+    ("k2", 4, {}),
+    ("k1_includes_self", False, {}),
+    ("eps", 0.5, {}),
+    ("eps_tol", 0.1, {"eps": 0.5}),
+    ("min_samples", 6, {}),
+    ("camera_aware", False, {}),
+    *(("method", name, {}) for name in ("random", "triplet_cluster", "group_cluster", "group_proxy")),
+    *(("method", name, {}) for name in ("spcl", "mmcl", "supervised", "none")),
+    ("k", 2, {}),
+    ("batch_size", 6, {}),
+    ("batch_size", 6, SUPERVISED),
+    ("iters_per_epoch", 0, {}),
+    ("iters_per_epoch", 5, SUPERVISED),
+    ("partial_group", "carry", {"k": 3}),
+    ("partial_group", "pad", {"k": 3}),
+    ("repeat", "cap", {"k": 6}),
+    ("prefer_other_cameras", True, {"method": "triplet_cluster"}),
+    ("groups_per_class", 2, {"method": "triplet_cluster"}),
+    ("shuffle_batches", True, {"iters_per_epoch": 20}),
+    ("tau", 0.05, {}),
+    ("tau", 0.05, {"method": "spcl"}),
+    ("intra_loss", False, {"inter_start_epoch": 0}),
+    ("inter_weight", 0.9, {}),
+    ("inter_start_epoch", 0, {}),
+    ("inter_start_epoch", 0, {"method": "mmcl", "iters_per_epoch": 20}),
+    ("num_hard_negatives", 1, {}),
+    ("loss_weighting", "mean", {}),
+    ("loss_weighting", "sum", {}),
+    ("memory_momentum", 0.9, {}),
+    ("memory_momentum", 0.9, {"method": "spcl"}),
+    ("memory_write", "eval", {}),
+    ("memory_rebuild", "drawn", {"lr": 0.01}),
+    ("epochs", 1, {}),
+    ("epochs", 1, SUPERVISED),
+    ("lr", 1e-3, {}),
+    ("lr", 1e-3, SUPERVISED),
+    ("weight_decay", 0.1, {}),
+    ("weight_decay", 0.1, SUPERVISED),
+    ("warm_up_epochs", 2, {}),
+    ("milestones", (), {}),
+    ("evaluate_every", 2, {}),
+    ("ap_rule", "trapezoid", {}),
+    ("no_match", "zero", {}),
+    ("report", "best", {"lr": 0.03, "epochs": 4, "milestones": ()}),
+]
+# `p` only says how many classes there must be; the others name or leave files. All are tested below.
+ELSEWHERE = {"p", "start", "weights", "keep_weights"}
+
+
+@pytest.fixture
+def one_unmatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person of the query is not in the gallery."""
+    load = training.load
+
+    def changed(*arguments: Any) -> Any:
+        images = load(*arguments)
+        ids = images.gallery.ids.masked_fill(images.gallery.ids == images.query.ids[0], 9999)
+        return images._replace(gallery=images.gallery._replace(ids=ids))
+
+    monkeypatch.setattr(training, "load", changed)
+
+
+def test_every_setting_has_its_case():
+    assert {name for name, _, _ in CASES} | ELSEWHERE == set(TrainSettings.model_fields)
+
+
+@pytest.mark.parametrize("name, value, more", CASES, ids=lambda x: str(x).replace(" ", ""))
+def test_changing_a_setting_changes_the_result(tiny_market, tmp_path, one_unmatched, name, value, more):
+    plain = go(tiny_market, tmp_path / "plain", **more)
+    assert go(tiny_market, tmp_path / "again", **more) == plain
+    changed = go(tiny_market, tmp_path / "changed", **more | {name: value})
+    if name in ("ap_rule", "no_match", "report", "evaluate_every"):  # what is measured, not what is learnt
+        assert equal(weights(tmp_path / "plain"), weights(tmp_path / "changed"))
+        assert changed != plain
+    elif changed.get("history"):
+        assert not equal(weights(tmp_path / "plain"), weights(tmp_path / "changed"))
+
+
+def test_p_refuses_what_is_not_the_batch(tiny_market, tmp_path):
+    with pytest.raises(PapersError, match="P·K = 3·2 is not the batch size 8"):
+        go(tiny_market, tmp_path / "run", p=3, k=2)
+
+
+def test_what_is_reported_is_the_last_epoch_or_the_best(tiny_market, tmp_path):
+    by_report = {}
+    for report in ("last", "best"):
+        changes = {"lr": 0.03, "epochs": 4, "milestones": (), "report": report}
+        by_report[report] = go(tiny_market, tmp_path / report, **changes)
+    mean_aps = [epoch["mAP"] for epoch in by_report["last"]["history"]]
+    assert by_report["last"]["mAP"] == mean_aps[-1] < max(mean_aps) == by_report["best"]["mAP"]
+    assert by_report["last"]["best"]["mAP"] == max(mean_aps)
+
+
+def test_the_inter_camera_loss_joins_in_its_epoch(tiny_market, tmp_path):
+    without = go(tiny_market, tmp_path / "without", inter_weight=0.0)["history"]
+    later = go(tiny_market, tmp_path / "later")["history"]
+    assert later[0] == without[0]
+    assert later[1]["loss"] > without[1]["loss"]
+
+
+@pytest.mark.parametrize("write", ["train", "eval"])
+def test_the_memory_is_written_after_the_step(tiny_market, tmp_path, monkeypatch, write):
+    """With the features that were learnt from, or with those that the new weights give the plain images."""
+    images = training.load((str(tiny_market), "market1501"), settings(), torch.device("cpu"))
+    torch.manual_seed(0)
+    net = training.build(settings(), None, torch.device("cpu"))
+    loop = training.Loop(settings(memory_write=write, lr=0.01, warm_up_epochs=0), net, images.train)
+    learnt, checked = [], []
+    loss = loop.learner.loss
+    monkeypatch.setattr(loop.learner, "loss", lambda f, i: learnt.append(f.detach()) or loss(f, i))
+
+    def written(features: torch.Tensor, indices: torch.Tensor) -> None:
+        plain = embed(net, images.train.pixels[indices])
+        assert not torch.equal(plain, learnt[-1])
+        checked.append(torch.equal(features, plain if write == "eval" else learnt[-1]))
+
+    monkeypatch.setattr(loop.learner, "write", written)
+    loop.run_epoch()
+    assert checked == [True] * 3
+
+
+# -- identities --
 
 
 def test_training_never_reads_an_identity(network, tmp_path):
     """The same pixels under other people's numbers: weights and pseudo-labels are the same to the bit."""
-    states = []
     for name, people in (("a", list(range(1, 13))), ("b", list(range(50, 74, 2)))):
         network(tmp_path / name / "market1501", people)
         go(tmp_path / name, tmp_path / f"run_{name}")
-        states.append(checkpoint.load(tmp_path / f"run_{name}" / "checkpoint.pt"))
-    one, other = states
-    assert one is not None and other is not None
-    for key, value in one["net"].items():
-        assert torch.equal(value, other["net"][key]), key
-    assert all(torch.equal(a, b) for a, b in zip(one["labels"], other["labels"], strict=True))
+    assert equal(weights(tmp_path / "run_a"), weights(tmp_path / "run_b"))
 
 
-def test_shuffled_identities_change_the_diagnosis_and_nothing_else(tiny_market, tmp_path, monkeypatch):
-    """The ids that the reader gives are permuted after it: only `purity` and `found` may move."""
-    told = go(tiny_market, tmp_path / "a")
+@pytest.mark.parametrize(
+    "method, hidden", [("triplet_proxy", "train"), ("triplet_proxy", "test"), ("supervised", "test")]
+)
+def test_shuffled_identities_change_what_is_read_off_and_nothing_else(
+    tiny_market, tmp_path, monkeypatch, method, hidden
+):
+    """Those of the training images move `purity` and `found`, those of the test images the scores."""
+    told = go(tiny_market, tmp_path / "a", method=method)
     load = training.load
 
     def shuffled(*arguments: Any) -> Any:
         images = load(*arguments)
-        order = torch.randperm(len(images.train_ids), generator=torch.Generator().manual_seed(0))
-        return images._replace(train_ids=images.train_ids[order])
+        order = torch.Generator().manual_seed(0)
+        if hidden == "train":
+            return images._replace(
+                train_ids=images.train_ids[torch.randperm(len(images.train_ids), generator=order)]
+            )
+        ids = images.query.ids[torch.randperm(len(images.query.ids), generator=order)]
+        return images._replace(query=images.query._replace(ids=ids))
 
     monkeypatch.setattr(training, "load", shuffled)
-    other = go(tiny_market, tmp_path / "b")
-    read = [[epoch.pop(name) for epoch in found["history"] for name in ("purity", "found")]
-            for found in (told, other)]  # fmt: skip
+    other = go(tiny_market, tmp_path / "b", method=method)
+    read_off = ("purity", "found") if hidden == "train" else ("mAP", "R1", "R5", "R10")
+    read = [[epoch.pop(name) for epoch in run["history"] for name in read_off] for run in (told, other)]
     assert read[0] != read[1]
-    assert told == other
+    assert told["history"] == other["history"]
+    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_market, tmp_path, monkeypatch):
-    whole = go(tiny_market, tmp_path / "whole", epochs=3)
+# -- resuming --
+
+
+@pytest.mark.parametrize("method", ["triplet_proxy", "spcl", "mmcl", "supervised"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_market, tmp_path, monkeypatch, method):
+    changes = {"method": method, "epochs": 3, "memory_rebuild": "drawn"}
+    whole = go(tiny_market, tmp_path / "whole", **changes)
     save, saved = checkpoint.save, []
 
     def killed(path: Path, state: dict[str, Any]) -> None:
@@ -85,32 +249,38 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tiny_market, tmp_path, 
 
     monkeypatch.setattr(checkpoint, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        go(tiny_market, tmp_path / "cut", epochs=3)
+        go(tiny_market, tmp_path / "cut", **changes)
     monkeypatch.setattr(checkpoint, "save", save)
-    assert go(tiny_market, tmp_path / "cut", epochs=3) == whole
+    assert go(tiny_market, tmp_path / "cut", **changes) == whole
+    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("method", ["spcl", "mmcl", "triplet_proxy"])
-def test_a_memory_that_outlives_an_epoch_is_in_the_checkpoint(tiny_market, tmp_path, method):
-    changes = {"method": method, "epochs": 2, "memory_rebuild": "drawn"}
-    whole = go(tiny_market, tmp_path / "whole", **changes)
-    go(tiny_market, tmp_path / "cut", **changes | {"epochs": 1})
-    again = go(tiny_market, tmp_path / "cut", **changes)
-    assert again["history"][1] == whole["history"][1]
+def test_a_checkpoint_of_other_images_is_left_aside(tiny_market, tmp_path, capsys):
+    go(tiny_market, tmp_path / "run")
+    images = training.load((str(tiny_market), "market1501"), settings(), torch.device("cpu")).train
+    net = training.build(settings(), None, torch.device("cpu"))
+    fewer = type(images)(images.pixels[:50], images.cameras[:50])
+    loop = training.Loop(settings(), net, fewer)
+    assert not loop.resume(checkpoint.load(tmp_path / "run" / "checkpoint.pt"))
+    assert "starts afresh (its image_count is 144)" in capsys.readouterr().out
+    assert loop.epoch == 0
 
 
 def test_supervised_training_learns_and_leaves_weights(tiny_market, tmp_path):
-    found = go(
-        tiny_market, tmp_path / "warm", method="supervised", keep_weights=True, epochs=3, iters_per_epoch=20,
-        lr=3e-3,
-    )  # fmt: skip
-    assert found["history"][-1]["loss"] < found["history"][0]["loss"]
-    weights = tmp_path / "warm" / "weights.pt"
-    started = train(
-        settings(start="warm", method="none"), (str(tiny_market), "market1501"), tmp_path, "cpu", weights
-    )
-    untrained = train(settings(method="none"), (str(tiny_market), "market1501"), tmp_path, "cpu")
-    assert started["mAP"] > untrained["mAP"]
+    warm = tmp_path / "warm"
+    run = go(tiny_market, warm, **SUPERVISED, keep_weights=True, epochs=3, iters_per_epoch=20, lr=3e-3)
+    assert run["history"][-1]["loss"] < run["history"][0]["loss"]
+    left = checkpoint.load(warm / "checkpoint.pt")["optimiser"]["param_groups"][0]["lr"]
+    assert left < 3e-3 / 1000  # the one cycle has come to its end
+    data = (str(tiny_market), "market1501")
+    started = train(settings(start="warm", method="none"), data, tmp_path, "cpu", warm / "weights.pt")
+    untrained = train(settings(method="none"), data, tmp_path, "cpu")
+    assert started["mAP"] == run["mAP"] > untrained["mAP"]
+    with pytest.raises(PapersError, match="-p weights"):
+        go(tiny_market, tmp_path / "run", start="file")
+
+
+# -- what goes wrong --
 
 
 def test_without_clusters_the_first_epoch_says_what_mends_it(tiny_market, tmp_path):
@@ -127,20 +297,18 @@ def test_a_collapse_after_the_first_epoch_is_a_result(tiny_market, tmp_path, mon
         return real(s, groups, epoch)
 
     monkeypatch.setattr(training, "sampler", fails_later)
-    found = go(tiny_market, tmp_path / "run")
-    assert found["history"][1]["skipped"] == 1.0
-    assert found["history"][1]["mAP"] == found["history"][0]["mAP"]
+    history = go(tiny_market, tmp_path / "run")["history"]
+    assert history[1]["skipped"] == 1.0
+    assert history[1]["mAP"] == history[0]["mAP"]
 
 
-def test_a_loss_that_is_not_finite_is_an_error(tiny_market, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.Loop, "_step", lambda self, indices: torch.tensor(float("nan")))
-    with pytest.raises(FloatingPointError, match="lower lr"):
-        go(tiny_market, tmp_path / "run")
+@pytest.mark.parametrize("method", ["triplet_proxy", "supervised"])
+def test_a_loss_that_is_not_finite_is_an_error(tiny_market, tmp_path, method):
+    with pytest.raises((FloatingPointError, PapersError), match="lower"):
+        go(tiny_market, tmp_path / "run", method=method, lr=1e30, warm_up_epochs=0, milestones=())
 
 
-def test_weights_are_asked_for(tiny_market, tmp_path):
-    with pytest.raises(PapersError, match="-p weights"):
-        go(tiny_market, tmp_path / "run", start="warm")
+# -- the schedule, the images, the network --
 
 
 @pytest.mark.parametrize(
@@ -209,3 +377,15 @@ def test_purity_by_hand():
     ids = torch.tensor([5, 5, 9, 9, 9, 5])
     assert diagnosis.purity(clusters, ids) == pytest.approx(4 / 5)
     assert diagnosis.purity(torch.full((6,), -1), ids) == 0.0
+    # One person in two clusters: the clusters are pure, the person is half found.
+    halves, one = torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.int64)
+    assert diagnosis.with_purity([{"loss": 1.0}], [halves], one) == [
+        {"loss": 1.0, "purity": 1.0, "found": 0.5}
+    ]
+
+
+def test_each_method_draws_from_a_stream_of_its_own():
+    assert len(set(methods.STREAMS)) == len(methods.STREAMS)
+    groups = methods.Groups(torch.arange(64), torch.arange(64), torch.zeros(64, dtype=torch.int64))
+    drawn = [methods.sampler(settings(method=m, k=1), groups, 0).batches()[0] for m in methods.STREAMS]
+    assert len({tuple(batch.tolist()) for batch in drawn}) == len(methods.STREAMS)

@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from papers_lib.errors import PapersError
-from papers_lib.sampler_study.grouped_sampler import GroupedSampler
 from papers_lib.sampler_study.grouping import pack
 from papers_lib.sampler_study.reference_samplers import reference
-from papers_lib.sampler_study.samplers import GroupSampler, RandomSampler, TripletSampler, visits
+from papers_lib.sampler_study.samplers import (
+    GroupedSampler,
+    GroupSampler,
+    RandomSampler,
+    TripletSampler,
+    visits,
+)
 
 KS = (1, 2, 4, 8, 12, 16, 32)
 
@@ -139,14 +144,6 @@ def test_padding_is_shared_out_among_the_classes_of_a_batch() -> None:
         assert len(set(batch.tolist())) == 32
 
 
-def test_batches_that_carry_drop_the_last_where_another_group_would_fit() -> None:
-    labels = [c for c in range(5) for _ in range(4)]
-    assert [len(b) for b in GroupSampler(labels, 4, batch_size=10, partial_group="carry").batches()] == [8, 8]
-    kept = GroupSampler(labels, 4, batch_size=10, partial_group="carry", drop_last=False)
-    assert [len(b) for b in kept.batches()] == [8, 8, 4]
-    assert [len(b) for b in GroupSampler(labels, 4, batch_size=8).batches()] == [8, 8]
-
-
 # -- triplet --
 
 
@@ -154,8 +151,12 @@ def test_batches_that_carry_drop_the_last_where_another_group_would_fit() -> Non
 @pytest.mark.parametrize("partial_group", ["straddle", "carry"])
 def test_triplets_hold_k_of_each_class_distinct_first_and_even(k: int, partial_group: str) -> None:
     sampler = TripletSampler(
-        LABELS, k, batch_size=32, partial_group=partial_group, drop_last=False  # type: ignore[arg-type]
-    )  # fmt: skip
+        LABELS,
+        k,
+        batch_size=32,
+        partial_group=partial_group,
+        drop_last=False,  # type: ignore[arg-type]
+    )
     drawn, images = flat(sampler), members(LABELS)
     assert len(drawn) == len(sampler) == k * len(images)
     groups = [drawn[i : i + k] for i in range(0, len(drawn), k)]
@@ -168,6 +169,7 @@ def test_triplets_hold_k_of_each_class_distinct_first_and_even(k: int, partial_g
         assert max(counts.values()) - min(counts.values()) <= 1
     whole = k * (32 // k) if partial_group == "carry" else 32
     assert {len(batch) for batch in sampler.batches()[:-1]} == {whole}
+    assert sampler.batch_size == whole and TripletSampler(LABELS, k, 2).batch_size == 2 * k
 
 
 def test_every_image_of_a_large_class_is_drawn_equally_often() -> None:
@@ -207,13 +209,6 @@ def test_other_cameras_come_before_the_anchors_own() -> None:
                 assert len(set(group)) == 4
 
 
-def test_p_and_k_are_the_batch() -> None:
-    assert TripletSampler(LABELS, 4, 6).batch_size == 24
-    assert TripletSampler(LABELS, 12, batch_size=32, partial_group="carry").batch_size == 24
-    with pytest.raises(PapersError, match=r"P·K = 4·4 is not the batch size 32"):
-        TripletSampler(LABELS, 4, 4, batch_size=32)
-
-
 # -- what all share --
 
 
@@ -249,6 +244,11 @@ def test_documented_lengths() -> None:
     assert len(TripletSampler(LABELS, 12, batch_size=32)) == classes * 12 // 32 * 32
     assert len(TripletSampler(LABELS, 12, batch_size=32, partial_group="carry")) == classes // 2 * 24
     assert len(RandomSampler(LABELS, outliers="own_class", drop_last=False)) == len(LABELS)
+    # Batches that carry drop the last where another group would fit.
+    labels = [c for c in range(5) for _ in range(4)]
+    for options, want in (({}, [8, 8]), ({"drop_last": False}, [8, 8, 4])):
+        sampler = GroupSampler(labels, 4, batch_size=10, partial_group="carry", **options)  # type: ignore[arg-type]
+        assert [len(batch) for batch in sampler.batches()] == want
 
 
 def test_seed_and_epoch_decide_the_draw() -> None:
@@ -461,15 +461,6 @@ def test_group_sampling_puts_classes_of_one_last_and_cuts_out_of_step() -> None:
     assert shifted > 6
 
 
-def test_references_refuse_what_they_do_not_have() -> None:
-    with pytest.raises(PapersError, match="the reference is 'mmcl'; it must be one of cap, spcl"):
-        reference("mmcl", LABELS)  # type: ignore[arg-type]
-    with pytest.raises(PapersError, match="leave out partial_group"):
-        reference("cap", LABELS, partial_group="carry")
-    with pytest.raises(PapersError, match="needs the camera of each of 1130 images; got none"):
-        reference("spcl", LABELS)
-
-
 # -- the log --
 
 
@@ -501,6 +492,7 @@ def test_visits_equals_a_plain_loop() -> None:
         (lambda: TripletSampler(LABELS % 5, 4, 8), "5 classes, and a batch of 32 takes 8"),
         (lambda: RandomSampler([0] * 31).batches(), "less than one batch of 32: 31 images of 1 class;"),
         (lambda: TripletSampler([0, 1, 2], 8).batches(), "less than one batch of 32"),
+        (lambda: TripletSampler(LABELS, 4, 4, batch_size=32), "P·K = 4·4 is not the batch size 32"),
         (lambda: len(RandomSampler([0] * 64, replicas=3)), "3 replicas and 2 batches"),
         (lambda: RandomSampler([0] * 64, rank=2, replicas=2), "rank 2 of 2 replicas"),
         (lambda: GroupSampler(LABELS, 64, partial_group="carry"), "a whole group of 64 does not fit"),
@@ -514,6 +506,9 @@ def test_visits_equals_a_plain_loop() -> None:
         (lambda: RandomSampler([0, -2]), "labels run from -2 to 0"),
         (lambda: TripletSampler(LABELS, 4, prefer_other_cameras=True), "got none"),
         (lambda: TripletSampler(LABELS, 4, cameras=[0], prefer_other_cameras=True), "cameras are int64 (1,)"),
+        (lambda: reference("mmcl", LABELS), "the reference is 'mmcl'; it must be one of cap, spcl"),  # type: ignore[arg-type]
+        (lambda: reference("cap", LABELS, partial_group="carry"), "leave out partial_group"),
+        (lambda: reference("spcl", LABELS), "needs the camera of each of 1130 images; got none"),
         (
             lambda: TripletSampler(LABELS, 4, cameras=LABELS, prefer_other_cameras=True, groups_per_class=2),
             "prefer_other_cameras takes 1",

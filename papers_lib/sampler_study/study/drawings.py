@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from papers_lib.exhibits import published
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.exhibits.provenance import Provenance
-from papers_lib.sampler_study import readings
-from papers_lib.sampler_study.arms import ARMS, GRID_VALUES, SAMPLERS, arm_name
-from papers_lib.sampler_study.plan import NETWORKS, PAPER
-from papers_lib.sampler_study.readings import COLUMNS, Runs
+from papers_lib.sampler_study.study.tables import GRID, NETWORKS, SAMPLERS
+from papers_lib.study import Results
+
+if TYPE_CHECKING:
+    from papers_lib.sampler_study.study import Samplers
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CAMERAS = "os^D"
+MARKET = "market1501"
 # A label list that the eye can check: cluster and camera of 24 images, in clusters of unequal size.
 TOY_CLUSTERS = [0] * 7 + [1] * 5 + [2] * 4 + [3] * 3 + [4] * 3 + [5] * 2
 TOY_CAMERAS = [0, 0, 0, 1, 1, 2, 3, 0, 1, 1, 2, 2, 0, 0, 3, 3, 1, 1, 2, 0, 2, 3, 1, 1]
@@ -30,6 +30,12 @@ SHOWN = (
 )
 
 
+def figures(study: Samplers, results: Results) -> dict[str, Figure]:
+    """Every figure by name."""
+    every = (samplers(), by_setting(study, results), by_epoch(study, results), classes(study, results))
+    return {figure.name: figure for figure in every}
+
+
 def batch(name: str, k: int = 2, batch_size: int = 8, seed: int = 0) -> pd.DataFrame:
     """The first batches that a sampler draws from the toy list, one row a drawn image.
 
@@ -40,8 +46,7 @@ def batch(name: str, k: int = 2, batch_size: int = 8, seed: int = 0) -> pd.DataF
     """
     import torch
 
-    from papers_lib.sampler_study.batches import sampler
-    from papers_lib.sampler_study.learners import Groups
+    from papers_lib.sampler_study.methods import Groups, sampler
     from papers_lib.sampler_study.options import TrainSettings
     from papers_lib.sampler_study.pseudo_labels import proxies
 
@@ -50,8 +55,11 @@ def batch(name: str, k: int = 2, batch_size: int = 8, seed: int = 0) -> pd.DataF
     settings = TrainSettings.model_validate(
         {"method": name, "k": k, "batch_size": batch_size, "iters_per_epoch": 3, "seed": seed}
     )
-    drawn = [(b, place, i) for b, indices in enumerate(sampler(settings, groups, 0).batches())
-             for place, i in enumerate(indices.tolist())]  # fmt: skip
+    drawn = [
+        (number, place, image)
+        for number, indices in enumerate(sampler(settings, groups, 0).batches())
+        for place, image in enumerate(indices.tolist())
+    ]
     data = pd.DataFrame(drawn, columns=["batch", "place", "image"])
     data.insert(0, "sampler", name)
     return data.assign(
@@ -64,12 +72,15 @@ def samplers(k: int = 2, batch_size: int = 8, seed: int = 0) -> Figure:
     names = ("random", *SAMPLERS)
     data = pd.concat([batch(name, k, batch_size, seed) for name in names], ignore_index=True)
     return Figure(
-        "figure_1", f"Figure 1: what each sampler puts into a batch, K = N = {k}",
+        "figure_1",
+        f"Figure 1: what each sampler puts into a batch, K = N = {k}",
         "Four panels of three rows, a row a batch, a mark an image, its colour the cluster and its shape the "
         "camera. Random batches mix at will; triplets come in equal groups of one cluster, or of one cluster "
         "and camera; groups come in runs of one cluster, the last of a cluster shorter.",
-        data, _draw_samplers, size=(7.6, 3.4),
-    )  # fmt: skip
+        data,
+        _draw_samplers,
+        size=(7.6, 3.4),
+    )
 
 
 def one_sampler(sampler: str, k: int, batch_size: int, seed: int) -> Figure:
@@ -94,38 +105,61 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
                 group["place"], -group["batch"], marker=CAMERAS[camera], color=COLOURS[cluster], s=70
             )
         for row in drawn.itertuples():
-            axes.annotate(str(row.image), (row.place, -row.batch), (0, -13), textcoords="offset points",
-                          ha="center", size=6, color="#555555")  # fmt: skip
-        axes.set(title=_title(str(name)), xticks=[], yticks=[0, -1, -2], yticklabels=["1", "2", "3"],
-                 ylabel="batch", ylim=(-2.6, 0.5))  # fmt: skip
+            axes.annotate(
+                str(row.image),
+                (row.place, -row.batch),
+                (0, -13),
+                textcoords="offset points",
+                ha="center",
+                size=6,
+                color="#555555",
+            )
+        axes.set(
+            title=_title(str(name)),
+            xticks=[],
+            yticks=[0, -1, -2],
+            yticklabels=["1", "2", "3"],
+            ylabel="batch",
+            ylim=(-2.6, 0.5),
+        )
 
 
-def by_setting(runs: Runs, made: Provenance) -> Figure:
+def by_setting(study: Samplers, results: Results) -> Figure:
     """mAP over K and N: the paper's curves above, ours below, a point a seed."""
-    printed = published.load(PAPER).set_index(["exhibit", "row", "column"])["value"]
-    paper = [
-        {"of": "paper", "network": network, "sampler": method, "k": k, "seed": 0,
-         "mAP": float(printed[exhibit, f"{symbol}={k}", f"{column} mAP"])}
-        for network, column in COLUMNS.items()
-        for method, (_, symbol, exhibit) in SAMPLERS.items()
-        for k in GRID_VALUES
-    ]  # fmt: skip
-    data = pd.DataFrame(paper + [{"of": "ours", **row} for row in readings.by_setting(runs, NETWORKS)])
+    made = study.provenance(results)
+    paper: list[dict[str, Any]] = []
+    ours: list[dict[str, Any]] = []
+    for network, column in NETWORKS.items():
+        for method, (_, symbol, exhibit) in SAMPLERS.items():
+            for k in GRID:
+                place = {"network": network, "sampler": method, "k": k}
+                printed = float(study.printed[exhibit, f"{symbol}={k}", f"{column} mAP"])
+                paper.append({"of": "paper", **place, "seed": 0, "mAP": printed})
+                values = results.values(f"{network}/{method}_{k}", "mAP %")
+                ours += [
+                    {"of": "ours", **place, "seed": seed, "mAP": values[seed]} for seed in sorted(values)
+                ]
+    data = pd.DataFrame(paper + ours)
     return Figure(
-        "by_setting", "mAP by K and N: the paper above, ours below",
+        "by_setting",
+        "mAP by K and N: the paper above, ours below",
         "Six panels, three camera networks wide, the paper's numbers above and ours below; a line a sampler "
         "over K or N on a logarithmic axis. In the paper both triplet samplers fall to nothing at 32 and "
         "groups do not.",
-        data, _draw_by_setting, made.badge, made.text, size=(7.8, 4.6),
-    )  # fmt: skip
+        data,
+        _draw_by_setting,
+        made.badge,
+        made.text,
+        size=(7.8, 4.6),
+    )
 
 
 def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
-    panels = canvas.subplots(2, len(COLUMNS), sharex=True, sharey="row", squeeze=False)
+    panels = canvas.subplots(2, len(NETWORKS), sharex=True, sharey="row", squeeze=False)
     colours = {label: colour for (label, *_), colour in zip(SAMPLERS.values(), COLOURS, strict=False)}
     data = data.assign(sampler=[SAMPLERS[method][0] for method in data["sampler"]])
     for row, of in zip(panels, ("paper", "ours"), strict=True):
-        for axes, (network, column) in zip(row, COLUMNS.items(), strict=True):
+        for axes, (network, column) in zip(row, NETWORKS.items(), strict=True):
             shown = data[(data["of"] == of) & (data["network"] == network)]
             curves(axes, shown, "k", "mAP", "sampler", colours, points=True)
             axes.set_xscale("log", base=2)
@@ -139,46 +173,58 @@ def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
     canvas.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
-def by_epoch(runs: Runs, made: Provenance) -> Figure:
+def by_epoch(study: Samplers, results: Results) -> Figure:
     """mAP over the epochs: which settings learn, and which fall below their start."""
-    data = pd.DataFrame(
-        list(readings.by_epoch(runs, NETWORKS[0], SHOWN)), columns=["arm", "seed", "epoch", "mAP"]
-    )
+    made = study.provenance(results)
+    lines = results.by_epoch([f"{MARKET}/{arm}" for arm in SHOWN], ["mAP"], factor=100)
+    data = pd.DataFrame(list(lines), columns=["arm", "seed", "epoch", "mAP"])
+    labels = {name: study.arms[name].label for name in SHOWN}  # what readers see; the CSV has the names
+
+    def draw(canvas: Any, data: pd.DataFrame) -> None:
+        axes = canvas.add_subplot()
+        colours = dict(zip((labels[arm] for arm in data["arm"].unique()), COLOURS, strict=False))
+        curves(axes, data.assign(arm=data["arm"].map(labels)), "epoch", "mAP", "arm", colours)
+        axes.set(xlabel="epoch", ylabel="mAP, %")
+        axes.set_ylim(bottom=0)
+        if len(data):
+            canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+
     return Figure(
-        "by_epoch", f"mAP by epoch, {COLUMNS[NETWORKS[0]]}",
+        "by_epoch",
+        f"mAP by epoch, {NETWORKS[MARKET]}",
         "Lines of mAP over the epochs, a colour a setting, a thin line a seed and a thick one their mean; "
         "epoch 0 is the start before any training.",
-        data, _draw_by_epoch, made.badge, made.text, size=(7.4, 3.8),
-    )  # fmt: skip
+        data,
+        draw,
+        made.badge,
+        made.text,
+        size=(7.4, 3.8),
+    )
 
 
-def _draw_by_epoch(canvas: Any, data: pd.DataFrame) -> None:
-    axes = canvas.add_subplot()
-    colours = {ARMS[arm].label: colour for arm, colour in zip(data["arm"].unique(), COLOURS, strict=False)}
-    data = data.assign(arm=[ARMS[arm].label for arm in data["arm"]])
-    curves(axes, data, "epoch", "mAP", "arm", colours)
-    axes.set(xlabel="epoch", ylabel="mAP, %")
-    axes.set_ylim(bottom=0)
-    if len(data):
-        canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
-
-
-def classes(runs: Runs, made: Provenance) -> Figure:
+def classes(study: Samplers, results: Results) -> Figure:
     """mAP against the number of clusters in a batch: the quantity that K changes at a fixed batch."""
-    rows = [
-        {"sampler": method, "k": k, "classes": readings.mean(held), "mAP": readings.mean(found)}
-        for method in SAMPLERS
-        for k in GRID_VALUES
-        if (found := readings.percent(runs, NETWORKS[0], arm_name(method, k)))
-        and (held := readings.logged(runs, NETWORKS[0], arm_name(method, k), "distinct_classes"))
-    ]
+    made = study.provenance(results)
+    rows = []
+    for method in SAMPLERS:
+        for k in GRID:
+            label = f"{MARKET}/{method}_{k}"
+            held = results.mean(label, "history.-1.distinct_classes")
+            if held is not None:
+                mean_ap = results.mean(label, "mAP %")
+                rows.append({"sampler": method, "k": k, "classes": held, "mAP": mean_ap})
     data = pd.DataFrame(rows, columns=["sampler", "k", "classes", "mAP"])
     return Figure(
-        "classes", f"mAP by clusters in a batch of 32, {COLUMNS[NETWORKS[0]]}",
+        "classes",
+        f"mAP by clusters in a batch of 32, {NETWORKS[MARKET]}",
         "Points of mean mAP against the mean number of different clusters in a batch in the last epoch, a "
         "colour a sampler, each point named by its K or N.",
-        data, _draw_classes, made.badge, made.text, size=(6.4, 3.6),
-    )  # fmt: skip
+        data,
+        _draw_classes,
+        made.badge,
+        made.text,
+        size=(6.4, 3.6),
+    )
 
 
 def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:

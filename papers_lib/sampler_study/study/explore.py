@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from papers_lib.sampler_study.arms import GRID_VALUES, SAMPLERS
-from papers_lib.sampler_study.drawings import one_sampler
+from papers_lib.sampler_study.study.drawings import one_sampler
+from papers_lib.sampler_study.study.tables import GRID, SAMPLERS
 
 
 def explore(sampler: str = "triplet_proxy", k: int = 4, p: int = 2, seed: int = 0) -> Any:
@@ -30,7 +30,7 @@ def explore(sampler: str = "triplet_proxy", k: int = 4, p: int = 2, seed: int = 
     return ipywidgets.interactive(
         draw,
         sampler=ipywidgets.Dropdown(options=names, value=sampler, description="sampler"),
-        k=ipywidgets.SelectionSlider(options=GRID_VALUES[:5], value=k, description="K or N"),
+        k=ipywidgets.SelectionSlider(options=GRID[:5], value=k, description="K or N"),
         p=ipywidgets.IntSlider(value=p, min=1, max=6, description="P"),
         seed=ipywidgets.IntSlider(value=seed, min=0, max=9, description="seed"),
     )

@@ -50,10 +50,11 @@ def batch_norm_toy(
         )
     size = BATCH if p is None else k * p
     rng = np.random.default_rng(seed)
-    centroids = _normal(rng, CLASSES, DIMENSION)
+    centroids = rng.standard_normal((CLASSES, DIMENSION), dtype=np.float32)
     proxies = _unit((centroids - centroids.mean(0)) / np.sqrt(centroids.var(0) + noise**2))
     own = np.stack([np.repeat(rng.permutation(CLASSES)[:classes], k)[:size] for _ in range(batches)])
-    features = centroids[own] + np.float32(noise) * _normal(rng, batches, size, DIMENSION)
+    noises = rng.standard_normal((batches, size, DIMENSION), dtype=np.float32)
+    features = centroids[own] + np.float32(noise) * noises  # x = c_y + noise · e
     cosines = _unit(_normalise(features)).reshape(-1, DIMENSION) @ proxies.T
     nearest = cosines.argmax(1) == own.ravel()
     return Toy(float(nearest.mean()), float(cosines[np.arange(len(cosines)), own.ravel()].mean()))
@@ -65,13 +66,15 @@ def toy_table() -> Table:
     cases = [*((k, None) for k in SETTINGS), (16, 4), (32, 4)]
     near, cosine = ([f"{what}, noise {noise}" for noise in (1, 2)] for what in ("own nearest, %", "cosine"))
     return Table(
-        "toy", "What batch normalisation leaves of the class: a toy",
-        ["K", "classes a batch", "images a batch", *near, *cosine], [_row(k, p) for k, p in cases],
+        "toy",
+        "What batch normalisation leaves of the class: a toy",
+        ["K", "classes a batch", "images a batch", *near, *cosine],
+        [_row(k, p) for k, p in cases],
         decimals={"classes a batch": 1} | dict.fromkeys(near, 1),
         notes=("Own nearest: images whose own proxy is the nearest of all; cosine: to the own proxy, mean.",),
         footer=f"{CLASSES} classes of {DIMENSION} dimensions, one seed; chance is {100 / CLASSES:.2f} %; a "
         "sufficient cause of the collapse at large K, no proof that it is the cause",
-    )  # fmt: skip
+    )
 
 
 def _row(k: int, p: int | None) -> list[Cell]:
@@ -79,10 +82,6 @@ def _row(k: int, p: int | None) -> list[Cell]:
     size = BATCH if p is None else k * p
     cosines = [round(toy.cosine, 4) + 0.0 for toy in found]  # what is left of one is a processor's last bit
     return [k, size / k, size, *(100 * toy.own_nearest for toy in found), *cosines]
-
-
-def _normal(rng: np.random.Generator, *shape: int) -> Array:
-    return rng.standard_normal(shape, dtype=np.float32)
 
 
 def _normalise(features: Array) -> Array:

@@ -39,25 +39,29 @@ def visited_table(
     """
     value = numbers()
     cases = [
-        ("Table II", "Market1501", "clusters", market), ("Table II", "MSMT17", "clusters", msmt17),
+        ("Table II", "Market1501", "clusters", market),
+        ("Table II", "MSMT17", "clusters", msmt17),
         ("Table III", "Market1501", "proxies", market_proxies),
         ("Table III", "MSMT17", "proxies", msmt17_proxies),
-    ]  # fmt: skip
+    ]
     samples = samples_an_epoch(value)
     rows: list[list[Cell]] = [[k] for k in by_setting(value, "Table II", "MSMT17")]
     columns = ["K"]
     for table, name, kind, classes in cases:
         mean_ap = by_setting(value, table, name)
-        columns += [f"{name}: {classes:,} {kind} visited", f"{table} mAP"]
+        columns += [f"{name}: {classes:,} {kind} visited", f"{table} mAP, {name}"]
         for row in rows:
             k = int(str(row[0]))
             row += [100 * visited(k, classes, samples), mean_ap[k]]
     return Table(
-        "visited", "Clusters and proxies visited in an epoch, and the printed mAP, %",
-        _unique(columns), rows, decimals=1,
+        "visited",
+        "Clusters and proxies visited in an epoch, and the printed mAP, %",
+        columns,
+        rows,
+        decimals=1,
         footer=f"min(1, {samples:,} / (K · classes)); published numbers alone; how many classes there were "
         "the paper does not say",
-    )  # fmt: skip
+    )
 
 
 def table_1_corrected() -> Table:
@@ -66,21 +70,21 @@ def table_1_corrected() -> Table:
     rows: list[list[Cell]] = []
     for table, row in SWEEPS.items():
         for name in SETS:
+            source = source_row(value, table, name) or None
             best, first = (best_setting(value, table, name, metric) for metric in ("mAP", "R1"))
-            printed: list[Cell] = [value["Table I", row, f"{name} {metric}"] for metric in ("mAP", "R1")]
-            rows.append(
-                [row, name, *printed, source_row(value, table, name) or None, best]
-                + [value[table, best, f"{name} {metric}"] for metric in ("mAP", "R1")]
-                + [first, value[table, first, f"{name} R1"]]
-            )
-    columns = [
-        "sampler", "data set", "mAP as printed", "R1 as printed", "printed row is", "best by mAP",
-        "mAP", "R1", "best by R1", "highest R1",
-    ]  # fmt: skip
+            printed = four(value, "Table I", row, name)[:2]
+            by_map, by_r1 = four(value, table, best, name)[:2], four(value, table, first, name)[1]
+            rows.append([row, name, *printed, source, best, *by_map, first, by_r1])
+    columns = ["sampler", "data set", "mAP as printed", "R1 as printed", "printed row is"]
+    columns += ["best by mAP", "mAP", "R1", "best by R1", "highest R1"]
     return Table(
-        "table_1_corrected", "Table I, recomputed from Tables II–IV, %", columns, rows, decimals=1,
+        "table_1_corrected",
+        "Table I, recomputed from Tables II–IV, %",
+        columns,
+        rows,
+        decimals=1,
         footer="published numbers alone; the best of seven settings on the test set is optimistic",
-    )  # fmt: skip
+    )
 
 
 def duplicates_table() -> Table:
@@ -127,21 +131,14 @@ def samples_an_epoch(value: pd.Series) -> int:
     return int(value["text", "samples per epoch", "value"])
 
 
-def _unique(columns: list[str]) -> list[str]:
-    """Each mAP column says whose it is."""
-    pairs = zip(columns, ["", *columns], strict=False)
-    return [f"{x}, {before.split(':')[0]}" if x.endswith("mAP") else x for x, before in pairs]
-
-
 def repeats(value: pd.Series) -> list[tuple[str, list[tuple[str, str]], list[str], list[str]]]:
     """Data set, the two (table, row), the metrics that are equal and those that are not."""
     places = [(table, row) for table in SWEEPS for row in value[table].index.unique(0)]
-    found = []
+    twins = []
     for name in SETS:
         for one, other in combinations(places, 2):
             both = zip(METRICS, four(value, *one, name), four(value, *other, name), strict=True)
-            equal = {metric: a == b for metric, a, b in both}
-            if equal["mAP"] and equal["R1"]:
-                same = [metric for metric in METRICS if equal[metric]]
-                found.append((name, [one, other], same, [m for m in METRICS if not equal[m]]))
-    return found
+            same = [metric for metric, a, b in both if a == b]
+            if same[:2] == ["mAP", "R1"]:
+                twins.append((name, [one, other], same, [m for m in METRICS if m not in same]))
+    return twins

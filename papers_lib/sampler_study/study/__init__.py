@@ -1,0 +1,173 @@
+"""What is asked of the samplers: arms, claims and errata as tables, and the doors to them.
+
+A run's label is "camera network/arm"; an arm of the grid is named `<sampler>_<K or N>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field
+
+from papers_lib.datasets import reid
+from papers_lib.exhibits.figure import Figure
+from papers_lib.exhibits.table import Table
+from papers_lib.runs import progress
+from papers_lib.runs.planning import refuse_unknown
+from papers_lib.runs.spec import RunSpec
+from papers_lib.sampler_study.options import PRESETS, TrainSettings
+from papers_lib.sampler_study.study import drawings, errata, tables
+from papers_lib.sampler_study.study.tables import GRID, MANY_DATA, NETWORKS, ROWS_1, SAMPLERS
+from papers_lib.settings import NotebookSettings
+from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, start_weights, weights_of
+
+# The warm-up that stands for ImageNet, and what it has in common with the run that starts from it.
+WARM = {
+    "method": "supervised",
+    "start": "scratch",
+    "keep_weights": True,
+    "batch_size": 64,
+    "evaluate_every": 100,
+}
+WARM_DATA = "pedestrians_warmup"
+SHARED = ("height", "width", "pad", "backbone", "precision", "stem_relu")
+
+
+class Settings(NotebookSettings):
+    """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
+
+    preset: str = "paper"
+    eps: float = Field(0.0, ge=0, le=1)  # 0: as the preset says
+    weights: str = ""
+    acknowledge_withdrawn: bool = False
+
+
+class Samplers(Study):
+    """Cao et al.: Tables I–IV, and the controls that they lack."""
+
+    name = "sampler_study"
+    parameters = Settings
+    datasets = reid.NAMES
+    checks = errata.CHECKS
+    tests = MappingProxyType(
+        {
+            "best_at_every_seed": tables.best_at_every_seed,
+            "no_sweep": tables.images_per_proxy,
+            "shown_by_a_test": tables.identities_are_not_read,
+        }
+    )
+
+    def refuse(self, settings: Settings) -> None:
+        """An unknown preset too."""
+        super().refuse(settings)
+        refuse_unknown("preset", (settings.preset,), PRESETS)
+
+    def specs(self, settings: Settings, arm: Arm, seed: int) -> Iterator[RunSpec]:
+        """The grid and the rivals on all camera networks, the controls on the first."""
+        size = self.sizes[settings.profile]
+        if not (settings.seeds or arm.more["all_seeds"] or seed in size.more["few_seeds"]):
+            return
+        networks = tuple(NETWORKS)
+        if arm.sweep == "many":  # rendered for this question, and for it alone
+            networks = (MANY_DATA,) if size.stand_in else ()
+        elif settings.dataset:
+            networks = (settings.dataset,)
+        elif arm.sweep not in ("grid", "rivals"):
+            networks = networks[:1]
+        chosen = {name: value for name in ("eps", "precision") if (value := getattr(settings, name))}
+        chosen = PRESETS[settings.preset] | size.settings | chosen | weights_of(settings)
+        values = _complete(chosen | arm.changes | {"seed": seed})
+        needs: tuple[RunSpec, ...] = ()
+        if values["start"] == "warm":
+            warm = {name: values[name] for name in SHARED} | WARM | size.more["warm"] | {"seed": seed}
+            data = self.find_data(settings, WARM_DATA)
+            needs = (self.run_spec(settings, "warm-up", _complete(warm), data),)
+        for network in networks:
+            data = self.find_data(settings, network)
+            yield self.run_spec(settings, f"{network}/{arm.name}", values, data, needs)
+
+    def tables(self, results: Results) -> dict[str, Table]:
+        """Tables I–IV beside ours, what the paper's arithmetic says, and the controls that it lacks."""
+        return tables.tables(self, results)
+
+    def figures(self, results: Results) -> dict[str, Figure]:
+        """Figure 1 of the paper by the real samplers, and the curves that it does not show."""
+        return drawings.figures(self, results)
+
+    # -- the seven settings of a sampler, "network/sampler" --
+
+    def resolve(self, results: Results, arm: str) -> str:
+        """`network/sampler_best` is the setting with the highest mean mAP, as Table I chooses it."""
+        label, best, _ = arm.partition("_best")
+        if not best:
+            return arm
+        means = {k: results.mean(f"{label}_{k}", "mAP %") for k in GRID}
+        known = {k: value for k, value in means.items() if value is not None}
+        return f"{label}_{max(known, key=lambda k: known[k]) if known else GRID[0]}"
+
+    def read(self, results: Results, label: str, metric: str) -> Values:
+        """`range of mAP %` is the highest minus the lowest of a sampler's settings."""
+        extent, _, plain = metric.partition("range of ")
+        if extent or not plain:
+            return super().read(results, label, metric)
+        by_seed = tables.by_seed(results, label, plain)
+        return {seed: max(by_k.values()) - min(by_k.values()) for seed, by_k in by_seed.items()}
+
+    # -- printed numbers --
+
+    def answer(self, results: Results, place: Place) -> Answer:
+        """The four tables are ours to make, but for GCL's row; settings and quoted works are not."""
+        exhibit, row, column = place
+        methods = {sampler.exhibit: method for method, sampler in SAMPLERS.items()}
+        if exhibit in methods:
+            arm = f"{methods[exhibit]}_{row.partition('=')[2]}"
+        elif exhibit == "Table I":
+            arm = ROWS_1[row]
+        else:
+            arm = ""
+        if not arm:
+            return QUOTED
+        name, _, metric = column.rpartition(" ")
+        network = next(network for network, printed in NETWORKS.items() if printed == name)
+        return Answer(self.resolve(results, f"{network}/{arm}"), f"{metric} %")
+
+
+def _complete(changes: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a run as plain JSON, none left to a default.
+
+    Three are relative to the profile's: `samples_of_batch` keeps the images that an epoch draws as they are
+    in batches of that size, `iterations_times` and `epochs_times` multiply.
+    """
+    default = {name: field.default for name, field in TrainSettings.model_fields.items()}
+    values = default | changes
+    if batch := values.pop("samples_of_batch", 0):
+        values["iters_per_epoch"] = round(values["iters_per_epoch"] * batch / values["batch_size"])
+    if times := values.pop("iterations_times", 0):
+        values["iters_per_epoch"] *= times
+    if times := values.pop("epochs_times", 0):
+        values["epochs"] = round(values["epochs"] * times)
+        values["milestones"] = [round(milestone * times) for milestone in values["milestones"]]
+    if values["method"] in ("supervised", "none"):
+        values["eps"] = default["eps"]  # no clustering
+    return TrainSettings.model_validate(values).model_dump(mode="json")
+
+
+STUDY = Samplers()
+
+
+def run(spec: RunSpec) -> dict[str, Any]:
+    """Train and evaluate what `spec` says, in the folder that the store gave it."""
+    from papers_lib.sampler_study.training import train
+
+    folder = Path(spec.folder)
+    return train(
+        TrainSettings.model_validate(spec.settings),
+        (spec.data.root, spec.data.name),
+        folder,
+        device=spec.device,
+        weights=start_weights(spec),
+        report=progress.reporter(folder),
+    )
