@@ -10,7 +10,7 @@ from sklearn.cluster import DBSCAN
 
 from papers_lib.errors import PapersError
 from papers_lib.evaluation.nearness import Points
-from papers_lib.sampler_study import pseudo_labels
+from papers_lib.sampler_study import neighbours, pseudo_labels
 from papers_lib.sampler_study.neighbours import nearest, squared_distances
 from papers_lib.sampler_study.pseudo_labels import cluster, dbscan, jaccard_graph, proxies
 
@@ -126,6 +126,43 @@ def test_nearest_equals_sorting(world, chunk, k):
     torch.testing.assert_close(squared.double(), exact, atol=1e-6, rtol=1e-6)
     pairs = squared_distances(Points.of(x), i.expand_as(indices).ravel(), indices.ravel())
     torch.testing.assert_close(pairs.double(), exact.ravel(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("k", [1, 4, 12])
+def test_bfloat16_changes_no_neighbour(world, k, monkeypatch):
+    x = WORLDS[world](4, count=400).mul(64).round() / 64  # products that float32 holds exactly
+    points = Points.at(x + 3)  # far from the origin
+    expected = nearest(points, k, chunk=64)
+    monkeypatch.setattr(neighbours, "_screening_pays", lambda *_: True)
+    found = nearest(points, k, chunk=64)
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=1e-5)
+
+
+def test_bfloat16_stays_within_its_bound():
+    for spread in (0.01, 1.0):
+        points = Points.of(clusters(0, count=300, d=64, spread=spread))
+        rounded = neighbours._Rounded.of(points)
+        every = slice(0, 300)
+        exact = points.nearness(every, every, points.buffer(300 * 300))
+        error = (rounded.nearness(every, every, points.buffer(300 * 300)) - exact).abs().amax(1)
+        assert (error <= rounded.off).all()
+        assert rounded.off.max() < 50 * error.max()  # and the bound says something
+
+
+def test_points_without_proof_are_searched_again(monkeypatch):
+    # 30 points nearly at one place, so near each other that bfloat16 cannot tell, among 400 others.
+    x = clusters(7, count=430, classes=100, d=32).mul(64).round() / 64
+    x[200:230] = x[200] + (x[230:260] * 2).round() / 2048  # products that float32 holds exactly
+    points, again = Points.of(x), []
+    directly = neighbours._directly
+    monkeypatch.setattr(neighbours, "_screening_pays", lambda *_: True)
+    monkeypatch.setattr(neighbours, "_directly", lambda p, r, *rest: again.append(r) or directly(p, r, *rest))
+    indices, _ = nearest(points, 3, chunk=100)
+    assert set(range(200, 230)) <= set(again[0].tolist())
+    monkeypatch.undo()
+    assert torch.equal(indices, nearest(points, 3)[0])
 
 
 def test_four_of_six_shared_neighbours_lie_within_one_half():
