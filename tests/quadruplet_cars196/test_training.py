@@ -24,16 +24,8 @@ from papers_lib.quadruplet_cars196.selection import select
 from papers_lib.quadruplet_cars196.study import STUDY
 
 CPU = torch.device("cpu")
-TINY = {
-    "resize": 16,
-    "crop": 12,
-    "backbone": "tiny16",
-    "embedding_dim": 8,
-    "start": "scratch",
-    "batch_size": 8,
-    "epochs": 1,
-    "nmi_seeds": 1,
-}
+TINY = {"resize": 16, "crop": 12, "backbone": "tiny16", "embedding_dim": 8, "start": "scratch"}
+TINY |= {"batch_size": 8, "epochs": 1, "nmi_seeds": 1}
 
 
 def settings(**changes) -> TrainSettings:
@@ -56,11 +48,15 @@ def train(data, tmp_path):
     return call
 
 
-def loop_of(data, **changes) -> training.Loop:
-    chosen = settings(**changes)
-    torch.manual_seed(0)
-    trained, _, classes = load(*data, chosen, CPU)
-    return training.Loop(chosen, build(chosen, classes, None, CPU), trained, CPU)
+@pytest.fixture
+def loop_of(data):
+    def call(trained: Images | None = None, **changes) -> training.Loop:
+        chosen = settings(**changes)
+        torch.manual_seed(0)
+        cars, _, classes = load(*data, chosen, CPU)
+        return training.Loop(chosen, build(chosen, classes, None, CPU), trained or cars, CPU)
+
+    return call
 
 
 @pytest.mark.parametrize("arm", STUDY.arms)
@@ -113,8 +109,8 @@ def oracle(chosen: TrainSettings, out, fine, coarse, batch) -> torch.Tensor:
     ],
     ids=str,
 )
-def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, data):
-    loop = loop_of(data, **changes, augment=False, momentum=0.5, weight_decay=0.1, lr=0.01)
+def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, loop_of):
+    loop = loop_of(**changes, augment=False, momentum=0.5, weight_decay=0.1, lr=0.01)
     chosen, net = loop.settings, deepcopy(loop.net).train()
     weights = dict(net.named_parameters())
     velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -134,8 +130,8 @@ def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, data):
         torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(data):
-    loop = loop_of(data, method="ce", schedule="one_cycle", lr=0.01, epochs=2)
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(loop_of):
+    loop = loop_of(method="ce", schedule="one_cycle", lr=0.01, epochs=2)
     rates = []
     loop.optimiser.register_step_pre_hook(lambda sgd, *_: rates.append(sgd.param_groups[0]["lr"]))
     loop.run_epoch()
@@ -158,19 +154,18 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(dat
         ("ce", {"ce_on": "all"}, 32),
     ],
 )
-def test_all_methods_take_as_many_steps_of_as_many_labels_as_they_say(method, changes, images_per_step, data):
-    loop = loop_of(data, method=method, **changes)
+def test_all_methods_take_as_many_steps_of_as_many_labels(method, changes, images_per_step, loop_of):
+    loop = loop_of(method=method, **changes)
     sizes = [len(batch.rows) for batch in loop.batches()]
     assert len(sizes) == loop.steps == math.ceil(len(loop.references) / 8)
     assert set(sizes[:-1]) == {images_per_step}
 
 
-def test_references_without_a_sibling_are_left_out_or_masked():
+def test_references_without_a_sibling_are_left_out_or_masked(loop_of):
     fine, coarse = torch.tensor([0, 0, 1, 1, 2, 2, 3]), torch.tensor([0, 0, 0, 0, 1, 1, 0])
     few = Images(torch.zeros(7, 16, 16, 3, dtype=torch.uint8), fine, coarse)
     for no_sibling, expected in (("skip", [0, 1, 2, 3]), ("mask", [0, 1, 2, 3, 4, 5])):
-        chosen = settings(no_sibling=no_sibling, batch_size=4)
-        loop = training.Loop(chosen, build(chosen, (2, 4), None, CPU), few, CPU)
+        loop = loop_of(few, no_sibling=no_sibling, batch_size=4)
         assert loop.references.tolist() == expected
         batches = list(loop.batches())
         assert sorted(torch.cat([batch.rows[::4] for batch in batches]).tolist()) == expected
@@ -178,18 +173,17 @@ def test_references_without_a_sibling_are_left_out_or_masked():
 
 
 @pytest.mark.parametrize(("every", "spans"), [(0, 1), (2, 5)])
-def test_the_bank_is_embedded_anew_as_often_as_asked(every, spans, data, monkeypatch):
-    loop = loop_of(data, refresh_every=every)
+def test_the_bank_is_embedded_anew_as_often_as_asked(every, spans, loop_of, monkeypatch):
+    loop = loop_of(refresh_every=every)
     calls = []
     monkeypatch.setattr(loop, "bank", lambda: (calls.append(1), torch.randn(len(loop.images.fine), 4))[1])
-    assert sum(1 for _ in loop.batches()) == 10
-    assert len(calls) == spans
+    assert (len(list(loop.batches())), len(calls)) == (10, spans)
 
 
-def test_dropped_references_are_not_learnt_from(data, monkeypatch):
+def test_dropped_references_are_not_learnt_from(loop_of, monkeypatch):
     counts = {}
     for fallback in ("furthest_inside", "drop"):
-        loop = loop_of(data, method="method_1", m1_fallback=fallback)
+        loop = loop_of(method="method_1", m1_fallback=fallback)
         tight = F.one_hot(loop.images.fine, 20).float()  # all positives inside the sphere
         spread = torch.randn(tight.shape, generator=torch.Generator().manual_seed(0))
         features = torch.where(loop.images.fine[:, None] < 10, tight, spread)
@@ -201,17 +195,16 @@ def test_dropped_references_are_not_learnt_from(data, monkeypatch):
     assert 0 < counts["drop"] < counts["furthest_inside"] == len(loop.references)
 
 
-def test_frozen_batch_norm_stays_frozen_when_the_bank_is_embedded(data):
-    """Statistics move in an epoch of Method 2, and do not with `freeze_bn`."""
+def test_frozen_batch_norm_stays_frozen_when_the_bank_is_embedded(loop_of):
     for freeze in (False, True):
-        loop = loop_of(data, freeze_bn=freeze)
+        loop = loop_of(freeze_bn=freeze)
         before = loop.net.backbone.stem[1].running_mean.clone()
         loop.run_epoch()
         assert torch.equal(loop.net.backbone.stem[1].running_mean, before) == freeze
 
 
-def test_the_seed_draws_references_and_crops(data):
-    first = [next(loop_of(data, method="random", seed=seed).batches()).rows for seed in (0, 0, 1)]
+def test_the_seed_draws_references_and_crops(loop_of):
+    first = [next(loop_of(method="random", seed=seed).batches()).rows for seed in (0, 0, 1)]
     assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])
 
 
@@ -226,50 +219,21 @@ def test_random_crops_are_slices_of_the_images():
 
 # Settings ------------------------------------------------------------------------------------------
 
-CHANGES = {  # of every setting: another value, and what else both runs have
-    "seed": (1, {"epochs": 0}),
-    "coarse_map": ("body9", {}),
-    "coarse_shuffle": (True, {}),
-    "use_boxes": (True, {}),
-    "resize": (20, {}),
-    "crop": (10, {}),
-    "augment": (False, {}),
-    "backbone": ("tiny24", {}),
-    "embedding_dim": (4, {}),
-    "start": ("warm", {}),
-    "freeze_bn": (True, {}),
-    "coarse_head": ("present", {}),
-    "normalise": (False, {}),
-    "precision": ("bfloat16", {}),
-    "method": ("random", {}),
-    "pool": ("batch", {}),
-    "refresh_every": (2, {}),
-    "sibling": ("random", {}),
-    "no_sibling": ("mask", {}),
-    "lc1": (0.1, {}),
-    "lc2": (0.2, {}),
-    "lg1": (0.5, {}),
-    "lg2": (0.5, {}),
-    "eta": (0.5, {}),
-    "m1": (0.8, {}),
-    "m2": (0.2, {}),
-    "t1": (0.8, {}),
-    "t2": (0.2, {}),
-    "margin_rule": ("text", {}),
-    "global_distance": ("squared_over_4", {}),
-    "var_unbiased": (True, {}),
-    "swap_ce_weights": (True, {}),
-    "ce_on": ("all", {}),
-    "reduction": ("mean", {}),
-    "batch_size": (4, {}),
-    "epochs": (2, {}),
-    "lr": (1e-3, {}),
-    "momentum": (0.0, {}),
-    "weight_decay": (0.5, {}),
-    "schedule": ("one_cycle", {}),
-    "select": ("held_out_classes", {}),
-    "nmi_seeds": (2, {}),
-}
+# Of every setting another value. `weights` is the digest of a file, `keep_weights` leaves one behind; dropped
+# references have a test above.
+CHANGES = (
+    {"seed": 1, "coarse_map": "body9", "coarse_shuffle": True, "use_boxes": True}
+    | {"resize": 20, "crop": 10, "augment": False}
+    | {"backbone": "tiny24", "embedding_dim": 4, "start": "warm", "freeze_bn": True}
+    | {"coarse_head": "present", "normalise": False, "precision": "bfloat16"}
+    | {"method": "random", "pool": "batch", "refresh_every": 2, "sibling": "random", "no_sibling": "mask"}
+    | {"lc1": 0.1, "lc2": 0.2, "lg1": 0.5, "lg2": 0.5, "eta": 0.5, "m1": 0.8, "m2": 0.2, "t1": 0.8, "t2": 0.2}
+    | {"margin_rule": "text", "global_distance": "squared_over_4", "var_unbiased": True}
+    | {"swap_ce_weights": True, "ce_on": "all", "reduction": "mean"}
+    | {"batch_size": 4, "epochs": 2, "lr": 1e-3, "momentum": 0.0, "weight_decay": 0.5}
+    | {"schedule": "one_cycle", "select": "held_out_classes", "nmi_seeds": 2}
+)
+ELSEWHERE = {"weights", "keep_weights", "m1_fallback"}
 
 
 @pytest.fixture
@@ -287,24 +251,13 @@ def boxed(monkeypatch):
     images._decoded.cache_clear()
 
 
-# `weights` is the digest of a file, `keep_weights` leaves one behind; dropped references have a test above.
-ELSEWHERE = ("weights", "keep_weights", "m1_fallback")
-
-
 @pytest.mark.parametrize("name", [name for name in TrainSettings.model_fields if name not in ELSEWHERE])
-def test_changing_a_setting_changes_the_result(name, train, boxed, tmp_path):
-    value, both = CHANGES[name]
-    weights = None
+def test_changing_a_setting_changes_the_result(name, train, boxed):
+    shared, weights = {"epochs": 0} if name == "seed" else {}, None  # an untrained network has its seed too
     if name == "start":
-        weights = train(**both, method="ce", keep_weights=True, seed=1)[1] / "weights.pt"
-    (before, _), (after, _) = train(**both), train(**(both | {name: value}), weights=weights)
+        weights = train(method="ce", keep_weights=True, seed=1)[1] / "weights.pt"
+    (before, _), (after, _) = train(**shared), train(**shared, weights=weights, **{name: CHANGES[name]})
     assert before != after
-
-
-def test_keeping_weights_is_no_part_of_the_result(train):
-    (plain, without), (kept, place) = train(), train(weights=None, keep_weights=True)
-    assert plain == kept
-    assert not (without / "weights.pt").exists() and (place / "weights.pt").exists()
 
 
 # What is chosen by -----------------------------------------------------------------------------------
@@ -355,14 +308,9 @@ def test_the_best_epoch_is_chosen_by_held_out_classes_and_restored(data, train, 
     _, place = train(select="held_out_classes", epochs=4, keep_weights=True)
     kept = torch.load(place / "weights.pt", weights_only=True)
     assert all(classes == set(range(16, 20)) for classes, _ in seen)  # the last fifth of the training classes
+    assert set(hold_out(load(*data, settings(), CPU)[0])[0].fine.tolist()) == set(range(16))
     matches = [all(torch.equal(v, state[k]) for k, v in kept.items()) for _, state in seen]
     assert matches == [False, True, False, False]  # the earlier of two equally good
-
-
-def test_held_out_classes_leave_training():
-    fine = torch.arange(10).repeat_interleave(2)
-    kept, aside = hold_out(Images(torch.zeros(20, 2, 2, 3), fine, fine))
-    assert set(aside.fine.tolist()) == {8, 9} and set(kept.fine.tolist()) == set(range(8))
 
 
 def test_dealt_types_keep_their_sizes_and_leave_test_classes_alone():
@@ -403,7 +351,10 @@ def test_a_checkpoint_of_something_else_is_passed_over(train, tmp_path):
 
 
 def test_a_warm_start_carries_the_backbone_over_and_needs_its_weights(train):
-    file = train(method="ce", keep_weights=True)[1] / "weights.pt"
+    (kept, place), (plain, without) = (train(method="ce", keep_weights=keep) for keep in (True, False))
+    assert kept == plain  # to keep the weights is no part of the result
+    file = place / "weights.pt"
+    assert not (without / file.name).exists()
     state = torch.load(file, weights_only=True)
     net = build(settings(start="warm"), (5, 9), file, CPU)
     assert all(torch.equal(value, state[name]) for name, value in net.backbone.state_dict().items())
@@ -416,8 +367,8 @@ def test_a_diverging_loss_is_one_line_and_no_result(train):
         train(lr=1e12, epochs=3, normalise=False)
 
 
-def test_an_epoch_without_any_quadruplet_is_one_line(data, monkeypatch):
-    loop = loop_of(data)
+def test_an_epoch_without_any_quadruplet_is_one_line(loop_of, monkeypatch):
+    loop = loop_of()
     monkeypatch.setattr(loop, "batches", lambda: iter(()))
     with pytest.raises(PapersError, match="no reference has a quadruplet left"):
         loop.run_epoch()
