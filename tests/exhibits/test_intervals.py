@@ -55,8 +55,9 @@ def test_sign_flip_p_counts_all_signs(values):
     assert sign_flip_p(values) == pytest.approx(p)
 
 
-def test_three_seeds_reach_no_smaller_p_than_a_quarter():
+def test_n_seeds_reach_no_smaller_p_than_all_signs_allow():
     assert sign_flip_p([5.0, 5.1, 4.9]) == 0.25
+    assert sign_flip_p([1.0] * 16) == 2 / 2**16  # all signs are still counted
 
 
 def test_bootstrap_over_items_is_close_to_the_normal_interval_and_repeats():
