@@ -313,21 +313,27 @@ def test_the_best_epoch_is_chosen_by_held_out_classes_and_restored(data, train, 
     assert matches == [False, True, False, False]  # the earlier of two equally good
 
 
-def test_dealt_types_keep_their_sizes_and_leave_test_classes_alone():
-    fine = torch.arange(12).repeat_interleave(3)
-    coarse = torch.tensor([0] * 5 + [1] * 3 + [2] * 4).repeat_interleave(3)
-    train = fine < 8
-    dealt, other = (images.shuffle_types(fine, coarse, train, seed) for seed in (1, 2))
-    assert sorted(dealt[train].tolist()) == sorted(coarse[train].tolist())
-    assert not torch.equal(dealt[train], coarse[train]) and not torch.equal(dealt, other)
-    assert torch.equal(dealt[~train], coarse[~train])
-    assert all(len(set(dealt[fine == name].tolist())) == 1 for name in range(12))
+def test_types_are_dealt_by_lot_or_cut_to_those_present_and_never_in_the_test_set(data):
+    plain, tested, (every, _) = load(*data, settings(), CPU)
+
+    def types(split: Images) -> list[int]:
+        of_class = [set(split.coarse[split.fine == name].tolist()) for name in split.fine.unique()]
+        assert all(len(types) == 1 for types in of_class)
+        return [types.pop() for types in of_class]
+
+    lots = (settings(coarse_shuffle=True, seed=seed) for seed in (1, 2))
+    (one, untouched, _), (two, _, _) = (load(*data, lot, CPU) for lot in lots)
+    assert sorted(types(one)) == sorted(types(two)) == sorted(types(plain))
+    assert types(plain) != types(one) != types(two)
+    assert torch.equal(untouched.coarse, tested.coarse)
+    trained, _, (present, _) = load(*data, settings(coarse_head="present"), CPU)
+    assert int(trained.coarse.max()) + 1 == present < every
 
 
 # Runs ------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_happened(train):
+def test_a_killed_run_resumes_as_if_nothing_had_happened(train, tmp_path):
     options = {"epochs": 3, "select": "held_out_classes", "sibling": "random", "schedule": "one_cycle"}
     whole, _ = train(**options)
 
@@ -337,17 +343,14 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(train):
 
     with pytest.raises(KeyboardInterrupt):
         train("killed", report=die, **options)
+    (tmp_path / "other").mkdir()
+    torch.save({"epoch": 5}, tmp_path / "other" / "checkpoint.pt")  # of something else: passed over
+    assert train("other", **options)[0] == whole
     seen = []
     resumed, _ = train("killed", report=lambda *told: seen.append(told), **options)
     assert resumed == whole
     steps = seen[0][1] // 3
     assert seen == [(2 * steps + step, 3 * steps, "epoch 3") for step in range(1, steps + 1)]
-
-
-def test_a_checkpoint_of_something_else_is_passed_over(train, tmp_path):
-    (tmp_path / "other").mkdir()
-    torch.save({"epoch": 5}, tmp_path / "other" / "checkpoint.pt")
-    assert train("other")[0] == train()[0]
 
 
 def test_a_warm_start_carries_the_backbone_over_and_needs_its_weights(train):
@@ -398,10 +401,3 @@ def test_what_would_be_chosen_is_counted_over_the_references(data):
     assert counts["same_sibling"] == pytest.approx(sum((one == two)[:, 2].tolist()) / len(one), abs=1e-5)
     different = len(set(two[:, 1].tolist())) + len(set(two[:, 2].tolist()))
     assert counts["distinct_method_2"] == pytest.approx(different / len(two), abs=1e-5)
-
-
-def test_present_types_get_a_smaller_head(data):
-    _, _, everything = load(*data, settings(), CPU)
-    trained, _, present = load(*data, settings(coarse_head="present"), CPU)
-    assert present[0] < everything[0]
-    assert int(trained.coarse.max()) == present[0] - 1
