@@ -112,3 +112,6 @@ def test_seeds_needed_says_when_it_cannot_tell():
     assert seeds_needed([1.0, -1.0]) is None
     assert seeds_needed([1.0, -1.0], target=1e-6) is None
     assert seeds_needed([1.0, 1.0]) == 2
+    half_width = [stats.t.ppf(0.975, n - 1) * math.sqrt(2 / n) for n in (9_999, 10_000, 10_001)]
+    assert seeds_needed([1.0, -1.0], target=(half_width[0] + half_width[1]) / 2) == 10_000
+    assert seeds_needed([1.0, -1.0], target=(half_width[1] + half_width[2]) / 2) is None
