@@ -77,19 +77,16 @@ def oracle(chosen: TrainSettings, out, fine, coarse, batch) -> torch.Tensor:
     """The loss of one batch as the paper writes it, with the numbers of its Section 4."""
     if chosen.method in BASELINES:
         return BASELINES[chosen.method](out.embedding, fine) * chosen.batch_size
-    members, valid = torch.arange(len(fine))[:, None], None
+    labelled, quadruplets = torch.arange(len(fine)), None
     if chosen.method != "ce":
-        if batch.chosen is None:
-            first = torch.arange(0, len(fine), 4)
-            found = select(out.embedding.detach(), fine, coarse, chosen.method, anchors=first)
-            members, valid = found.quadruplets, found.valid
-        else:
-            members, valid = batch.chosen.quadruplets, batch.chosen.valid
-    labelled = members.flatten() if chosen.ce_on == "all" else members[:, 0]
+        first = {"method": chosen.method, "anchors": torch.arange(0, len(fine), 4)}
+        found = batch.chosen or select(out.embedding.detach(), fine, coarse, **first)
+        members, quadruplets = found.quadruplets, found.quadruplets[found.valid]
+        labelled = members.flatten() if chosen.ce_on == "all" else members[:, 0]
     loss = 0.08 * F.cross_entropy(out.coarse[labelled], coarse[labelled], reduction="sum")
     loss = loss + 0.25 * F.cross_entropy(out.fine[labelled], fine[labelled], reduction="sum")
-    if valid is not None:
-        r, p, m, n = (out.embedding[column] for column in members[valid].T)
+    if quadruplets is not None:
+        r, p, m, n = (out.embedding[column] for column in quadruplets.T)
         p, m, n = (r - p).norm(dim=1), (r - m).norm(dim=1), (r - n).norm(dim=1)
         loss = loss + (F.relu(1 - m / (p + 0.7 - 0.3)) + F.relu(1 - n / (m + 0.3))).sum()
         loss = loss + sum(d.var(correction=0) for d in (p, m, n))
@@ -111,23 +108,19 @@ def oracle(chosen: TrainSettings, out, fine, coarse, batch) -> torch.Tensor:
 )
 def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, loop_of):
     loop = loop_of(**changes, augment=False, momentum=0.5, weight_decay=0.1, lr=0.01)
-    chosen, net = loop.settings, deepcopy(loop.net).train()
-    weights = dict(net.named_parameters())
-    velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    net = deepcopy(loop.net).train()
+    sgd = torch.optim.SGD(net.parameters(), 0.01, 0.5, weight_decay=0.1)
     loop.net.train()
     for batch in itertools.islice(loop.batches(), 2):
-        out = net(centre_crop(loop.images.pixels[batch.rows], chosen.crop))
+        out = net(centre_crop(loop.images.pixels[batch.rows], loop.settings.crop))
         fine, coarse = loop.images.fine[batch.rows], loop.images.coarse[batch.rows]
-        loss = oracle(chosen, out, fine, coarse, batch)
-        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                if gradient is not None:
-                    velocity[name] = 0.5 * velocity[name] + gradient + 0.1 * weight
-                    weight.sub_(0.01 * velocity[name])
+        loss = oracle(loop.settings, out, fine, coarse, batch)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
         assert loop.step(batch)["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    for name, weight in loop.net.named_parameters():
-        torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5, msg=name)
+    for (name, weight), other in zip(loop.net.named_parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(loop_of):
