@@ -143,6 +143,7 @@ def _fewer_colours(name: str, image: bytes) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
+    # a palette of 256: one byte a pixel, for three
     Image.open(io.BytesIO(image)).convert("RGB").quantize(256).save(out, "png", optimize=True)
     if out.tell() > MAX_PNG_BYTES:
         raise PapersError(

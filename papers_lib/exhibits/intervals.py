@@ -28,7 +28,7 @@ class Interval:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON; an infinite end is null."""
-        ends = {"low": self.low, "high": self.high}
+        ends = {"low": self.low, "high": self.high}  # JSON has no infinity
         finite = {name: end if math.isfinite(end) else None for name, end in ends.items()}
         return {"mean": self.mean, **finite, "n": self.n}
 
@@ -93,12 +93,14 @@ def bootstrap(
     from scipy import stats
 
     items = np.asarray(values, float)
+    # [N]; without strata all items are one
     labels = np.zeros(len(items), int) if strata is None else np.asarray(strata)
     if len(items) < 2 or labels.shape != items.shape:
         raise PapersError(
             f"bootstrap needs two items or more and one stratum per item, got {len(items)} items and "
             f"{len(labels)} strata"
         )
+    # [N_s] of each stratum s, Σ N_s = N
     groups = [items[labels == label] for label in np.unique(labels)]
     # a stratum of one item, or of equal ones, never varies, and SciPy refuses samples of one
     varying = [group for group in groups if np.ptp(group)]

@@ -176,6 +176,7 @@ def _same_data(row: Row, spec: RunSpec) -> bool:
 @cache
 def _first_drawings() -> dict[str, str]:
     """The recipe of a stand-in by its pixels, by which rows knew it at first."""
+    # its first line is a comment
     lines = Path(__file__).with_name("standins.csv").read_text(encoding="utf-8").splitlines()
     return {row["pixels"]: row["recipe"] for row in csv.DictReader(lines[1:])}
 
@@ -185,6 +186,7 @@ def _fingerprints(asked: Mapping[str, Any]) -> list[Any]:
 
 
 def _flat(tree: Sequence[Any]) -> list[str]:
+    # the leaves of nested lists, from left to right
     return [text for x in tree for text in (_flat(x) if isinstance(x, list) else [x])]
 
 
@@ -233,7 +235,7 @@ def _line(row: Row) -> str:
         values = row.model_dump(mode="python")
         if not values["data"]["pixels"]:  # so that rows from before it was kept stay as they are
             del values["data"]["pixels"]
-        _refuse_bent(row, "", "")
+        _refuse_bent(row, "", "")  # before it is written: a bent line would stop every later read
         return json.dumps(values | {"digest": digest(values)}, sort_keys=True, ensure_ascii=False)
     except (KeyError, TypeError, ValueError) as error:
         raise PapersError(

@@ -75,6 +75,7 @@ class Table:
         """The table in GitHub's Markdown."""
         rows = [[_markdown(text) for text in row] for row in [self.columns, *self._shown()]]
         lines = [f"| {' | '.join(row)} |" for row in rows]
+        # ---: aligns to the right
         rule = f"| {' | '.join('---:' if right else ':---' for right in self._right())} |"
         below = [_markdown(text) for text in self._below()]
         heading = f"**{_markdown(self._heading())}**"
@@ -143,7 +144,7 @@ class Table:
         return [tuple(row[i] for row in self.rows) for i in range(len(self.columns))]
 
     def _shown(self) -> list[list[str]]:
-        places = [
+        places = [  # of each column
             self.decimals if isinstance(self.decimals, int) else self.decimals.get(name, 2)
             for name in self.columns
         ]
@@ -272,6 +273,7 @@ def _html_cells(row: Sequence[str], styles: Sequence[str]) -> str:
     )
 
 
+# signs that LaTeX reads as commands, or its text fonts lack
 _LATEX = {
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",

@@ -55,7 +55,7 @@ def greater(
         return Finding("undecided", text, interval)
     # the whole interval on one side of 0
     verdict: Verdict = "holds" if interval.low > 0 else "fails" if interval.high < 0 else "undecided"
-    p = sign_flip_p(gaps)
+    p = sign_flip_p(gaps)  # beside the interval, as it assumes no normal distribution
     # only where more seeds would help
     needed = seeds_needed(gaps, level=level) if verdict == "undecided" else None
     text = (

@@ -212,7 +212,7 @@ class Study:
         decimals: int | dict[str, int] = 2,
     ) -> Table:
         """A table of ours, with the badge and the footer of `results`."""
-        made = self.provenance(results)
+        made = self.provenance(results)  # said once, of all that is made from these results
         return Table(name, title, list(columns), list(rows), made.badge, made.text, tuple(notes), decimals)
 
     # -- printed numbers --
@@ -244,7 +244,7 @@ class Study:
 
     def line(self, results: Results, labels: tuple[str, ...], place: Place, comparable: bool) -> Line:
         """A printed number beside ours."""
-        values = self.answers(results, self.answer(results, place))
+        values = self.answers(results, self.answer(results, place))  # {seed: ours}, in the paper's unit
         return Line(labels, self.printed[place], values, comparable)
 
     def cells(self, results: Results) -> list[Cell]:

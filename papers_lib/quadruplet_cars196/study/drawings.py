@@ -73,7 +73,7 @@ def _draw_framework(canvas: Any, data: pd.DataFrame) -> None:
     arrows = [*product(kinds["input"], kinds["shared"][:1]), tuple(kinds["shared"])]
     for start, end in [*arrows, *product(kinds["shared"][1:], kinds["loss"])]:
         a, b = drawn[start], drawn[end]
-        shape = {
+        shape = {  # from edge to edge of the boxes
             "arrowstyle": "->",
             "color": "#555555",
             "patchA": a.get_bbox_patch(),
@@ -130,12 +130,13 @@ def toy() -> pd.DataFrame:
 def _draw_selections(canvas: Any, data: pd.DataFrame) -> None:
     from matplotlib.patches import Circle
 
+    # by Okabe and Ito: apart for colour-blind readers, too
     colours, shapes = ["#0072B2", "#D55E00", "#009E73"], "os^Dvp"
     panels = canvas.subplots(1, 2, sharey=True)
     for axes, (method, points) in zip(panels, data.groupby("method"), strict=True):
         for (fine, coarse), group in points.groupby(["fine", "coarse"]):
             axes.scatter(group["x"], group["y"], marker=shapes[fine], color=colours[coarse], s=28, alpha=0.75)
-        chosen = points[points["role"] != ""].set_index("role")[["x", "y"]]
+        chosen = points[points["role"] != ""].set_index("role")[["x", "y"]]  # role → x, y
         # D_RN: outside of it lie the candidates
         radius = float(((chosen.loc["N"] - chosen.loc["R"]) ** 2).sum() ** 0.5)
         axes.add_patch(Circle(tuple(chosen.loc["R"]), radius, fill=False, linestyle="--", color="#555555"))

@@ -57,7 +57,7 @@ def types_table() -> Table:
     bodies = set(types["body9"])
     rows: list[list[Cell]] = []
     for word, group in types.groupby("type22"):
-        sides = [group[group["split"] == side] for side in ("train", "test")]
+        sides = [group[group["split"] == side] for side in ("train", "test")]  # models of the word
         kind = "body style" if word in bodies else "other word"
         images = [int(side["images"].sum()) for side in sides]
         rows.append([str(word), kind, *map(len, sides), *images])
@@ -108,6 +108,7 @@ def cited_works_are_ahead() -> tuple[str, bool]:
     """E2: Smart Mining and Proxy-NCA against both methods."""
     value = numbers()
     one, two = (
+        # the method − the cited work, by metric
         {m: round(value["Table 1", row, m] - value[CARS, MINING, m], 2) for m in METRICS}
         for row in (METHOD_1, METHOD_2)
     )
@@ -124,7 +125,7 @@ def cited_works_are_ahead() -> tuple[str, bool]:
 def underlines() -> tuple[str, bool]:
     """E4: the rank of Method 1 in each column of Table 1."""
     value = numbers()["Table 1"]
-    columns = {m: value.xs(m, level=1) for m in METRICS}
+    columns = {m: value.xs(m, level=1) for m in METRICS}  # row → number, by metric
     # 1 + how many are above
     ranks = {m: int((column > column[METHOD_1]).sum()) + 1 for m, column in columns.items()}
     text = f"rank of Method 1: {', '.join(f'{m} {r}' for m, r in ranks.items())}"
