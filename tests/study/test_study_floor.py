@@ -11,8 +11,8 @@ from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
 from papers_lib.papers import known
 from papers_lib.runs.spec import Data, RunSpec
-from papers_lib.study import Results, difference, gap, mean, not_run
 from papers_lib.study.data import Size, read_arms, read_sizes, read_statements
+from papers_lib.study.results import Results, difference, gap, mean, not_run
 
 
 def run(label: str, seed: int, metrics: dict[str, Any] | None) -> tuple[RunSpec, Row | None]:
