@@ -54,6 +54,7 @@ class Erratum:
 def claims_table(claims: Sequence[Claim], badge: str = "", footer: str = "") -> Table:
     """The claims with their verdicts."""
     rows: list[list[Cell]] = [
+        # one line per claim, also where nothing was run: "not tested" is an answer
         [c.name, c.sentence, c.statement, c.finding.verdict, c.finding.text, c.exhibit, c.controls or None]
         for c in claims
     ]
@@ -64,6 +65,7 @@ def claims_table(claims: Sequence[Claim], badge: str = "", footer: str = "") -> 
 def errata_table(errata: Sequence[Erratum], badge: str = "", footer: str = "") -> Table:
     """The errata, each with what shows it."""
     rows: list[list[Cell]] = [
+        # what code shows is told apart from what somebody read
         [e.name, e.where, e.printed, e.right, e.shown_by, "code" if e.computed else "reading", _yes(e)]
         for e in errata
     ]

@@ -17,14 +17,15 @@ def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dic
 
     The kind is method and profile in the ledger, else profile alone; `basis` says which was found.
     """
+    # by key: a changed code makes a run to do again
     todo = [spec for spec in specs if store.result(spec) is None]
-    guesses = [_seconds(spec, rows) for spec in todo]
+    guesses = [_seconds(spec, rows) for spec in todo]  # None where no run of the profile was measured
     known = [guess for guess in guesses if guess is not None]
     unknown = len(todo) - len(known)
     return {
         "to_do": len(todo),
         "cached": len(specs) - len(todo),
-        "seconds": round(sum(known)),
+        "seconds": round(sum(known)),  # of what is known alone
         "unknown": unknown,
         "basis": "median seconds of ledger rows of the same method and profile, else of the profile",
     }
@@ -42,7 +43,8 @@ def sentence(cost: dict[str, Any]) -> str:
 
 
 def _seconds(spec: RunSpec, rows: Sequence[Row]) -> float | None:
+    # sizes differ between profiles by orders of magnitude, between methods by a factor
     profile = [row for row in rows if row.profile == spec.profile]
     method = [row for row in profile if row.settings.get("method") == spec.settings.get("method")]
     kind = [row.seconds for row in method or profile]
-    return statistics.median(kind) if kind else None
+    return statistics.median(kind) if kind else None  # one run on a busy machine does not move it

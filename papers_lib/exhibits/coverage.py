@@ -59,14 +59,14 @@ def coverage(paper: str, published: DataFrame, cells: Iterable[Cell]) -> list[Ex
     """
     places = published[["exhibit", "row", "column"]].astype(str)
     printed = set(places.itertuples(index=False, name=None))
-    cells = list(cells)
+    cells = list(cells)  # read once per exhibit
     for cell in cells:
         if (cell.exhibit, cell.row, cell.column) not in printed:
             place = f"{cell.exhibit} / {cell.row} / {cell.column}"
             raise PapersError(f"{paper} prints no {place}; name the cell as in published/")
     return [
         _count(paper, name, {place for place in printed if place[0] == name}, cells)
-        for name in dict.fromkeys(published["exhibit"])
+        for name in dict.fromkeys(published["exhibit"])  # in the order of the paper
     ]
 
 
@@ -83,6 +83,7 @@ def _count(paper: str, name: str, printed: set[tuple[str, str, str]], cells: Ite
     seen = {
         ((c.exhibit, c.row, c.column), c.kind, f"{c.profile} on {c.data}" if c.kind == "run" else "")
         for c in cells
+        # quoted cells have no number of ours, and lack none
         if c.exhibit == name and (c.value is not None or c.kind == "quoted")
     }
     runs = Counter(where for _, kind, where in seen if kind == "run")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-THIN = 0.6
+THIN = 0.6  # of a line: seeds stand behind their mean
 
 
 def curves(
@@ -30,6 +30,7 @@ def curves(
     import seaborn
 
     data = data[data[by].isin(list(colours))]
+    # so that a legend has no names without lines
     shown = [name for name in colours if (data[by] == name).any()]
     if not shown:
         return
@@ -41,12 +42,14 @@ def curves(
         "hue_order": shown,
         "palette": [colours[name] for name in shown],
         "ax": axes,
-        "legend": False,
+        "legend": False,  # labels are set below, once for both layers
     }
-    seaborn.lineplot(**shared, errorbar=None)
+    seaborn.lineplot(**shared, errorbar=None)  # means; intervals stand in tables, by Student's t
     seeds = data.groupby(by)["seed"].nunique()
+    # lines come in the order of hue_order
     for name, line in zip(shown, axes.get_lines(), strict=True):
         line.set_label(name)
+        # the mean of one seed is that seed
         if seeds[name] == 1 and not points:
             line.set_linewidth(THIN)
     if points:

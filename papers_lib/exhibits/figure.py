@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("papers.mplstyle")
 DPI = 110
-MAX_PNG_BYTES = 120 * 1024
+MAX_PNG_BYTES = 120 * 1024  # pictures are committed, in notebooks too
 DIGITS = 6  # significant digits of the CSV, and so of what is drawn
 
 
@@ -53,6 +53,7 @@ class Figure:
         check_name(self.name)
         if not self.alt.strip():
             raise PapersError(f"figure {self.name} has no alt text; say what it shows in a sentence")
+        # frozen, and this is its construction
         object.__setattr__(self, "data", _rounded(self.data))
 
     def csv(self) -> str:
@@ -72,6 +73,7 @@ class Figure:
     @cached_property
     def svg(self) -> bytes:
         """The picture as vectors, its text as text, its alt text as description."""
+        # no date and no version: the same bytes on every machine
         words = {"Date": None, "Creator": None, "Title": self.title, "Description": self.alt}
         return self._render("svg", metadata=words)
 
@@ -82,6 +84,7 @@ class Figure:
 
     def __repr__(self) -> str:
         """Name, title, badge, alt text and the fingerprint of the data."""
+        # nbval compares this text, so it carries the digest of what was drawn
         badge = f" [{self.badge}]" if self.badge else ""
         lines = [f"{self.name}: {self.title}{badge}", self.alt, f"data {self.fingerprint}"]
         return "\n".join([*lines, self.footer] if self.footer else lines)
@@ -96,11 +99,13 @@ class Figure:
         from matplotlib.figure import Figure as Canvas
 
         out = io.BytesIO()
+        # "default" first: a user's matplotlibrc changes nothing
         with matplotlib.style.context(["default", STYLE]):
+            # without pyplot, whose global state keeps every figure alive
             canvas = Canvas(figsize=self.size, layout="constrained")
             FigureCanvasAgg(canvas)
             self._write_words(canvas)
-            self.draw(canvas, self.data.copy())
+            self.draw(canvas, self.data.copy())  # a copy: what draws may change its data
             canvas.savefig(out, format=kind, **options)
         return out.getvalue()
 
@@ -108,26 +113,27 @@ class Figure:
         """Title and badge above, footer below, and the room between them for the drawing."""
         width, height = self.size
         top = [(self.title, 11.0, "#000000"), (self.badge, 7.5, "#A34700")]
-        y = 1.0
+        y = 1.0  # of the height, from below
         for text, points, colour in top:
             lines = _wrap(text, width, points)
             if lines:
                 canvas.text(0.01, y - 0.01, "\n".join(lines), size=points, color=colour, va="top", ha="left")
-            y -= len(lines) * points * 1.4 / 72 / height
+            y -= len(lines) * points * 1.4 / 72 / height  # 1.4: line height; 72 points are an inch
         foot = _wrap(self.footer, width, 6.5)
         canvas.text(0.01, 0.01, "\n".join(foot), size=6.5, color="#555555", va="bottom", ha="left")
         bottom = len(foot) * 6.5 * 1.4 / 72 / height + 0.01
         engine: Any = canvas.get_layout_engine()
-        engine.set(rect=(0, bottom, 1, y - 0.02 - bottom))
+        engine.set(rect=(0, bottom, 1, y - 0.02 - bottom))  # left, bottom, width, height
 
 
 def _wrap(text: str, width: float, points: float) -> list[str]:
     """Lines that fit `width` inches: a letter of the style's font is about 0.56 of its size wide."""
+    # characters = inches · 72 points / (0.56 · size)
     return textwrap.wrap(text, max(10, int(width * 0.98 * 72 / (0.56 * points))))
 
 
 def _rounded(data: DataFrame) -> DataFrame:
-    copy = data.reset_index(drop=True)
+    copy = data.reset_index(drop=True)  # an index is not written to the CSV
     for column in copy.select_dtypes("float"):
         copy[column] = [float(f"{x:.{DIGITS}g}") + 0.0 for x in copy[column]]  # + 0.0: no −0
     return copy
@@ -137,6 +143,7 @@ def _fewer_colours(name: str, image: bytes) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
+    # a palette of 256: one byte a pixel, for three
     Image.open(io.BytesIO(image)).convert("RGB").quantize(256).save(out, "png", optimize=True)
     if out.tell() > MAX_PNG_BYTES:
         raise PapersError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from papers_lib.errors import PapersError
 
-MAX_SEEDS = 10_000
+MAX_SEEDS = 10_000  # beyond, "more seeds" is no advice
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Interval:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON; an infinite end is null."""
-        ends = {"low": self.low, "high": self.high}
+        ends = {"low": self.low, "high": self.high}  # JSON has no infinity
         finite = {name: end if math.isfinite(end) else None for name, end in ends.items()}
         return {"mean": self.mean, **finite, "n": self.n}
 
@@ -42,13 +42,15 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     n = len(values)
     if not n or not all(map(math.isfinite, values)):
         raise PapersError(f"an interval needs finite values, got {list(values)}; give one per seed")
-    mean = math.fsum(values) / n
+    mean = math.fsum(values) / n  # the same digits in whatever order seeds came
+    # s has n − 1 degrees of freedom: one value has none
     half = _half_width(statistics.stdev(values), n, level) if n > 1 else math.inf
     return Interval(mean, mean - half, mean + half, n)
 
 
 def differences(a: Mapping[int, float], b: Mapping[int, float]) -> list[float]:
     """a − b for the seeds that both have, in the order of the seeds."""
+    # pairs take the spread between seeds out
     return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
 
 
@@ -68,9 +70,8 @@ def sign_flip_p(values: Sequence[float]) -> float:
     test = permutation_test(
         (np.asarray(values, float),),
         lambda x, axis: np.mean(x, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2**16,
+        permutation_type="samples",  # flips signs, of one sample
+        n_resamples=2**16,  # 2ⁿ sign patterns up to n = 16: all of them
         rng=np.random.default_rng(0),
     )
     return float(test.pvalue)
@@ -92,25 +93,28 @@ def bootstrap(
     from scipy import stats
 
     items = np.asarray(values, float)
+    # [N]; without strata all items are one
     labels = np.zeros(len(items), int) if strata is None else np.asarray(strata)
     if len(items) < 2 or labels.shape != items.shape:
         raise PapersError(
             f"bootstrap needs two items or more and one stratum per item, got {len(items)} items and "
             f"{len(labels)} strata"
         )
+    # [N_s] of each stratum s, Σ N_s = N
     groups = [items[labels == label] for label in np.unique(labels)]
     # a stratum of one item, or of equal ones, never varies, and SciPy refuses samples of one
     varying = [group for group in groups if np.ptp(group)]
     fixed = float(items.sum()) - sum(float(group.sum()) for group in varying)
 
-    def mean(*parts: Any, axis: int = -1) -> Any:
+    def mean(*parts: Any, axis: int) -> Any:
+        # (Σ fixed + Σ_strata Σ_items) / N
         return (fixed + sum(part.sum(axis) for part in parts)) / len(items)
 
     low = high = float(items.mean())
     if varying:
         rng = np.random.default_rng(seed)
         options = {"n_resamples": resamples, "confidence_level": level, "method": "percentile"}
-        resampled = stats.bootstrap(varying, mean, vectorized=True, rng=rng, **options)
+        resampled = stats.bootstrap(varying, mean, rng=rng, **options)
         low, high = map(float, resampled.confidence_interval)
     return Interval(float(items.mean()), low, high, len(items))
 
@@ -123,8 +127,9 @@ def seeds_needed(values: Sequence[float], target: float | None = None, level: fl
     """
     if len(values) < 2:
         return None
-    gap = abs(math.fsum(values) / len(values) if target is None else target)
+    gap = abs(math.fsum(values) / len(values) if target is None else target)  # |d̄|, or |target|
     spread = statistics.stdev(values)
+    # a gap of 0 lies in every interval
     if not gap or _half_width(spread, MAX_SEEDS, level) >= gap:
         return None
     low, high = 1, MAX_SEEDS  # the half width falls with n: `low` is too few, `high` enough

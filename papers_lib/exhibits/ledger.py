@@ -26,7 +26,7 @@ from papers_lib.runs.store import Result
 from papers_lib.settings import Frozen, figures_root, ledger_root
 
 NAME = "ledger.jsonl"
-LOCK_SECONDS = 60
+LOCK_SECONDS = 60  # an append takes well under a second
 MEND = "set PAPERS_FIGURES to another folder"
 
 
@@ -69,7 +69,8 @@ def read(paper: str) -> list[Row]:
     Raises:
         PapersError: a line is not a row, or not the one that was written (names the file and the line).
     """
-    files = dict.fromkeys((ledger_root() / paper / NAME, path(paper)))
+    files = dict.fromkeys((ledger_root() / paper / NAME, path(paper)))  # once where both are the same
+    # the one that is written comes last and wins
     return list({row.key: row for file in files for row in _rows(file)}.values())
 
 
@@ -77,6 +78,7 @@ def _rows(file: Path) -> list[Row]:
     if not file.exists():
         return []
     try:
+        # str.splitlines would also break at U+2028, inside a text
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
         raise PapersError(f"cannot read {file} ({error.strerror}): make it readable, or {MEND}") from None
@@ -93,13 +95,15 @@ def append(paper: str, rows: Iterable[Row]) -> int:
     file = path(paper)
     with _locked(file):
         old = _rows(file)
+        # what another ledger holds is not written a second time
         elsewhere = {row.key for row in read(paper)} - {row.key for row in old}
         by_key = {row.key: row for row in old}
         for row in rows:
             if row.key not in elsewhere:
-                by_key.setdefault(row.key, row)
+                by_key.setdefault(row.key, row)  # the first result of a key stays: the same code and settings
         ordered = sorted(by_key.values(), key=_order)
         text = "".join(_line(row) + "\n" for row in ordered).encode()
+        # an unchanged file keeps its time
         if text and (not old or text != file.read_bytes()):
             with replacing(file, MEND) as temporary:
                 temporary.write_bytes(text)
@@ -116,6 +120,7 @@ def reading(paper: str) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # the innermost frame that holds a row was reading it
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         read = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, Row)]
         which = f"row {read[-1].key[:12]} (seed {read[-1].seed})" if read else "a row"
@@ -132,6 +137,7 @@ def find(rows: Iterable[Row], spec: RunSpec) -> Row | None:
     """
     identity = spec.identity
     fits = [row for row in rows if row.identity == identity and _same_data(row, spec)]
+    # ISO 8601 sorts as text; the key settles equal seconds
     return max(fits, key=lambda row: (row.finished, row.key), default=None)
 
 
@@ -147,7 +153,7 @@ def from_result(result: Result) -> Row:
             function=spec.function,
             settings=spec.settings,
             seed=spec.seed,
-            data=spec.data.model_copy(update={"root": ""}),
+            data=spec.data.model_copy(update={"root": ""}),  # a place on one machine
             needs=tuple(need.asked() for need in spec.needs),
             metrics=dict(result.metrics),
             **{name: provenance[name] for name in names},
@@ -163,29 +169,31 @@ def _same_data(row: Row, spec: RunSpec) -> bool:
     # A run and all that it needs, each by its data's fingerprint; "" where the plan does not know it.
     of_row = [row.data.fingerprint, *map(_fingerprints, row.needs)]
     of_spec = [spec.data.fingerprint, *(_fingerprints(need.asked()) for need in spec.needs)]
-    pairs = zip(_flat(of_row), _flat(of_spec), strict=True)
+    pairs = zip(_flat(of_row), _flat(of_spec), strict=True)  # equal identities: the trees have one shape
     return all(not want or want in (have, _first_drawings().get(have)) for have, want in pairs)
 
 
 @cache
 def _first_drawings() -> dict[str, str]:
     """The recipe of a stand-in by its pixels, by which rows knew it at first."""
+    # its first line is a comment
     lines = Path(__file__).with_name("standins.csv").read_text(encoding="utf-8").splitlines()
     return {row["pixels"]: row["recipe"] for row in csv.DictReader(lines[1:])}
 
 
 def _fingerprints(asked: Mapping[str, Any]) -> list[Any]:
-    return [asked["data"][2], *map(_fingerprints, asked["needs"])]
+    return [asked["data"][2], *map(_fingerprints, asked["needs"])]  # data is [name, stand_in, fingerprint]
 
 
 def _flat(tree: Sequence[Any]) -> list[str]:
+    # the leaves of nested lists, from left to right
     return [text for x in tree for text in (_flat(x) if isinstance(x, list) else [x])]
 
 
 def _parse(file: Path, number: int, line: bytes) -> Row:
     try:
         values = json.loads(line)
-        written = values.pop("digest", "")
+        written = values.pop("digest", "")  # of the rest of the line; "" before it was kept
         # Python's json lets NaN pass, pydantic's what cannot be written as UTF-8.
         row = Row.model_validate_json(json.dumps(values, allow_nan=False))
         _refuse_bent(row, written, digest(values))
@@ -209,6 +217,7 @@ def _refuse_bent(row: Row, written: str, computed: str) -> None:
         raise ValueError("it was changed: its digest is another")
     data = [row.data.name, row.data.stand_in, row.data.fingerprint]
     asked = {"function": row.function, "settings": row.settings, "data": data, "needs": list(row.needs)}
+    # identity: what is asked, without the state of the data; key: all of it, and the code
     if row.identity != digest(_unprinted(asked)) or row.seed != row.settings.get("seed"):
         raise ValueError("its function, settings, data and needs do not give its identity")
     if row.key != digest([asked, row.code]):
@@ -226,7 +235,7 @@ def _line(row: Row) -> str:
         values = row.model_dump(mode="python")
         if not values["data"]["pixels"]:  # so that rows from before it was kept stay as they are
             del values["data"]["pixels"]
-        _refuse_bent(row, "", "")
+        _refuse_bent(row, "", "")  # before it is written: a bent line would stop every later read
         return json.dumps(values | {"digest": digest(values)}, sort_keys=True, ensure_ascii=False)
     except (KeyError, TypeError, ValueError) as error:
         raise PapersError(
@@ -237,11 +246,13 @@ def _line(row: Row) -> str:
 def _order(row: Row) -> tuple[str, str, str, str, int, str, str]:
     shared = {name: value for name, value in row.settings.items() if name != "seed"}
     settings = json.dumps(shared, sort_keys=True)
+    # seed behind all settings: the seeds of a run are neighbours
     return row.profile, row.function, row.data.name, settings, row.seed, row.finished, row.key
 
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
+    # beside the file, which is replaced and cannot be locked itself
     lock = file.parent / ".ledger.lock"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ def provenance(rows: Sequence[Row], profile: str = "", dataset: str = "") -> Pro
     Raises:
         PapersError: rows of several profiles, or of another one than `profile`.
     """
+    # without rows the profile that was asked for still has its name
     profiles = sorted({row.profile for row in rows} | ({profile} if profile else set()))
     if len(profiles) > 1:
         raise PapersError(
@@ -45,12 +46,13 @@ def provenance(rows: Sequence[Row], profile: str = "", dataset: str = "") -> Pro
         return Provenance(
             " · ".join([*(f"profile {name}" for name in profiles), "no runs yet"]), "not run", False
         )
-    same = comparable(rows, dataset)
+    same = comparable(rows, dataset)  # the badge is empty only where it is
     return Provenance(" · ".join(_facts(rows, profiles[0])), _badge(rows, profiles[0], same), same)
 
 
 def comparable(rows: Collection[Row], dataset: str) -> bool:
     """Whether a difference to the paper means something: its data set, its profile, nothing else."""
+    # one row of another kind spoils the exhibit
     return bool(rows) and all(
         row.profile == "paper" and row.data.name == dataset and not row.data.stand_in for row in rows
     )
@@ -58,11 +60,13 @@ def comparable(rows: Collection[Row], dataset: str) -> bool:
 
 def data_name(row: Row) -> str:
     """The data set as a result names it: with "(stand-in)", or with what kind of copy it is."""
+    # a drawn set is never a copy of the real one
     kind = "stand-in" if row.data.stand_in else COPIES.get(row.data.fingerprint, "")
     return f"{row.data.name} ({kind})" if kind else row.data.name
 
 
 def _badge(rows: Sequence[Row], profile: str, same: bool) -> str:
+    # the gravest reason alone: a badge is read at a glance
     if profile == "smoke":
         return "SMOKE: stand-in data, numbers mean nothing"
     if any(row.data.stand_in for row in rows):
@@ -74,6 +78,7 @@ def _badge(rows: Sequence[Row], profile: str, same: bool) -> str:
 
 def _facts(rows: Sequence[Row], profile: str) -> list[str]:
     data = _distinct(data_name(row) for row in rows)
+    # "none": made outside a repository
     commits = _distinct((row.commit[:7] or "none") + "+dirty" * row.dirty for row in rows)
     codes = _distinct(row.code[:7] for row in rows)
     seeds = _distinct(row.seed for row in rows)
@@ -85,6 +90,7 @@ def _facts(rows: Sequence[Row], profile: str) -> list[str]:
         f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}",
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
         f"commit {', '.join(commits[:NAMED] + more)}",
+        # mixed: some rows are of an older code, `why` says which
         f"code {codes[0] if len(codes) == 1 else 'mixed'}",
         f"torch {', '.join(_distinct(row.torch for row in rows))}",
         *([", ".join(precisions)] if precisions else []),
@@ -94,11 +100,11 @@ def _facts(rows: Sequence[Row], profile: str) -> list[str]:
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    return sorted(set(values))
+    return sorted(set(values))  # the same text in whatever order the rows came
 
 
 def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)  # 65 min and 4 s → 1 h 5 min
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"

@@ -25,6 +25,7 @@ def load(paper: str) -> DataFrame:
     Raises:
         PapersError: an unknown paper, or a CSV that is not in order (names the file and the line).
     """
+    # <wing>/study/published
     wings = {path.parents[1].name: path for path in Path(__file__).parents[1].glob("*/study/published")}
     wings |= {path.parent.name: path for path in Path(__file__).parents[1].glob("*/published")}
     if paper not in wings:
@@ -36,9 +37,11 @@ def load_folder(folder: Path) -> DataFrame:
     """The printed numbers that the CSVs of a folder hold, as `load` gives them."""
     import pandas as pd
 
+    # by name, so that every machine has one order
     rows = [row for file in sorted(folder.glob("*.csv")) for row in read(file)]
     _refuse_doubles(rows)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    # behind `printed`, whose digits are kept as text: "61.0" is not "61"
     frame.insert(4, "value", [float(text) for text in frame["printed"]])
     return frame
 
@@ -51,7 +54,7 @@ def read(file: Path) -> list[tuple[str, ...]]:
         raise PapersError(f"{file}: not a CSV of printed numbers ({error}); restore it") from None
     if tuple(head) != COLUMNS:
         raise PapersError(f"{file}: its first line must be {','.join(COLUMNS)}")
-    for number, row in enumerate(rows, 2):
+    for number, row in enumerate(rows, 2):  # line 1 is the head
         fault = _fault(row)
         if fault:
             raise PapersError(f"{file}, line {number}: {fault}")
@@ -65,7 +68,7 @@ def _fault(row: list[str]) -> str:
     if not (exhibit and name and column and source):
         return "an empty cell; say exhibit, row, column and source (page, section or table)"
     try:
-        finite = math.isfinite(float(printed))
+        finite = math.isfinite(float(printed))  # float() also reads "nan" and "inf"
     except ValueError:
         finite = False
     return "" if finite else f"'{printed}' is not a number; write the digits as printed"

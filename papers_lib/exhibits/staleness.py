@@ -27,8 +27,10 @@ class Reason(NamedTuple):
 
 def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
     """One reason for each planned run, then one for each row of the profile that no run asks for."""
+    # warm starts are rows that only other runs ask for
     planned = {spec.identity for spec in specs} | {need.identity for spec in specs for need in spec.needs}
     profiles = {spec.profile for spec in specs}
+    # rows of other profiles are another plan's
     left = [row for row in rows if row.identity not in planned and row.profile in profiles]
     return [_spec(spec, rows) for spec in specs] + [_row(row, specs) for row in left]
 
@@ -36,20 +38,23 @@ def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
 def _spec(spec: RunSpec, rows: Sequence[Row]) -> Reason:
     row = find(rows, spec)
     if row is None:
+        # the same question, answered on other data
         others = [row for row in rows if row.identity == spec.identity]
         if others:
             text = f"data {spec.data.fingerprint[:12]} here, {others[-1].data.fingerprint[:12]} in the ledger"
             return Reason(spec.label, spec.seed, "other data", text)
         return Reason(spec.label, spec.seed, "not run", "no row in the ledger")
+    # the fingerprint of what training reaches, not the commit
     if row.code == spec.code:
         return Reason(spec.label, spec.seed, "current", f"commit {row.commit[:12]}")
-    changed = fingerprint.changed_since(row.commit, spec.module)
+    changed = fingerprint.changed_since(row.commit, spec.module)  # none: the commit is not in this clone
     files = "; ".join(changed) if changed else "files cannot be told: the row's commit is not here"
     return Reason(spec.label, spec.seed, "older code", f"made at {row.commit[:12]}; since then: {files}")
 
 
 def _row(row: Row, specs: Sequence[RunSpec]) -> Reason:
     """A row that nothing asks for: how it differs from the planned run most like it."""
+    # the fewest differences: most likely what it was once asked for
     nearest = min((_differences(row, spec) for spec in specs), key=len)
     text = ", ".join(f"{name} {had} in the row, {has} asked" for name, (had, has) in nearest.items())
     return Reason(
@@ -60,5 +65,5 @@ def _row(row: Row, specs: Sequence[RunSpec]) -> Reason:
 def _differences(row: Row, spec: RunSpec) -> dict[str, tuple[Any, Any]]:
     names = row.settings.keys() | spec.settings.keys()
     pairs = {name: (row.settings.get(name), spec.settings.get(name)) for name in sorted(names)}
-    pairs["data"] = (row.data.name, spec.data.name)
+    pairs["data"] = (row.data.name, spec.data.name)  # compared like a setting
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -58,7 +58,8 @@ class Table:
 
     def __repr__(self) -> str:
         """Aligned text without a box."""
-        cells = [list(self.columns), *self._shown()]
+        cells = [list(self.columns), *self._shown()]  # [1 + rows, columns] of text
+        # cell_len: some signs are two columns wide, some none
         widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
         right = self._right()
         lines = ["  ".join(map(_pad, row, widths, right)).rstrip() for row in cells]
@@ -74,9 +75,11 @@ class Table:
         """The table in GitHub's Markdown."""
         rows = [[_markdown(text) for text in row] for row in [self.columns, *self._shown()]]
         lines = [f"| {' | '.join(row)} |" for row in rows]
+        # ---: aligns to the right
         rule = f"| {' | '.join('---:' if right else ':---' for right in self._right())} |"
         below = [_markdown(text) for text in self._below()]
         heading = f"**{_markdown(self._heading())}**"
+        # Markdown runs lines together: a blank one before each note
         return "\n".join([heading, "", lines[0], rule, *lines[1:], *chain(*(("", x) for x in below))])
 
     def _repr_html_(self) -> str:
@@ -85,6 +88,7 @@ class Table:
             f'<th scope="col"{style}>{html.escape(name)}</th>'
             for name, style in zip(self.columns, styles, strict=True)
         ]
+        # once a row and not once a cell: notebooks are committed
         row_tag = '<tr style="text-align:right">'
         body = "\n".join(f"{row_tag}{_html_cells(row, styles)}</tr>" for row in self._shown())
         span = f'<td colspan="{len(self.columns)}"{LEFT}>'
@@ -120,11 +124,12 @@ class Table:
 
     def csv(self) -> str:
         """The cells in full precision; an interval fills two columns, `… low` and `… high`."""
+        # columns with an interval anywhere
         split = [any(isinstance(x, Interval) for x in column) for column in self._by_column()]
         pairs = list(zip(self.columns, split, strict=True))
         head = [x for name, two in pairs for x in ([f"{name} low", f"{name} high"] if two else [name])]
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(out, lineterminator="\n")  # the same bytes on every system
         writer.writerow(head)
         for row in self.rows:
             writer.writerow(chain(*(_csv(cell, two) for cell, two in zip(row, split, strict=True))))
@@ -139,7 +144,7 @@ class Table:
         return [tuple(row[i] for row in self.rows) for i in range(len(self.columns))]
 
     def _shown(self) -> list[list[str]]:
-        places = [
+        places = [  # of each column
             self.decimals if isinstance(self.decimals, int) else self.decimals.get(name, 2)
             for name in self.columns
         ]
@@ -147,6 +152,7 @@ class Table:
 
     def _right(self) -> list[bool]:
         """Columns of numbers are aligned to the right, others to the left."""
+        # "not run" and "–" among numbers do not move them
         return [any(map(_is_number, x)) and all(map(_fits_number, x)) for x in self._by_column()]
 
     def _heading(self) -> str:
@@ -154,7 +160,7 @@ class Table:
 
     def _below(self, *first: str) -> list[str]:
         texts = [*self.notes, *([self.footer] if self.footer else [])]
-        return [*first, *texts] if texts else []
+        return [*first, *texts] if texts else []  # no blank line above nothing
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,8 @@ def save(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def _compare(line: Line) -> list[Cell]:
-    ours = t_interval(list(line.values.values())) if line.values else None
+    ours = t_interval(list(line.values.values())) if line.values else None  # mean ± t_{n−1} s / √n over seeds
+    # on other data a difference would only look like a result
     gap = ours.mean - float(line.printed) if ours and line.printed and line.comparable else None
     verdict = agrees(ours, line.printed, line.comparable).verdict if line.printed else None
     mean = ours.mean if ours else NOT_RUN
@@ -218,7 +225,7 @@ def _show(cell: Cell, places: int) -> str:
     if isinstance(cell, float):
         text = f"{cell:.{places}f}" if math.isfinite(cell) else NOT_APPLICABLE
         return text.lstrip("-") if not text.strip("-0.") else text  # no "-0.00"
-    return " ".join(str(cell).split())
+    return " ".join(str(cell).split())  # a line break would tear the row apart
 
 
 def _finite(ends: tuple[float, float]) -> bool:
@@ -227,7 +234,9 @@ def _finite(ends: tuple[float, float]) -> bool:
 
 def _csv(cell: Cell, two: bool) -> list[str]:
     if two:
+        # both columns stay empty where there is none
         ends = (cell.low, cell.high) if isinstance(cell, Interval) else (math.nan, math.nan)
+        # repr: the shortest digits that read back the same
         return [repr(float(x)) if math.isfinite(x) else "" for x in ends]
     if isinstance(cell, float):
         return [repr(float(cell))] if math.isfinite(cell) else [""]
@@ -236,8 +245,8 @@ def _csv(cell: Cell, two: bool) -> list[str]:
 
 def _is_number(cell: Cell) -> bool:
     if isinstance(cell, str):
-        return bool(re.fullmatch(r"[-+−]?\d[\d.,]*( ?%)?", cell))
-    return cell is not None and not isinstance(cell, bool)
+        return bool(re.fullmatch(r"[-+−]?\d[\d.,]*( ?%)?", cell))  # "61.49", "16,185", "12 %"
+    return cell is not None and not isinstance(cell, bool)  # bool is an int
 
 
 def _fits_number(cell: Cell) -> bool:
@@ -250,6 +259,7 @@ def _pad(text: str, width: int, right: bool) -> str:
 
 
 def _markdown(text: str) -> str:
+    # GitHub reads HTML, too; ">" is common in our texts and harmless inside a line
     escaped = html.escape(text, quote=False).replace("&gt;", ">")
     return re.sub(r"([\\|`*_$~])", r"\\\1", escaped)
 
@@ -263,6 +273,7 @@ def _html_cells(row: Sequence[str], styles: Sequence[str]) -> str:
     )
 
 
+# signs that LaTeX reads as commands, or its text fonts lack
 _LATEX = {
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",

@@ -46,15 +46,17 @@ def greater(
 
     `decimals` only shapes the sentence.
     """
-    gaps = differences(a, b)
+    gaps = differences(a, b)  # d_s = a_s − b_s
     if not gaps:
         return Finding("not tested", "no seed has both runs: not tested")
     interval = t_interval(gaps, level)  # of the mean of a − b
     if interval.n < 2:
         text = f"difference {interval.mean:+.{decimals}f} from one seed: undecided, run a second seed"
         return Finding("undecided", text, interval)
+    # the whole interval on one side of 0
     verdict: Verdict = "holds" if interval.low > 0 else "fails" if interval.high < 0 else "undecided"
-    p = sign_flip_p(gaps)
+    p = sign_flip_p(gaps)  # beside the interval, as it assumes no normal distribution
+    # only where more seeds would help
     needed = seeds_needed(gaps, level=level) if verdict == "undecided" else None
     text = (
         f"mean difference {interval.mean:+.{decimals}f}, {level:.0%} interval "
@@ -71,13 +73,14 @@ def agrees(ours: Interval | None, printed: str, comparable: bool) -> Finding:
     """
     if ours is None:
         return Finding("not tested", "not run: not tested")
-    if not comparable:
+    if not comparable:  # before any arithmetic: no difference is ever shown
         return Finding("not comparable", "other data or profile than the paper's: not comparable")
     value = Decimal(printed)
     # "61.49" stands for [61.485, 61.495]: half a unit of its last digit on either side.
     half = float(Decimal(5).scaleb(int(value.as_tuple().exponent) - 1))
     if ours.n < 2:
         return Finding("undecided", f"printed {printed}, one seed: undecided, run a second seed")
+    # [low, high] ∩ [value − half, value + half] ≠ ∅
     meets = ours.low <= float(value) + half and ours.high >= float(value) - half
     verdict: Verdict = "holds" if meets else "fails"
     where = "within" if meets else "outside"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from papers_lib.study.study import Study
 
 Test = Callable[[Results, Statement], Finding]
-_TERMS = re.compile(r" ([+-]) ")
+_TERMS = re.compile(r" ([+-]) ")  # with blanks about the sign: "-1.5" is one number
 
 
 def judge(study: Study, results: Results, statements: Sequence[Statement]) -> list[Claim]:
@@ -48,35 +48,40 @@ def _claim(study: Study, results: Results, line: Statement) -> Claim:
         known = ", ".join(("greater", *study.tests))
         raise PapersError(f"claim {line.name}: unknown test '{line.test}'; known: {known}")
     names = [study.resolve(results, arm) for arm in arms_of(line)]
+    # of "data set/arm" the reader is told the arm
     evidence = line.evidence or f"runs {', '.join(name.rpartition('/')[2] for name in names)}"
     return Claim(line.name, line.sentence, line.statement, line.exhibit, finding, evidence, line.controls)
 
 
 def sides(study: Study, results: Results, line: Statement) -> tuple[Values, Values]:
     """Both sides by seed. A level has the seeds of the other side."""
-    a, b = (_side(study, results, line, text) for text in (line.a, line.b))
+    a, b = (_side(study, results, line, text) for text in (line.a, line.b))  # {seed: value}, or one level
     if isinstance(a, float):
-        assert not isinstance(b, float), line
+        assert not isinstance(b, float), line  # two levels would say nothing about runs
         a = dict.fromkeys(b, a)
     return a, dict.fromkeys(a, b) if isinstance(b, float) else b
 
 
 def arms_of(line: Statement) -> list[str]:
     """The arms that both sides name, each once, as they are written."""
+    # term, sign, term, …: every second is a term
     terms = [term for text in (line.a, line.b) if text for term in _TERMS.split(text)[::2]]
     arms = [arm.partition(":")[0] for term in terms if not _is_number(term) for arm in _extreme(term)[1]]
-    return list(dict.fromkeys(arms))
+    return list(dict.fromkeys(arms))  # in the order of the line, as evidence names them
 
 
 def _side(study: Study, results: Results, line: Statement, text: str) -> Values | float:
+    # x₀ ± x₁ ± …, from left to right
     first, *rest = _TERMS.split(text)
     total = _term(study, results, line, first)
     for sign, term in zip(rest[::2], rest[1::2], strict=True):
         factor, value = 1 if sign == "+" else -1, _term(study, results, line, term)
-        assert not isinstance(total, float), line
+        assert not isinstance(total, float), line  # a level stands behind an arm, never before it
         if isinstance(value, float):
+            # a margin moves every seed alike
             total = {seed: x + factor * value for seed, x in total.items()}
         else:
+            # paired: a seed that lacks one of the terms says nothing
             total = {seed: total[seed] + factor * value[seed] for seed in total.keys() & value.keys()}
     return total
 
@@ -87,10 +92,11 @@ def _term(study: Study, results: Results, line: Statement, text: str) -> Values 
     extreme, names = _extreme(text)
     arms = []
     for name in names:
-        arm, _, metric = name.partition(":")
+        arm, _, metric = name.partition(":")  # "arm:metric"
         arms.append(study.read(results, study.resolve(results, arm), metric or line.metric))
     if len(arms) == 1:
         return arms[0]
+    # an extreme over fewer arms would be of another set
     seeds = set.intersection(*(set(values) for values in arms))
     return {seed: extreme(values[seed] for values in arms) for seed in seeds}
 

@@ -94,10 +94,11 @@ def read_arms(file: Path) -> dict[str, Arm]:
     arms: dict[str, Arm] = {}
     for line in _lines(file):
         known = {name: line.pop(name) for name in ("name", "label", "sweep", "against")}
-        changes = _changes(line.pop("changes"))
+        changes = _changes(line.pop("changes"))  # what is left in `line` is of the wing alone
         if known["name"] in arms:
             raise PapersError(f"{file}: the arm '{known['name']}' stands twice; name each once")
         arms[known["name"]] = Arm(**known, changes=changes, more=line)
+    # after the loop, as an arm may be held against a later one
     if lost := [arm.against for arm in arms.values() if arm.against and arm.against not in arms]:
         raise PapersError(f"{file}: no arm '{lost[0]}' to be held against; name one of the table")
     return arms
@@ -108,6 +109,7 @@ def read_sizes(file: Path) -> dict[str, Size]:
     sizes = {}
     for name, values in tomllib.loads(file.read_text(encoding="utf-8")).items():
         seeds = tuple(values.pop("seeds"))
+        # keys that a profile leaves out keep the defaults of Size
         known = {key: values.pop(key) for key in ("dataset", "stand_in", "settings") if key in values}
         sizes[name] = Size(seeds=seeds, **known, more=values)
     return sizes
@@ -124,20 +126,23 @@ def read_misprints(file: Path) -> list[Misprint]:
 
 
 def _lines(file: Path) -> Iterator[dict[str, str]]:
+    # newline="": csv reads line ends itself, in quoted cells too
     with file.open(encoding="utf-8", newline="") as stream:
         for line in csv.DictReader(stream):
+            # DictReader: cells too many lie under the key None, cells too few are None
             if None in line or None in line.values():
                 raise PapersError(f"{file}: a line has not as many cells as its head: {line}; quote commas")
             yield line
 
 
 def _changes(text: str) -> dict[str, Any]:
+    # split at the first "=" alone: a value may hold another
     pairs: Mapping[str, str] = dict(part.strip().split("=", 1) for part in text.split(";") if part.strip())
     return {name: _value(value) for name, value in pairs.items()}
 
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text)  # 0.5, true, [1, 2], "text"
     except ValueError:
-        return text
+        return text  # method_2: a bare word is text

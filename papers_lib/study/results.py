@@ -33,8 +33,8 @@ class Results:
 
     def __init__(self, runs: Sequence[tuple[RunSpec, Row | None]]) -> None:
         self.runs = runs
-        self.profile = runs[0][0].profile if runs else ""
-        self._rows: dict[str, dict[int, Row]] = {}
+        self.profile = runs[0][0].profile if runs else ""  # a plan has one profile
+        self._rows: dict[str, dict[int, Row]] = {}  # label → seed → row
         for spec, row in runs:
             if row is not None:
                 self._rows.setdefault(spec.label, {})[row.seed] = row
@@ -66,8 +66,9 @@ class Results:
         Raises:
             KeyError: a row has no such metric.
         """
-        name, percent, _ = path.partition(" %")
+        name, percent, _ = path.partition(" %")  # "R@1 %" → "R@1" and " %"
         scale = 100 * factor if percent else factor
+        # None where an epoch did not log it: no value, and not a 0
         read = {seed: _at(row.metrics, name.split(".")) for seed, row in self.rows(label).items()}
         return {seed: scale * float(value) for seed, value in read.items() if value is not None}
 
@@ -92,9 +93,11 @@ class Results:
         """
         for label in labels:
             for seed, row in sorted(self.rows(label).items()):
+                # a seed without a start has no epoch 0
                 start = row.metrics.get("start", {}) if starts is None else starts.get(seed, {})
-                for epoch, logged in enumerate([start, *row.metrics["history"]]):
+                for epoch, logged in enumerate([start, *row.metrics["history"]]):  # 0: start, 1 …: epochs
                     if values := {name: factor * logged[name] for name in names if name in logged}:
+                        # "data set/arm" → arm
                         yield {"arm": label.rpartition("/")[2], "seed": seed, "epoch": epoch, **values}
 
     def data_names(self, label: str) -> str:
@@ -104,6 +107,7 @@ class Results:
 
 def mean(values: Mapping[int, float]) -> float | None:
     """The mean over seeds, None of nothing."""
+    # fsum: the same digits in whatever order seeds came
     return math.fsum(values.values()) / len(values) if values else None
 
 
@@ -116,7 +120,7 @@ def gap(ours: Mapping[int, float], other: Mapping[int, float]) -> Gap:
     """The paired difference of ours to another arm, and whether ours is greater."""
     if not ours.keys() & other.keys():
         return Gap(None, None, len(ours), "not tested")
-    interval = paired(ours, other)
+    interval = paired(ours, other)  # of d_s = ours_s − other_s over the seeds s of both
     return Gap(interval.mean, interval, interval.n, greater(ours, other).verdict)
 
 
@@ -127,12 +131,12 @@ def not_run(label: str, columns: int, *last: Cell) -> list[Cell]:
 
 def _at(value: Any, path: Sequence[str]) -> Any:
     """What lies at `path`; None in an epoch that did not log it, and where there are no epochs."""
-    optional = False
+    optional = False  # only what an epoch logs may be missing; elsewhere it is a bent row
     for step in path:
         if isinstance(value, list):
             if not value:
                 return None
-            value, optional = value[int(step)], True
+            value, optional = value[int(step)], True  # "-1": the last epoch
         elif optional and step not in value:
             return None
         else:

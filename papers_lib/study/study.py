@@ -77,6 +77,7 @@ class Study:
                 `settings.train`, not there.
         """
         self.refuse(settings)
+        # seed by seed: a sweep that is stopped early leaves whole comparisons, not half of the arms
         wanted = settings.sweeps or self.sweeps
         return [
             spec
@@ -100,12 +101,14 @@ class Study:
         refuse_twice("seeds", settings.seeds)
         refuse_unknown("sweeps", settings.sweeps, self.sweeps)
         refuse_unknown("arms", settings.arms, self.arms)
+        # an empty parameter is the profile's: known already
         if settings.dataset and self.datasets:
             refuse_unknown("dataset", (settings.dataset,), self.datasets)
 
     @property
     def sweeps(self) -> tuple[str, ...]:
         """The sweeps of the arms, in the order of the table."""
+        # each once, as it first stands
         return tuple(dict.fromkeys(arm.sweep for arm in self.arms.values()))
 
     def chosen(self, settings: Any) -> list[Arm]:
@@ -121,9 +124,12 @@ class Study:
         size = self.sizes[settings.profile]
         name = name or settings.dataset or size.dataset
         folder = size.stand_in if stand_in is None else stand_in
+        # a folder that is given holds the profile's kind of data, drawn or real, and not the other kind
         given = bool(settings.data_root) and bool(folder) == bool(size.stand_in)
         root = data_root(settings.data_root) / ("" if given else folder)
+        # a parameter of the wings that use withdrawn data alone
         acknowledged = getattr(settings, "acknowledge_withdrawn", False)
+        # where runs are to train, or a folder was given, a lack of data is an error
         return _data(root, name, bool(folder), settings.train or given, acknowledged)
 
     def run_spec(
@@ -136,6 +142,7 @@ class Study:
         function: str = "",
     ) -> RunSpec:
         """The run of complete settings `values`; `function` is by default the wing's `study:run`."""
+        # settings say the weights' digest, `places` where they lie: a moved file is the same run
         from_file = values.get("start") == "file"
         return RunSpec(
             paper=self.name,
@@ -176,7 +183,7 @@ class Study:
         """What is wrong or missing in the paper, shown by code where it can be."""
         errata = []
         for line in read_misprints(self.folder / "errata.csv"):
-            computed = line.name in self.checks
+            computed = line.name in self.checks  # else a reader is told where to look
             shown_by, holds = self.checks[line.name]() if computed else (line.shown_by, True)
             errata.append(
                 Erratum(line.name, line.where, line.printed, line.right, shown_by, computed, bool(holds))
@@ -188,8 +195,10 @@ class Study:
         rows = results.all_rows
         if self.dataset:
             return origin.provenance(rows, results.profile, self.dataset)
+        # no data set is the paper's own: a row compares where it is real and at profile "paper"
         of_rows = origin.provenance(rows, results.profile)
         same = bool(rows) and all(origin.comparable([row], row.data.name) for row in rows)
+        # without a data set of the paper the badge would say "not the paper's"
         return Provenance(of_rows.text, "" if same else of_rows.badge, same)
 
     def table(
@@ -203,7 +212,7 @@ class Study:
         decimals: int | dict[str, int] = 2,
     ) -> Table:
         """A table of ours, with the badge and the footer of `results`."""
-        made = self.provenance(results)
+        made = self.provenance(results)  # said once, of all that is made from these results
         return Table(name, title, list(columns), list(rows), made.badge, made.text, tuple(notes), decimals)
 
     # -- printed numbers --
@@ -217,6 +226,7 @@ class Study:
     def printed(self) -> dict[Place, str]:
         """Every printed number by its place, with its digits as printed."""
         frame = self.published
+        # text and not float: "61.0" and "61" claim different things
         places = zip(frame["exhibit"], frame["row"], frame["column"], strict=True)
         return dict(zip(places, frame["printed"], strict=True))
 
@@ -229,11 +239,12 @@ class Study:
         if answer is None or answer.quoted:
             return {}
         values = results.values(answer.label, answer.metric)
+        # a printed gain: x_s − y_s, seed by seed
         return difference(values, results.values(answer.minus, answer.metric)) if answer.minus else values
 
     def line(self, results: Results, labels: tuple[str, ...], place: Place, comparable: bool) -> Line:
         """A printed number beside ours."""
-        values = self.answers(results, self.answer(results, place))
+        values = self.answers(results, self.answer(results, place))  # {seed: ours}, in the paper's unit
         return Line(labels, self.printed[place], values, comparable)
 
     def cells(self, results: Results) -> list[Cell]:
@@ -246,7 +257,7 @@ class Study:
         answer = self.answer(results, place)
         if answer is not None and answer.quoted:
             return Cell(*place, None, kind="quoted")
-        value = mean(self.answers(results, answer))
+        value = mean(self.answers(results, answer))  # None: missing
         data = results.data_names(answer.label) if answer else ""
         return Cell(*place, value, results.profile, data)
 
@@ -266,11 +277,12 @@ def start_weights(spec: RunSpec) -> Path | None:
 
     if "weights" in spec.places:
         return Path(spec.places["weights"])
-    return needed_weights(spec) if spec.needs else None
+    return needed_weights(spec) if spec.needs else None  # None: from scratch, or ImageNet's
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=32)  # the runs of a plan share data sets, and a survey reads a whole folder
 def _data(root: Path, name: str, stand_in: bool, needed: bool, acknowledged: bool) -> Data:
+    # a plan is made, and read from the ledger, on machines without data
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
     survey = known.load(root, name, acknowledged)

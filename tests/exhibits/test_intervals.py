@@ -55,8 +55,9 @@ def test_sign_flip_p_counts_all_signs(values):
     assert sign_flip_p(values) == pytest.approx(p)
 
 
-def test_three_seeds_reach_no_smaller_p_than_a_quarter():
+def test_n_seeds_reach_no_smaller_p_than_all_signs_allow():
     assert sign_flip_p([5.0, 5.1, 4.9]) == 0.25
+    assert sign_flip_p([1.0] * 16) == 2 / 2**16  # all signs are still counted
 
 
 def test_bootstrap_over_items_is_close_to_the_normal_interval_and_repeats():
@@ -111,3 +112,6 @@ def test_seeds_needed_says_when_it_cannot_tell():
     assert seeds_needed([1.0, -1.0]) is None
     assert seeds_needed([1.0, -1.0], target=1e-6) is None
     assert seeds_needed([1.0, 1.0]) == 2
+    half_width = [stats.t.ppf(0.975, n - 1) * math.sqrt(2 / n) for n in (9_999, 10_000, 10_001)]
+    assert seeds_needed([1.0, -1.0], target=(half_width[0] + half_width[1]) / 2) == 10_000
+    assert seeds_needed([1.0, -1.0], target=(half_width[1] + half_width[2]) / 2) is None

@@ -1,6 +1,7 @@
 """Each equation against plain loops over Python numbers, forward and (by differences) gradient."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,14 @@ def three(count, seed=0):
     return tuple(row.requires_grad_() for row in d)
 
 
+def lists(d):
+    return [row.tolist() for row in d]
+
+
+def per_quadruplet(slow, d):
+    return [slow(*row) for row in zip(*lists(d), strict=True)]
+
+
 def hinge(value):
     return max(0.0, value)
 
@@ -27,26 +36,23 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def variance(values, less=0):
-    return sum((v - mean(values)) ** 2 for v in values) / (len(values) - less)
-
-
-def slow_joint(p, m, n, first):
+def slow_joint(p, m, n, first=M1 - M2):
     return hinge(1 - m / (p + first)) + hinge(1 - n / (m + M2))
 
 
 def slow_global(p, m, n, t1=T1, t2=T2, lg1=1.0, lg2=1.0, less=0):
-    return (
-        variance(p, less)
-        + variance(m, less)
-        + variance(n, less)
-        + lg1 * hinge(mean(p) - mean(m) + t1 - t2)
-        + lg2 * hinge(mean(m) - mean(n) + t2)
-    )
+    variances = (sum((v - mean(row)) ** 2 for v in row) / (len(row) - less) for row in (p, m, n))
+    hinges = lg1 * hinge(mean(p) - mean(m) + t1 - t2) + lg2 * hinge(mean(m) - mean(n) + t2)
+    return sum(variances) + hinges
 
 
-def lists(d):
-    return [row.tolist() for row in d]
+def slow_entropy(scores, label):
+    return -math.log(math.exp(scores[label]) / sum(math.exp(s) for s in scores))
+
+
+def assert_is(loss, slow, *inputs):
+    assert loss(*inputs).tolist() == pytest.approx(slow)
+    assert gradcheck(loss, inputs)
 
 
 def test_distances_are_the_euclidean_ones_of_the_named_rows_and_differentiable_at_zero():
@@ -70,26 +76,23 @@ def test_equations_1_and_2():
     d = torch.tensor([0.0, 0.4, 0.4, 1.5, 0.2], dtype=torch.float64, requires_grad=True)
     same = torch.tensor([True, True, False, False, False])
     slow = [v**2 if y else hinge(1.0 - v) ** 2 for v, y in zip(d.tolist(), same.tolist(), strict=True)]
-    assert losses.contrastive_loss(d, same, alpha=1.0).tolist() == pytest.approx(slow)
-    assert gradcheck(lambda x: losses.contrastive_loss(x, same, 1.0), d)
+    assert_is(lambda x: losses.contrastive_loss(x, same, alpha=1.0), slow, d)
     p, _, n = three(20)
-    slow = [hinge(a**2 - b**2 + 0.2) for a, b in zip(p.tolist(), n.tolist(), strict=True)]
+    slow = per_quadruplet(lambda a, b: hinge(a**2 - b**2 + 0.2), (p, n))
     assert 0 in slow and max(slow) > 0
-    assert losses.triplet_loss(p, n, 0.2).tolist() == pytest.approx(slow)
-    assert gradcheck(lambda a, b: losses.triplet_loss(a, b, 0.2), (p, n))
+    assert_is(lambda a, b: losses.triplet_loss(a, b, 0.2), slow, p, n)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_equation_3_in_all_its_readings(seed):
     d = three(5, seed)
-    assert losses.global_loss(*d).item() == pytest.approx(slow_global(*lists(d)))
-    assert gradcheck(losses.global_loss, d)
+    assert_is(losses.global_loss, slow_global(*lists(d)), *d)
     weighted = losses.global_loss(*d, t1=0.9, t2=0.2, lg1=0.5, lg2=2.0)
     assert weighted.item() == pytest.approx(slow_global(*lists(d), 0.9, 0.2, 0.5, 2.0))
     unbiased = losses.global_loss(*d, var_unbiased=True)
     assert unbiased.item() == pytest.approx(slow_global(*lists(d), less=1))
-    quarter = [[v**2 / 4 for v in row] for row in lists(d)]
     squared = losses.global_loss(*d, global_distance="squared_over_4")
+    quarter = [[v**2 / 4 for v in row] for row in lists(d)]
     assert squared.item() == pytest.approx(slow_global(*quarter))
 
 
@@ -112,33 +115,27 @@ def logits(count=4):
     return coarse, fine, torch.tensor([0, 2, 1, 2])[:count], torch.tensor([4, 0, 3, 3])[:count]
 
 
-def slow_entropy(scores, label):
-    return -math.log(math.exp(scores[label]) / sum(math.exp(s) for s in scores))
-
-
-@pytest.mark.parametrize("swap", [False, True])
-def test_equation_4(swap):
+@pytest.mark.parametrize(("swap", "w1", "w2"), [(False, 0.08, 0.25), (True, 0.25, 0.08)])
+def test_equation_4(swap, w1, w2):
     coarse, fine, y1, y2 = logits()
-    w1, w2 = (0.25, 0.08) if swap else (0.08, 0.25)
-    slow = sum(
-        w1 * slow_entropy(coarse[i].tolist(), y1[i]) + w2 * slow_entropy(fine[i].tolist(), y2[i])
-        for i in range(4)
-    )
-    arguments = (y1, y2, 0.08, 0.25, swap)
-    assert losses.classification_loss(coarse, fine, *arguments).item() == pytest.approx(slow)
-    mean_loss = losses.classification_loss(coarse, fine, *arguments, "mean").item()
-    assert mean_loss == pytest.approx(slow / 4)
-    assert gradcheck(lambda a, b: losses.classification_loss(a, b, *arguments), (coarse, fine))
+    rows = zip(coarse.tolist(), y1, fine.tolist(), y2, strict=True)
+    slow = sum(w1 * slow_entropy(c, i) + w2 * slow_entropy(f, j) for c, i, f, j in rows)
+    for reduction, count in (("sum", 1), ("mean", 4)):
+        options = {
+            "swap_ce_weights": swap,
+            "reduction": reduction,
+        }  # λ_c1 and λ_c2 are .08 and .25 by default
+        loss = partial(losses.classification_loss, coarse=y1, fine=y2, **options)
+        assert_is(loss, slow / count, coarse, fine)
 
 
 @pytest.mark.parametrize(("rule", "first"), [("equation", M1 - M2), ("text", M1)])
 def test_equation_5(rule, first):
     p, m, n = (row.detach() for row in three(30))
     d = ((p / 4).requires_grad_(), m.requires_grad_(), n.requires_grad_())
-    slow = [slow_joint(p, m, n, first) for p, m, n in zip(*lists(d), strict=True)]
+    slow = per_quadruplet(lambda *row: slow_joint(*row, first), d)
     assert 0 in slow and max(slow) > 0.5
-    assert losses.joint_loss(*d, margin_rule=rule).tolist() == pytest.approx(slow)
-    assert gradcheck(lambda *x: losses.joint_loss(*x, margin_rule=rule), d)
+    assert_is(lambda *x: losses.joint_loss(*x, margin_rule=rule), slow, *d)
 
 
 def test_the_margins_of_equation_5_at_points_that_the_eye_can_check():
@@ -157,36 +154,28 @@ def test_the_margins_of_equation_5_at_points_that_the_eye_can_check():
 @pytest.mark.parametrize("count", [1, 5])
 def test_equation_6(count, reduction):
     d = three(count, 3)
-    rows = lists(d)
-    joint = sum(slow_joint(p, m, n, M1 - M2) for p, m, n in zip(*rows, strict=True))
-    joint /= count if reduction == "mean" else 1
-    slow = joint + 1.25 + 0.5 * slow_global(*rows)
-    loss = losses.combined_loss(*d, torch.tensor(1.25), eta=0.5, reduction=reduction)
-    assert loss.item() == pytest.approx(slow)
-    assert gradcheck(lambda *x: losses.combined_loss(*x, reduction=reduction), d)
-
-
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_no_quadruplets_cost_nothing(reduction):
-    d = three(0)
-    loss = losses.combined_loss(*d, reduction=reduction)
-    loss.backward()
-    assert loss.item() == 0
-    coarse, fine, y1, y2 = logits(0)
-    assert losses.classification_loss(coarse, fine, y1, y2, reduction=reduction).item() == 0
+    joint = sum(per_quadruplet(slow_joint, d)) / (count if reduction == "mean" else 1)
+    slow = joint + 1.25 + 0.5 * slow_global(*lists(d))
+    assert_is(lambda *x: losses.combined_loss(*x, torch.tensor(1.25), eta=0.5, reduction=reduction), slow, *d)
+    nothing = losses.combined_loss(*three(0), reduction=reduction)
+    nothing.backward()
+    coarse, fine, *labels = logits(0)
+    assert (
+        nothing.item() == 0 == losses.classification_loss(coarse, fine, *labels, reduction=reduction).item()
+    )
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("loss", "options", "says"),
     [
-        (lambda d: losses.joint_loss(*d, m1=0.3, m2=0.7), "m1 > m2 > 0"),
-        (lambda d: losses.joint_loss(*d, m2=0.0), "m1 > m2 > 0"),
-        (lambda d: losses.joint_loss(*d, margin_rule="guess"), "equation, text"),
-        (lambda d: losses.global_loss(*d, global_distance="cosine"), "euclidean, squared_over_4"),
-        (lambda d: losses.combined_loss(*d, reduction="max"), "sum, mean"),
+        (losses.joint_loss, {"m1": 0.3, "m2": 0.7}, "m1 > m2 > 0"),
+        (losses.joint_loss, {"m2": 0.0}, "m1 > m2 > 0"),
+        (losses.joint_loss, {"margin_rule": "guess"}, "equation, text"),
+        (losses.global_loss, {"global_distance": "cosine"}, "euclidean, squared_over_4"),
+        (losses.combined_loss, {"reduction": "max"}, "sum, mean"),
     ],
 )
-def test_bad_options_are_named(call, says):
+def test_bad_options_are_named(loss, options, says):
     with pytest.raises(PapersError, match=says) as error:
-        call(three(2))
+        loss(*three(2), **options)
     assert "\n" not in str(error.value)

@@ -40,14 +40,13 @@ def slow(x, fine, coarse, method, r):
     n = nearest([i for i in everyone if coarse[i] != coarse[r]], to_r)
     to_n = [math.dist(x[i], x[n]) for i in everyone]
 
-    def outside(members):
-        far = [i for i in members if to_r[i] > to_r[n]]
-        if far:
-            return nearest(far, to_n if method == "method_1" else to_r), False
-        return furthest(members), True
-
     def furthest(members):
         return max(members, key=lambda i: (to_r[i], -i))
+
+    def outside(members):
+        far = [i for i in members if to_r[i] > to_r[n]]
+        to_target = to_n if method == "method_1" else to_r
+        return (nearest(far, to_target), False) if far else (furthest(members), True)
 
     own = [i for i in everyone if fine[i] == fine[r] and i != r]
     other = [i for i in everyone if coarse[i] == coarse[r] and fine[i] != fine[r]]
@@ -74,13 +73,19 @@ def assert_is_the_loop(data, method, **options):
 @pytest.mark.parametrize("chunk", [1024, 16, 5, 1])  # all points at once, else pairs of types
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equals_the_loop_over_references(method, chunk, seed):
-    for spread in (0.0, 1.0, 6.0):
-        assert_is_the_loop(world(seed, spread=spread), method, chunk=chunk)
+    loose, _, tight = (
+        assert_is_the_loop(world(seed, spread=spread), method, chunk=chunk) for spread in (0.0, 1.0, 6.0)
+    )
+    assert method == "furthest_positive" or loose[0] < tight[0]  # fallbacks were seen, and choices too
     ties = world(seed + 3, count=40, integer=True)
     assert len(ties[0].unique(dim=0)) < len(ties[0])
     assert_is_the_loop(ties, method, chunk=chunk)  # the lowest index wins
     x, *labels = world(6)  # by distance, not by product
     assert_is_the_loop((x * torch.linspace(0.1, 3, len(x))[:, None] + 5, *labels), method, chunk=chunk)
+    x, fine, coarse = world(1, count=80, classes=8, types=2, spread=0.0)
+    apart = (x * 0.01 + coarse[:, None] * 100.0, fine, coarse)  # nothing of a type is outside its spheres
+    fallbacks = (80 * (method != "furthest_positive"), 80 * (method != "nearest_sibling"))
+    assert assert_is_the_loop(apart, method, chunk=chunk) == fallbacks
 
 
 @settings(max_examples=40, deadline=None)
@@ -88,15 +93,6 @@ def test_equals_the_loop_over_references(method, chunk, seed):
 def test_equals_the_loop_whatever_the_layout_of_labels(seed, method, chunk):
     layout = {"count": 8 + seed % 23, "classes": 5 + seed % 5, "types": 2 + seed % 3}
     assert_is_the_loop(world(seed, spread=seed % 5, **layout), method, chunk=chunk)
-
-
-def test_the_fallbacks_were_seen_both_ways():
-    """Otherwise the tests above would prove nothing about them."""
-    loose, tight = (assert_is_the_loop(world(0, spread=spread), "method_2") for spread in (0.0, 6.0))
-    assert loose[0] < tight[0]
-    x, fine, coarse = world(1, count=80, classes=8, types=2, spread=0.0)
-    apart = (x * 0.01 + coarse[:, None] * 100.0, fine, coarse)  # nothing of a type is outside its spheres
-    assert assert_is_the_loop(apart, "method_2") == (80, 80)
 
 
 @pytest.mark.parametrize("method", NEAREST)
@@ -107,10 +103,8 @@ def test_some_anchors_in_any_order_are_rows_of_the_whole_result(method):
     for count in (1, 3, len(kept)):
         pick = torch.randperm(len(kept), generator=torch.Generator().manual_seed(count))[:count]
         some = select(x, fine, coarse, method, anchors=kept[pick], chunk=16)
-        part = whole.part(pick)
-        assert torch.equal(some.quadruplets, part.quadruplets) and torch.equal(some.valid, part.valid)
-        assert torch.equal(some.positive_fallback, part.positive_fallback)
-        assert torch.equal(some.sibling_fallback, part.sibling_fallback)
+        for name in ("quadruplets", "valid", "positive_fallback", "sibling_fallback"):
+            assert torch.equal(getattr(some, name), getattr(whole.part(pick), name)), name
     assert select(x, fine, coarse, method, anchors=[]).quadruplets.shape == (0, 4)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     back = order[select(x[order], fine[order], coarse[order], method, chunk=16).quadruplets]
@@ -138,11 +132,8 @@ def test_all_methods_on_a_line():
     assert found.positive_fallback.tolist() == [True]  # at the very distance of N is not outside
 
 
-LONELY = line(
-    [0.0, 1.0, 2.0, 3.0, 9.0, 5.0, 6.0],  # class 3 has one image, type 1 has one class
-    [0, 0, 1, 1, 3, 4, 4],
-    [0, 0, 0, 0, 0, 1, 1],
-)
+# Class 3 has one image, type 1 has one class.
+LONELY = line([0.0, 1.0, 2.0, 3.0, 9.0, 5.0, 6.0], [0, 0, 1, 1, 3, 4, 4], [0, 0, 0, 0, 0, 1, 1])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -197,14 +188,10 @@ def test_random_members_are_uniform_over_the_valid_ones_and_seeded():
     fine = torch.tensor([0, 1, 2, 0, 1, 2, 3, 0, 3, 3])
     coarse = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0, 1, 1])
     for sibling in ("union", "random"):
+        options = {"method": "random", "anchors": [3] * 6000, "sibling": sibling}
+        lots = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
         found, same, other = (
-            select(
-                *(torch.zeros(10, 2), fine, coarse, "random"),
-                anchors=[3] * 6000,
-                sibling=sibling,
-                generator=torch.Generator().manual_seed(seed),
-            ).quadruplets
-            for seed in (0, 0, 1)
+            select(torch.zeros(10, 2), fine, coarse, **options, generator=lot).quadruplets for lot in lots
         )
         assert torch.equal(found, same) and not torch.equal(found, other)
         assert (found[:, 0] == 3).all()

@@ -18,22 +18,14 @@ from papers_lib.errors import PapersError
 from papers_lib.quadruplet_cars196 import images, measures, training
 from papers_lib.quadruplet_cars196.baselines import BASELINES
 from papers_lib.quadruplet_cars196.embedding import build
-from papers_lib.quadruplet_cars196.images import Images, centre_crop, hold_out, load, random_crop, scale
+from papers_lib.quadruplet_cars196.images import Images, centre_crop, load, random_crop, scale
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.quadruplet_cars196.selection import select
 from papers_lib.quadruplet_cars196.study import STUDY
 
 CPU = torch.device("cpu")
-TINY = {
-    "resize": 16,
-    "crop": 12,
-    "backbone": "tiny16",
-    "embedding_dim": 8,
-    "start": "scratch",
-    "batch_size": 8,
-    "epochs": 1,
-    "nmi_seeds": 1,
-}
+TINY = {"resize": 16, "crop": 12, "backbone": "tiny16", "embedding_dim": 8, "start": "scratch"}
+TINY |= {"batch_size": 8, "epochs": 1, "nmi_seeds": 1}
 
 
 def settings(**changes) -> TrainSettings:
@@ -56,11 +48,15 @@ def train(data, tmp_path):
     return call
 
 
-def loop_of(data, **changes) -> training.Loop:
-    chosen = settings(**changes)
-    torch.manual_seed(0)
-    trained, _, classes = load(*data, chosen, CPU)
-    return training.Loop(chosen, build(chosen, classes, None, CPU), trained, CPU)
+@pytest.fixture
+def loop_of(data):
+    def call(trained: Images | None = None, **changes) -> training.Loop:
+        chosen = settings(**changes)
+        torch.manual_seed(0)
+        cars, _, classes = load(*data, chosen, CPU)
+        return training.Loop(chosen, build(chosen, classes, None, CPU), trained or cars, CPU)
+
+    return call
 
 
 @pytest.mark.parametrize("arm", STUDY.arms)
@@ -81,19 +77,16 @@ def oracle(chosen: TrainSettings, out, fine, coarse, batch) -> torch.Tensor:
     """The loss of one batch as the paper writes it, with the numbers of its Section 4."""
     if chosen.method in BASELINES:
         return BASELINES[chosen.method](out.embedding, fine) * chosen.batch_size
-    members, valid = torch.arange(len(fine))[:, None], None
+    labelled, quadruplets = torch.arange(len(fine)), None
     if chosen.method != "ce":
-        if batch.chosen is None:
-            first = torch.arange(0, len(fine), 4)
-            found = select(out.embedding.detach(), fine, coarse, chosen.method, anchors=first)
-            members, valid = found.quadruplets, found.valid
-        else:
-            members, valid = batch.chosen.quadruplets, batch.chosen.valid
-    labelled = members.flatten() if chosen.ce_on == "all" else members[:, 0]
+        first = {"method": chosen.method, "anchors": torch.arange(0, len(fine), 4)}
+        found = batch.chosen or select(out.embedding.detach(), fine, coarse, **first)
+        members, quadruplets = found.quadruplets, found.quadruplets[found.valid]
+        labelled = members.flatten() if chosen.ce_on == "all" else members[:, 0]
     loss = 0.08 * F.cross_entropy(out.coarse[labelled], coarse[labelled], reduction="sum")
     loss = loss + 0.25 * F.cross_entropy(out.fine[labelled], fine[labelled], reduction="sum")
-    if valid is not None:
-        r, p, m, n = (out.embedding[column] for column in members[valid].T)
+    if quadruplets is not None:
+        r, p, m, n = (out.embedding[column] for column in quadruplets.T)
         p, m, n = (r - p).norm(dim=1), (r - m).norm(dim=1), (r - n).norm(dim=1)
         loss = loss + (F.relu(1 - m / (p + 0.7 - 0.3)) + F.relu(1 - n / (m + 0.3))).sum()
         loss = loss + sum(d.var(correction=0) for d in (p, m, n))
@@ -113,29 +106,25 @@ def oracle(chosen: TrainSettings, out, fine, coarse, batch) -> torch.Tensor:
     ],
     ids=str,
 )
-def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, data):
-    loop = loop_of(data, **changes, augment=False, momentum=0.5, weight_decay=0.1, lr=0.01)
-    chosen, net = loop.settings, deepcopy(loop.net).train()
-    weights = dict(net.named_parameters())
-    velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, loop_of):
+    loop = loop_of(**changes, augment=False, momentum=0.5, weight_decay=0.1, lr=0.01)
+    net = deepcopy(loop.net).train()
+    sgd = torch.optim.SGD(net.parameters(), 0.01, 0.5, weight_decay=0.1)
     loop.net.train()
     for batch in itertools.islice(loop.batches(), 2):
-        out = net(centre_crop(loop.images.pixels[batch.rows], chosen.crop))
+        out = net(centre_crop(loop.images.pixels[batch.rows], loop.settings.crop))
         fine, coarse = loop.images.fine[batch.rows], loop.images.coarse[batch.rows]
-        loss = oracle(chosen, out, fine, coarse, batch)
-        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                if gradient is not None:
-                    velocity[name] = 0.5 * velocity[name] + gradient + 0.1 * weight
-                    weight.sub_(0.01 * velocity[name])
+        loss = oracle(loop.settings, out, fine, coarse, batch)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
         assert loop.step(batch)["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    for name, weight in loop.net.named_parameters():
-        torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5, msg=name)
+    for (name, weight), other in zip(loop.net.named_parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(data):
-    loop = loop_of(data, method="ce", schedule="one_cycle", lr=0.01, epochs=2)
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(loop_of):
+    loop = loop_of(method="ce", schedule="one_cycle", lr=0.01, epochs=2)
     rates = []
     loop.optimiser.register_step_pre_hook(lambda sgd, *_: rates.append(sgd.param_groups[0]["lr"]))
     loop.run_epoch()
@@ -158,19 +147,18 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(dat
         ("ce", {"ce_on": "all"}, 32),
     ],
 )
-def test_all_methods_take_as_many_steps_of_as_many_labels_as_they_say(method, changes, images_per_step, data):
-    loop = loop_of(data, method=method, **changes)
+def test_all_methods_take_as_many_steps_of_as_many_labels(method, changes, images_per_step, loop_of):
+    loop = loop_of(method=method, **changes)
     sizes = [len(batch.rows) for batch in loop.batches()]
     assert len(sizes) == loop.steps == math.ceil(len(loop.references) / 8)
     assert set(sizes[:-1]) == {images_per_step}
 
 
-def test_references_without_a_sibling_are_left_out_or_masked():
+def test_references_without_a_sibling_are_left_out_or_masked(loop_of):
     fine, coarse = torch.tensor([0, 0, 1, 1, 2, 2, 3]), torch.tensor([0, 0, 0, 0, 1, 1, 0])
     few = Images(torch.zeros(7, 16, 16, 3, dtype=torch.uint8), fine, coarse)
     for no_sibling, expected in (("skip", [0, 1, 2, 3]), ("mask", [0, 1, 2, 3, 4, 5])):
-        chosen = settings(no_sibling=no_sibling, batch_size=4)
-        loop = training.Loop(chosen, build(chosen, (2, 4), None, CPU), few, CPU)
+        loop = loop_of(few, no_sibling=no_sibling, batch_size=4)
         assert loop.references.tolist() == expected
         batches = list(loop.batches())
         assert sorted(torch.cat([batch.rows[::4] for batch in batches]).tolist()) == expected
@@ -178,18 +166,17 @@ def test_references_without_a_sibling_are_left_out_or_masked():
 
 
 @pytest.mark.parametrize(("every", "spans"), [(0, 1), (2, 5)])
-def test_the_bank_is_embedded_anew_as_often_as_asked(every, spans, data, monkeypatch):
-    loop = loop_of(data, refresh_every=every)
+def test_the_bank_is_embedded_anew_as_often_as_asked(every, spans, loop_of, monkeypatch):
+    loop = loop_of(refresh_every=every)
     calls = []
     monkeypatch.setattr(loop, "bank", lambda: (calls.append(1), torch.randn(len(loop.images.fine), 4))[1])
-    assert sum(1 for _ in loop.batches()) == 10
-    assert len(calls) == spans
+    assert (len(list(loop.batches())), len(calls)) == (10, spans)
 
 
-def test_dropped_references_are_not_learnt_from(data, monkeypatch):
+def test_dropped_references_are_not_learnt_from(loop_of, monkeypatch):
     counts = {}
     for fallback in ("furthest_inside", "drop"):
-        loop = loop_of(data, method="method_1", m1_fallback=fallback)
+        loop = loop_of(method="method_1", m1_fallback=fallback)
         tight = F.one_hot(loop.images.fine, 20).float()  # all positives inside the sphere
         spread = torch.randn(tight.shape, generator=torch.Generator().manual_seed(0))
         features = torch.where(loop.images.fine[:, None] < 10, tight, spread)
@@ -201,17 +188,16 @@ def test_dropped_references_are_not_learnt_from(data, monkeypatch):
     assert 0 < counts["drop"] < counts["furthest_inside"] == len(loop.references)
 
 
-def test_frozen_batch_norm_stays_frozen_when_the_bank_is_embedded(data):
-    """Statistics move in an epoch of Method 2, and do not with `freeze_bn`."""
+def test_frozen_batch_norm_stays_frozen_when_the_bank_is_embedded(loop_of):
     for freeze in (False, True):
-        loop = loop_of(data, freeze_bn=freeze)
+        loop = loop_of(freeze_bn=freeze)
         before = loop.net.backbone.stem[1].running_mean.clone()
         loop.run_epoch()
         assert torch.equal(loop.net.backbone.stem[1].running_mean, before) == freeze
 
 
-def test_the_seed_draws_references_and_crops(data):
-    first = [next(loop_of(data, method="random", seed=seed).batches()).rows for seed in (0, 0, 1)]
+def test_the_seed_draws_references_and_crops(loop_of):
+    first = [next(loop_of(method="random", seed=seed).batches()).rows for seed in (0, 0, 1)]
     assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])
 
 
@@ -226,50 +212,21 @@ def test_random_crops_are_slices_of_the_images():
 
 # Settings ------------------------------------------------------------------------------------------
 
-CHANGES = {  # of every setting: another value, and what else both runs have
-    "seed": (1, {"epochs": 0}),
-    "coarse_map": ("body9", {}),
-    "coarse_shuffle": (True, {}),
-    "use_boxes": (True, {}),
-    "resize": (20, {}),
-    "crop": (10, {}),
-    "augment": (False, {}),
-    "backbone": ("tiny24", {}),
-    "embedding_dim": (4, {}),
-    "start": ("warm", {}),
-    "freeze_bn": (True, {}),
-    "coarse_head": ("present", {}),
-    "normalise": (False, {}),
-    "precision": ("bfloat16", {}),
-    "method": ("random", {}),
-    "pool": ("batch", {}),
-    "refresh_every": (2, {}),
-    "sibling": ("random", {}),
-    "no_sibling": ("mask", {}),
-    "lc1": (0.1, {}),
-    "lc2": (0.2, {}),
-    "lg1": (0.5, {}),
-    "lg2": (0.5, {}),
-    "eta": (0.5, {}),
-    "m1": (0.8, {}),
-    "m2": (0.2, {}),
-    "t1": (0.8, {}),
-    "t2": (0.2, {}),
-    "margin_rule": ("text", {}),
-    "global_distance": ("squared_over_4", {}),
-    "var_unbiased": (True, {}),
-    "swap_ce_weights": (True, {}),
-    "ce_on": ("all", {}),
-    "reduction": ("mean", {}),
-    "batch_size": (4, {}),
-    "epochs": (2, {}),
-    "lr": (1e-3, {}),
-    "momentum": (0.0, {}),
-    "weight_decay": (0.5, {}),
-    "schedule": ("one_cycle", {}),
-    "select": ("held_out_classes", {}),
-    "nmi_seeds": (2, {}),
-}
+# Of every setting another value. `weights` is the digest of a file, `keep_weights` leaves one behind; dropped
+# references have a test above.
+CHANGES = (
+    {"seed": 1, "coarse_map": "body9", "coarse_shuffle": True, "use_boxes": True}
+    | {"resize": 20, "crop": 10, "augment": False}
+    | {"backbone": "tiny24", "embedding_dim": 4, "start": "warm", "freeze_bn": True}
+    | {"coarse_head": "present", "normalise": False, "precision": "bfloat16"}
+    | {"method": "random", "pool": "batch", "refresh_every": 2, "sibling": "random", "no_sibling": "mask"}
+    | {"lc1": 0.1, "lc2": 0.2, "lg1": 0.5, "lg2": 0.5, "eta": 0.5, "m1": 0.8, "m2": 0.2, "t1": 0.8, "t2": 0.2}
+    | {"margin_rule": "text", "global_distance": "squared_over_4", "var_unbiased": True}
+    | {"swap_ce_weights": True, "ce_on": "all", "reduction": "mean"}
+    | {"batch_size": 4, "epochs": 2, "lr": 1e-3, "momentum": 0.0, "weight_decay": 0.5}
+    | {"schedule": "one_cycle", "select": "held_out_classes", "nmi_seeds": 2}
+)
+ELSEWHERE = {"weights", "keep_weights", "m1_fallback"}
 
 
 @pytest.fixture
@@ -287,24 +244,13 @@ def boxed(monkeypatch):
     images._decoded.cache_clear()
 
 
-# `weights` is the digest of a file, `keep_weights` leaves one behind; dropped references have a test above.
-ELSEWHERE = ("weights", "keep_weights", "m1_fallback")
-
-
 @pytest.mark.parametrize("name", [name for name in TrainSettings.model_fields if name not in ELSEWHERE])
-def test_changing_a_setting_changes_the_result(name, train, boxed, tmp_path):
-    value, both = CHANGES[name]
-    weights = None
+def test_changing_a_setting_changes_the_result(name, train, boxed):
+    shared, weights = {"epochs": 0} if name == "seed" else {}, None  # an untrained network has its seed too
     if name == "start":
-        weights = train(**both, method="ce", keep_weights=True, seed=1)[1] / "weights.pt"
-    (before, _), (after, _) = train(**both), train(**(both | {name: value}), weights=weights)
+        weights = train(method="ce", keep_weights=True, seed=1)[1] / "weights.pt"
+    (before, _), (after, _) = train(**shared), train(**shared, weights=weights, **{name: CHANGES[name]})
     assert before != after
-
-
-def test_keeping_weights_is_no_part_of_the_result(train):
-    (plain, without), (kept, place) = train(), train(weights=None, keep_weights=True)
-    assert plain == kept
-    assert not (without / "weights.pt").exists() and (place / "weights.pt").exists()
 
 
 # What is chosen by -----------------------------------------------------------------------------------
@@ -344,42 +290,49 @@ def test_labels_of_test_images_change_no_weight_and_no_choice(changes, train, mo
     assert all(torch.equal(value, other[name]) for name, value in weights.items())
 
 
-def test_the_best_epoch_is_chosen_by_held_out_classes_and_restored(data, train, monkeypatch):
-    planted, seen = iter((0.2, 0.6, 0.6, 0.4)), []
+def test_the_best_epoch_is_chosen_by_held_out_classes_and_restored(train, monkeypatch):
+    planted, learnt, seen = iter((0.2, 0.6, 0.6, 0.4)), [], []
+
+    class Loop(training.Loop):
+        def run_epoch(self, report):
+            learnt.append(set(self.images.fine.tolist()))
+            super().run_epoch(report)
 
     def recall(net, judged, crop):
         seen.append((set(judged.fine.tolist()), deepcopy(net.backbone.state_dict())))
         return next(planted)
 
+    monkeypatch.setattr(training, "Loop", Loop)
     monkeypatch.setattr(training, "recall_at_1", recall)
     _, place = train(select="held_out_classes", epochs=4, keep_weights=True)
     kept = torch.load(place / "weights.pt", weights_only=True)
     assert all(classes == set(range(16, 20)) for classes, _ in seen)  # the last fifth of the training classes
+    assert learnt == [set(range(16))] * 4
     matches = [all(torch.equal(v, state[k]) for k, v in kept.items()) for _, state in seen]
     assert matches == [False, True, False, False]  # the earlier of two equally good
 
 
-def test_held_out_classes_leave_training():
-    fine = torch.arange(10).repeat_interleave(2)
-    kept, aside = hold_out(Images(torch.zeros(20, 2, 2, 3), fine, fine))
-    assert set(aside.fine.tolist()) == {8, 9} and set(kept.fine.tolist()) == set(range(8))
+def test_types_are_dealt_by_lot_or_cut_to_those_present_and_never_in_the_test_set(data):
+    plain, tested, (every, _) = load(*data, settings(), CPU)
 
+    def types(split: Images) -> list[int]:
+        of_class = [set(split.coarse[split.fine == name].tolist()) for name in split.fine.unique()]
+        assert all(len(types) == 1 for types in of_class)
+        return [types.pop() for types in of_class]
 
-def test_dealt_types_keep_their_sizes_and_leave_test_classes_alone():
-    fine = torch.arange(12).repeat_interleave(3)
-    coarse = torch.tensor([0] * 5 + [1] * 3 + [2] * 4).repeat_interleave(3)
-    train = fine < 8
-    dealt, other = (images.shuffle_types(fine, coarse, train, seed) for seed in (1, 2))
-    assert sorted(dealt[train].tolist()) == sorted(coarse[train].tolist())
-    assert not torch.equal(dealt[train], coarse[train]) and not torch.equal(dealt, other)
-    assert torch.equal(dealt[~train], coarse[~train])
-    assert all(len(set(dealt[fine == name].tolist())) == 1 for name in range(12))
+    lots = (settings(coarse_shuffle=True, seed=seed) for seed in (1, 2))
+    (one, untouched, _), (two, _, _) = (load(*data, lot, CPU) for lot in lots)
+    assert sorted(types(one)) == sorted(types(two)) == sorted(types(plain))
+    assert types(plain) != types(one) != types(two)
+    assert torch.equal(untouched.coarse, tested.coarse)
+    trained, _, (present, _) = load(*data, settings(coarse_head="present"), CPU)
+    assert int(trained.coarse.max()) + 1 == present < every
 
 
 # Runs ------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_happened(train):
+def test_a_killed_run_resumes_as_if_nothing_had_happened(train, tmp_path):
     options = {"epochs": 3, "select": "held_out_classes", "sibling": "random", "schedule": "one_cycle"}
     whole, _ = train(**options)
 
@@ -389,6 +342,9 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(train):
 
     with pytest.raises(KeyboardInterrupt):
         train("killed", report=die, **options)
+    (tmp_path / "other").mkdir()
+    torch.save({"epoch": 5}, tmp_path / "other" / "checkpoint.pt")  # of something else: passed over
+    assert train("other", **options)[0] == whole
     seen = []
     resumed, _ = train("killed", report=lambda *told: seen.append(told), **options)
     assert resumed == whole
@@ -396,14 +352,11 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(train):
     assert seen == [(2 * steps + step, 3 * steps, "epoch 3") for step in range(1, steps + 1)]
 
 
-def test_a_checkpoint_of_something_else_is_passed_over(train, tmp_path):
-    (tmp_path / "other").mkdir()
-    torch.save({"epoch": 5}, tmp_path / "other" / "checkpoint.pt")
-    assert train("other")[0] == train()[0]
-
-
 def test_a_warm_start_carries_the_backbone_over_and_needs_its_weights(train):
-    file = train(method="ce", keep_weights=True)[1] / "weights.pt"
+    (kept, place), (plain, without) = (train(method="ce", keep_weights=keep) for keep in (True, False))
+    assert kept == plain  # to keep the weights is no part of the result
+    file = place / "weights.pt"
+    assert not (without / file.name).exists()
     state = torch.load(file, weights_only=True)
     net = build(settings(start="warm"), (5, 9), file, CPU)
     assert all(torch.equal(value, state[name]) for name, value in net.backbone.state_dict().items())
@@ -416,8 +369,8 @@ def test_a_diverging_loss_is_one_line_and_no_result(train):
         train(lr=1e12, epochs=3, normalise=False)
 
 
-def test_an_epoch_without_any_quadruplet_is_one_line(data, monkeypatch):
-    loop = loop_of(data)
+def test_an_epoch_without_any_quadruplet_is_one_line(loop_of, monkeypatch):
+    loop = loop_of()
     monkeypatch.setattr(loop, "batches", lambda: iter(()))
     with pytest.raises(PapersError, match="no reference has a quadruplet left"):
         loop.run_epoch()
@@ -447,10 +400,3 @@ def test_what_would_be_chosen_is_counted_over_the_references(data):
     assert counts["same_sibling"] == pytest.approx(sum((one == two)[:, 2].tolist()) / len(one), abs=1e-5)
     different = len(set(two[:, 1].tolist())) + len(set(two[:, 2].tolist()))
     assert counts["distinct_method_2"] == pytest.approx(different / len(two), abs=1e-5)
-
-
-def test_present_types_get_a_smaller_head(data):
-    _, _, everything = load(*data, settings(), CPU)
-    trained, _, present = load(*data, settings(coarse_head="present"), CPU)
-    assert present[0] < everything[0]
-    assert int(trained.coarse.max()) == present[0] - 1

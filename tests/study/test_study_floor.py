@@ -11,8 +11,8 @@ from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
 from papers_lib.papers import known
 from papers_lib.runs.spec import Data, RunSpec
-from papers_lib.study import Results, difference, gap, mean, not_run
-from papers_lib.study.data import read_arms, read_sizes, read_statements
+from papers_lib.study.data import Size, read_arms, read_sizes, read_statements
+from papers_lib.study.results import Results, difference, gap, mean, not_run
 
 
 def run(label: str, seed: int, metrics: dict[str, Any] | None) -> tuple[RunSpec, Row | None]:
@@ -63,6 +63,7 @@ def test_a_metric_is_read_by_its_path_and_left_out_where_an_epoch_did_not_log_it
     assert RESULTS.values("a", "acc %") == {0: 50, 1: 70, 2: 60}
     assert RESULTS.values("a", "history.-1.loss", factor=10) == {0: 10, 1: 20}
     assert RESULTS.values("a", "history.0.knn %") == {0: 20, 1: 30}
+    assert RESULTS.values("a", "history.0.loss") == {1: 2.0}
     assert RESULTS.values("nothing", "acc") == {}
     with pytest.raises(KeyError, match="nonsense"):  # a row that is bent is not silently left out
         RESULTS.values("a", "nonsense")
@@ -71,6 +72,7 @@ def test_a_metric_is_read_by_its_path_and_left_out_where_an_epoch_did_not_log_it
     assert RESULTS.minutes("a") == dict.fromkeys((0, 1, 2), 1.5)
     assert RESULTS.data_names("a") == "drawn"
     assert len(RESULTS.all_rows) == 4
+    assert (Results([run("b", 3, None)]).profile, Results([]).profile) == ("small", "")
 
 
 def test_histories_begin_before_training():
@@ -100,20 +102,28 @@ def test_arms_are_a_table_that_names_its_own_mistakes(tmp_path):
     file = tmp_path / "arms.csv"
     head = "name,label,sweep,against,row,changes\n"
     file.write_text(
-        head + 'a,"A, first",main,,Row 1,"method=x; k=[1, 2]; flag=true; share=0.5"\nb,B,more,a,,\n'
+        head + 'a,"A, first",main,,Row 1,"method=x=y; k=[1, 2]; flag=true; share=0.5"\nb,B,more,a,,\n'
     )
     arms = read_arms(file)
-    assert arms["a"].changes == {"method": "x", "k": [1, 2], "flag": True, "share": 0.5}
+    assert arms["a"].changes == {"method": "x=y", "k": [1, 2], "flag": True, "share": 0.5}
     assert (arms["a"].label, arms["a"].more, arms["b"].against) == ("A, first", {"row": "Row 1"}, "a")
     for text, message in (
         ("a,A,main,,,\na,B,main,,,\n", "the arm 'a' stands twice"),
-        ("a,A,main,c,,\n", "no arm 'c' to be held against"),
+        ("a,A,main,c,,\nb,B,main,d,,\n", "no arm 'c' to be held against"),
         ("a,A,main,,,method=x,\n", "not as many cells"),
         ("a,A\n", "not as many cells"),
     ):
         file.write_text(head + text)
         with pytest.raises(PapersError, match=message):
             read_arms(file)
+
+
+def test_profiles_are_sizes_and_what_a_wing_adds(tmp_path):
+    file = tmp_path / "profiles.toml"
+    file.write_text(
+        '[small]\nseeds = [0, 1]\ndataset = "cars"\nsettings = { lr = 0.1 }\nwarm = { epochs = 2 }\n'
+    )
+    assert read_sizes(file) == {"small": Size((0, 1), "cars", "", {"lr": 0.1}, {"warm": {"epochs": 2}})}
 
 
 @pytest.mark.parametrize("paper", known())

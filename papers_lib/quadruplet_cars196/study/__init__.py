@@ -27,7 +27,7 @@ WARM = {
     "start": "scratch",
     "keep_weights": True,
     "reduction": "mean",
-    "lc1": 0.0,
+    "lc1": 0.0,  # the coarse labels are not used: a start is no part of the method
     "lc2": 1.0,
     "lr": 0.1,
     "weight_decay": 5e-4,
@@ -62,6 +62,7 @@ class Cars(Study):
 
     def __init__(self) -> None:
         super().__init__()
+        # row of Table 1 → arm
         self.arm_of_row = {arm.more["row"]: arm for arm in self.arms.values() if arm.more["row"]}
 
     def refuse(self, settings: Settings) -> None:
@@ -76,20 +77,24 @@ class Cars(Study):
         """One run per arm and seed; those of the long start only where the start is warm."""
         names = ("coarse_map", "sibling", "no_sibling", "m1_fallback")
         chosen = {name: getattr(settings, name) for name in names} | weights_of(settings)
+        # empty: as the profile says
         chosen |= {name: value for name in ("backbone", "precision") if (value := getattr(settings, name))}
         size = self.sizes[settings.profile]
+        # the last wins: an arm is what it says, whatever the notebook asks
         values = _complete(size.settings | chosen | arm.changes | {"seed": seed})
         data = self.find_data(settings)
         if values["start"] == "warm":
             yield self.run_spec(settings, arm.name, values, data, (self._warm(settings, arm, values, data),))
-        elif not arm.more["start"]:
+        elif not arm.more["start"]:  # ImageNet's weights have no longer training
             yield self.run_spec(settings, arm.name, values, data)
 
     def _warm(self, settings: Settings, arm: Arm, values: dict[str, Any], data: Data) -> RunSpec:
         """The run whose backbone an arm starts from."""
+        # its own schedule falls to 0, so that a long start is no prolonged short one
         epochs = self.sizes[settings.profile].more["warm"]["long" if arm.more["start"] else "epochs"]
         warm = {name: values[name] for name in SHARED} | WARM | {"seed": values["seed"], "epochs": epochs}
         label = "long warm" if arm.more["start"] else "warm"
+        # equal for all arms of a seed: one run, by its identity
         return self.run_spec(settings, label, _complete(warm), data)
 
     def tables(self, results: Results) -> dict[str, Table]:
@@ -106,6 +111,7 @@ class Cars(Study):
             return super().read(results, label, metric)
         histories = {seed: row.metrics["history"] for seed, row in results.rows(label).items()}
         return {
+            # (100 / E) Σ_e R@1_e
             seed: 100 * sum(epoch["R@1"] for epoch in history) / len(history)
             for seed, history in histories.items()
             if history
@@ -117,6 +123,7 @@ class Cars(Study):
         if exhibit not in ("Table 1", "text"):
             return QUOTED
         arm = self.arm_of_row[row].name
+        # of the text: R@1 − R@1 of random quadruplets
         if column == "gain in R@1":
             return Answer(arm, "R@1 %", minus="random")
         return Answer(arm, f"{column} %")

@@ -69,10 +69,11 @@ def _draw_framework(canvas: Any, data: pd.DataFrame) -> None:
         for row in data.itertuples()
     }
     kinds = {kind: list(group["text"]) for kind, group in data.groupby("kind")}
+    # images → backbone → embedding → losses
     arrows = [*product(kinds["input"], kinds["shared"][:1]), tuple(kinds["shared"])]
     for start, end in [*arrows, *product(kinds["shared"][1:], kinds["loss"])]:
         a, b = drawn[start], drawn[end]
-        shape = {
+        shape = {  # from edge to edge of the boxes
             "arrowstyle": "->",
             "color": "#555555",
             "patchA": a.get_bbox_patch(),
@@ -105,12 +106,15 @@ def toy() -> pd.DataFrame:
 
     from papers_lib.quadruplet_cars196.selection import select
 
+    # a draw in which both methods differ, without fallbacks
     generator = torch.Generator().manual_seed(278)
+    # [6, 2], of the six models
     centres = torch.tensor([[0.0, 0.0], [1.6, 0.6], [-1.5, 1.2], [0.6, -1.7], [-1.6, -1.4], [2.2, -1.5]])
+    # [6, 1, 2] + [6, 6, 2] → [36, 2]
     points = (centres[:, None] + 0.85 * torch.randn(6, 6, 2, generator=generator)).flatten(0, 1)
-    points[0] = 0
+    points[0] = 0  # R, in the middle of the picture
     fine = torch.arange(6).repeat_interleave(6)
-    coarse = torch.tensor([0, 0, 0, 1, 1, 2]).repeat_interleave(6)
+    coarse = torch.tensor([0, 0, 0, 1, 1, 2]).repeat_interleave(6)  # types of three, two and one models
     parts = []
     for method in ("method_1", "method_2"):
         chosen = select(points, fine, coarse, method=method, anchors=[0]).quadruplets[0]
@@ -126,12 +130,14 @@ def toy() -> pd.DataFrame:
 def _draw_selections(canvas: Any, data: pd.DataFrame) -> None:
     from matplotlib.patches import Circle
 
+    # by Okabe and Ito: apart for colour-blind readers, too
     colours, shapes = ["#0072B2", "#D55E00", "#009E73"], "os^Dvp"
     panels = canvas.subplots(1, 2, sharey=True)
     for axes, (method, points) in zip(panels, data.groupby("method"), strict=True):
         for (fine, coarse), group in points.groupby(["fine", "coarse"]):
             axes.scatter(group["x"], group["y"], marker=shapes[fine], color=colours[coarse], s=28, alpha=0.75)
-        chosen = points[points["role"] != ""].set_index("role")[["x", "y"]]
+        chosen = points[points["role"] != ""].set_index("role")[["x", "y"]]  # role → x, y
+        # D_RN: outside of it lie the candidates
         radius = float(((chosen.loc["N"] - chosen.loc["R"]) ** 2).sum() ** 0.5)
         axes.add_patch(Circle(tuple(chosen.loc["R"]), radius, fill=False, linestyle="--", color="#555555"))
         for role, (x, y) in zip(chosen.index, chosen.to_numpy(), strict=True):
@@ -165,6 +171,7 @@ def fallbacks(study: Cars, results: Results) -> Figure:
         "Selections by fallback, by epoch",
         "Lines of the share of references whose positive, and whose sibling, was taken from inside the "
         "sphere because none lay outside, over the epochs, one colour a method.",
+        # no epoch 0: nothing was chosen yet
         results.by_epoch(("method_1", "method_2", "nearest_sibling"), values, 100, {}),
         values,
     )
@@ -189,9 +196,9 @@ def _curves(
         for axes, value in zip(panels, values, strict=True):
             curves(axes, data, "epoch", value, "arm", colours)
             axes.set(xlabel="epoch", ylabel=NAMES[value])
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
             if "fallback" in value:
-                axes.set_ylim(bottom=0)
+                axes.set_ylim(bottom=0)  # shares, whose 0 says something
         if len(data):
             canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
 

@@ -19,7 +19,7 @@ from papers_lib.study import Results, Statement
 
 PAPER = "quadruplet_cars196"
 CUB, CARS = "Smart Mining Table 1 (CUB-200-2011)", "Smart Mining Table 2 (Cars196)"
-TYPES = Path(datasets.__file__).with_name("cars196_types.csv")
+TYPES = Path(datasets.__file__).with_name("cars196_types.csv")  # 196 classes: their types and images
 METHOD_1, METHOD_2 = "Proposed Method 1", "Proposed Method 2"
 MINING, PROXY = "Smart Mining [1]", "Proxy-NCA [2]"
 METRICS = ("R@1", "R@2", "R@4", "R@8", "NMI")
@@ -39,6 +39,7 @@ def corrected_table() -> Table:
     ]
     rows.append([f"{MINING}, left out", value[CARS, MINING, "R@1"], None, value[CARS, MINING, "NMI"]])
     rows.append([f"{PROXY}, left out", value["Proxy-NCA (Cars196)", PROXY, "R@1"], None, None])
+    # by R@1, so that the works left out stand at their rank
     rows.sort(key=lambda row: -float(row[1]))  # type: ignore[arg-type]
     return Table(
         "table_1_corrected",
@@ -56,11 +57,11 @@ def types_table() -> Table:
     bodies = set(types["body9"])
     rows: list[list[Cell]] = []
     for word, group in types.groupby("type22"):
-        sides = [group[group["split"] == side] for side in ("train", "test")]
+        sides = [group[group["split"] == side] for side in ("train", "test")]  # models of the word
         kind = "body style" if word in bodies else "other word"
         images = [int(side["images"].sum()) for side in sides]
         rows.append([str(word), kind, *map(len, sides), *images])
-    rows.sort(key=lambda row: [-int(str(n)) for n in row[4:]])
+    rows.sort(key=lambda row: [-int(str(n)) for n in row[4:]])  # the largest first, by training images
     return Table(
         "types",
         "The 22 words before the year, all 16,185 images",
@@ -83,6 +84,7 @@ def state_of_the_art(_results: Results, _line: Statement) -> Finding:
         best = max(known, key=lambda row: known[row])
         gaps = ", ".join(f"{row.split(' ', 1)[1]} {x - known[best]:+.2f}" for row, x in ours.items())
         texts.append(f"{metric} against {best} ({known[best]:.2f}): {gaps}")
+        # "state of the art" asks it of both methods, in both metrics
         behind |= min(ours.values()) <= known[best]
     return Finding("fails" if behind else "holds", "; ".join(texts))
 
@@ -92,6 +94,7 @@ def nmi_is_of_birds() -> tuple[str, bool]:
     value = numbers()
     quoted = list(value[CUB].index.unique(0))
     printed = {row: value["Table 1", row, "NMI"] for row in quoted}
+    # equal to the digit, in every row
     of_cub = all(printed[row] == value[CUB, row, "NMI"] for row in quoted)
     of_cars = any(printed[row] == value[CARS, row, "NMI"] for row in quoted)
     text = (
@@ -105,6 +108,7 @@ def cited_works_are_ahead() -> tuple[str, bool]:
     """E2: Smart Mining and Proxy-NCA against both methods."""
     value = numbers()
     one, two = (
+        # the method − the cited work, by metric
         {m: round(value["Table 1", row, m] - value[CARS, MINING, m], 2) for m in METRICS}
         for row in (METHOD_1, METHOD_2)
     )
@@ -121,9 +125,11 @@ def cited_works_are_ahead() -> tuple[str, bool]:
 def underlines() -> tuple[str, bool]:
     """E4: the rank of Method 1 in each column of Table 1."""
     value = numbers()["Table 1"]
-    columns = {m: value.xs(m, level=1) for m in METRICS}
+    columns = {m: value.xs(m, level=1) for m in METRICS}  # row → number, by metric
+    # 1 + how many are above
     ranks = {m: int((column > column[METHOD_1]).sum()) + 1 for m, column in columns.items()}
     text = f"rank of Method 1: {', '.join(f'{m} {r}' for m, r in ranks.items())}"
+    # an underline marks the second best
     return text, ranks["R@8"] != 2 and ranks["NMI"] != 2
 
 
@@ -133,12 +139,13 @@ def stated_increase() -> tuple[str, bool]:
     best, random = (value["Table 1", row, "R@1"] for row in (METHOD_2, "Random Quadruplet Selection [9]"))
     gap = best - random
     text = f"{best} − {random} = {gap:.2f}, which rounds to {gap:.1f}"
-    return text, round(gap, 1) != value["text", METHOD_2, "gain in R@1"]
+    return text, round(gap, 1) != value["text", METHOD_2, "gain in R@1"]  # the text has one decimal
 
 
 def margins_at_work() -> tuple[str, bool]:
     """E7: m1 − m2 is the margin of the fine pair, m2 that of the coarse."""
     m1, m2 = (numbers()["settings", name, "value"] for name in ("m1", "m2"))
+    # Eq. 5 closes where D_RM ≥ D_RP + m1 − m2 and D_RN ≥ D_RM + m2
     return f"margins at work: fine {m1 - m2:.1f}, coarse {m2:.1f}", m1 - m2 > m2
 
 
@@ -149,6 +156,7 @@ def only_method_1_looks_at_n() -> tuple[str, bool]:
         """R, two positives above and below it, N at (x, y), and a sibling."""
         return [[0, 0], [0, 2], [0, -2.1], [x, y], [3, 3]]
 
+    # N at (1, 0) and at (0, −1): D_RN = 1 both times
     moved = {
         method: _choose(method, around(1, 0)) != _choose(method, around(0, -1))
         for method in ("method_1", "method_2")
@@ -158,6 +166,7 @@ def only_method_1_looks_at_n() -> tuple[str, bool]:
 
 def fallback_is_the_hardest() -> tuple[str, bool]:
     """E10: a tight class inside the sphere: of two positives the further one is taken."""
+    # D_RN = 1, and both positives inside
     chosen = _choose("method_2", [[0, 0], [0.1, 0], [0.2, 0], [1, 0], [2, 0]])
     return "select() on a tight class; how often it happens, in the fallbacks of the runs", chosen == 2
 
@@ -166,6 +175,7 @@ def lonely_types() -> tuple[str, bool]:
     """E11: types of one model among the training classes."""
     types = pd.read_csv(TYPES, comment="#")
     train = types[types["split"] == "train"]
+    # no sibling class: no quadruplet
     lonely = train.groupby("type22").filter(lambda group: len(group) == 1)
     images, every = lonely["images"].sum(), train["images"].sum()
     text = f"{len(lonely)} types, {images} of {every} training images ({100 * images / every:.2f} %)"
@@ -175,6 +185,7 @@ def lonely_types() -> tuple[str, bool]:
 def words_before_the_year() -> tuple[str, bool]:
     """E14: the rule that gives 22 words, and those of them that are no body styles."""
     types = pd.read_csv(TYPES, comment="#")
+    # "BMW M6 Convertible 2010" → "Convertible"
     rule = {re.sub(r" \d{4}$", "", name).split()[-1] for name in types["class_name"]}
     others = sorted(rule - set(types["body9"]))
     text = f"{len(rule)} words; not body styles: {', '.join(others)}"
@@ -204,6 +215,6 @@ def _choose(method: Any, points: list[list[float]]) -> int:
 
     from papers_lib.quadruplet_cars196.selection import select
 
-    fine, coarse = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 0, 0, 1, 0])
+    fine, coarse = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 0, 0, 1, 0])  # R, P, P, N, M
     chosen = select(torch.tensor(points, dtype=torch.float), fine, coarse, method=method, anchors=[0])
     return int(chosen.quadruplets[0, 1])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from papers_lib.quadruplet_cars196.study import Cars
 
 METRICS = ("R@1", "R@2", "R@4", "R@8", "NMI")
+# None: an arm that keeps the profile's method
 QUADRUPLETS = (None, "random", "method_1", "method_2", "nearest_sibling", "furthest_positive")
 LAST_EPOCH = {  # what the last epoch logged, and how a table names it; a path that ends in " %" is a share
     "positive_fallback %": "P+ by fallback",
@@ -50,6 +51,7 @@ def tables(study: Cars, results: Results) -> dict[str, Table]:
 def table_1(study: Cars, results: Results) -> Table:
     """Table 1: eight rows, five columns, one line per printed number."""
     made = study.provenance(results)
+    # each once, in the paper's order
     rows = dict.fromkeys(row for exhibit, row, _ in study.printed if exhibit == "Table 1")
     lines = [
         study.line(
@@ -74,11 +76,11 @@ def table_1(study: Cars, results: Results) -> Table:
 
 def controls(study: Cars, results: Results) -> Table:
     """Rows that the paper does not have; each against random quadruplets of the same start and seeds."""
-    metrics = ["R@1", "R@8", "MAP@R", "NMI", "AMI"]
+    metrics = ["R@1", "R@8", "MAP@R", "NMI", "AMI"]  # AMI: NMI without what chance gives
     columns = ["run", *metrics, "R@1 − random", "95 % interval", "n", "greater than random"]
     rows: list[list[Cell]] = []
     for arm in study.arms.values():
-        if arm.sweep == "baselines":
+        if arm.sweep == "baselines":  # they stand in Table 1
             continue
         ours = results.values(arm.name, "R@1 %")
         if not ours:
@@ -86,7 +88,8 @@ def controls(study: Cars, results: Results) -> Table:
             continue
         means = [results.mean(arm.name, f"{metric} %") for metric in metrics]
         against = gap(ours, results.values(arm.against, "R@1 %"))
-        nothing = (None, None, len(ours), None)
+        nothing = (None, None, len(ours), None)  # random is held against nothing
+        # mean of d_s, its interval, n, verdict
         rows.append([arm.label, *means, *(against if arm.against else nothing)])
     return study.table(
         results,
@@ -119,6 +122,7 @@ def selection(study: Cars, results: Results) -> Table:
 
 
 def _last_epoch(results: Results, arm: Arm) -> list[Cell]:
+    # no run, or one of no epochs
     if not any(row.metrics["history"] for row in results.rows(arm.name).values()):
         return [arm.label, *[NOT_RUN] * len(LAST_EPOCH)]
     return [arm.label, *(results.mean(arm.name, f"history.-1.{name}") for name in LAST_EPOCH)]
@@ -146,6 +150,7 @@ def final_features(study: Cars, results: Results) -> Table:
 
 def start(results: Results) -> str:
     """In words: what the runs of this profile start from."""
+    # warm starts that the runs need; none: weights from elsewhere, or random
     epochs = {need.label: need.settings["epochs"] for spec, _ in results.runs for need in spec.needs}
     if epochs:
         long = f" ({epochs['long warm']} where the row says long)" if "long warm" in epochs else ""
@@ -161,7 +166,7 @@ def start(results: Results) -> str:
 def nmi_beyond_k_means(results: Results, line: Statement) -> Finding:
     """C3, with the noise of k-means: a difference below two of its standard deviations decides nothing."""
     finding = greater(results.values(line.a, line.metric), results.values(line.b, line.metric))
-    noise = mean(results.values(line.b, "NMI_sd"))
+    noise = mean(results.values(line.b, "NMI_sd"))  # a fraction, over k-means seeds
     if finding.difference and noise is not None and finding.verdict != "undecided":
         twice = 200 * noise  # two standard deviations, in %
         if abs(finding.difference.mean) < twice:
