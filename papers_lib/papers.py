@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from papers_lib.errors import PapersError
-from papers_lib.exhibits import ledger, published
+from papers_lib.exhibits import ledger
 from papers_lib.exhibits.claims import claims_table, errata_table
 from papers_lib.exhibits.coverage import Cell, Exhibit
 from papers_lib.exhibits.coverage import coverage as count
@@ -36,12 +36,12 @@ class Paper(NamedTuple):
     def study(self) -> Any:
         """What is asked of the paper: `STUDY` of the wing's package `study`."""
         module = importlib.import_module(f"{self.package or f'papers_lib.{self.name}'}.study")
-        return getattr(module, "STUDY", module)
+        return module.STUDY
 
     @property
     def settings(self) -> type[NotebookSettings]:
         """The notebook's parameters, validated."""
-        model: type[NotebookSettings] = getattr(self.study, "parameters", None) or self.study.Settings
+        model: type[NotebookSettings] = self.study.parameters
         return model
 
     @property
@@ -214,11 +214,7 @@ def coverage(paper: Paper) -> list[Exhibit]:
         specs = paper.study.plan(shown(validate(paper.settings, {"profile": profile}), rows))
         with ledger.reading(paper.name):
             cells += paper.study.cells(Results([(spec, ledger.find(rows, spec)) for spec in specs]))
-    return count(
-        paper.name,
-        getattr(paper.study, "published", None) if paper.package else published.load(paper.name),
-        cells,
-    )
+    return count(paper.name, paper.study.published, cells)
 
 
 def require_data(paper: Paper, settings: NotebookSettings, specs: list[RunSpec]) -> None:

@@ -27,7 +27,6 @@ def load(paper: str) -> DataFrame:
     """
     # <wing>/study/published
     wings = {path.parents[1].name: path for path in Path(__file__).parents[1].glob("*/study/published")}
-    wings |= {path.parent.name: path for path in Path(__file__).parents[1].glob("*/published")}
     if paper not in wings:
         raise PapersError(f"no printed numbers of '{paper}'; known papers: {', '.join(sorted(wings))}")
     return load_folder(wings[paper])

@@ -39,15 +39,6 @@ class Results:
             if row is not None:
                 self._rows.setdefault(spec.label, {})[row.seed] = row
 
-    def __iter__(self) -> Iterator[tuple[RunSpec, Row | None]]:
-        return iter(self.runs)
-
-    def __getitem__(self, index: int) -> tuple[RunSpec, Row | None]:
-        return self.runs[index]
-
-    def __len__(self) -> int:
-        return len(self.runs)
-
     @property
     def all_rows(self) -> list[Row]:
         """Every row that there is, in the order of the plan."""

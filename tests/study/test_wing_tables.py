@@ -13,10 +13,11 @@ from papers_lib.study import Results, Study
 from papers_lib.study.claims import arms_of, sides
 from papers_lib.study.data import read_misprints, read_statements
 
-WINGS = [name for name, paper in PAPERS.items() if isinstance(paper.study, Study)]
+# Changes that are relative to a profile's settings, or drawn from the seed.
+RELATIVE = {"epochs_times", "iterations_times", "samples_of_batch", "batch_times", "replacements"}
 
 
-@pytest.fixture(scope="module", params=WINGS)
+@pytest.fixture(scope="module", params=PAPERS)
 def book(request, tmp_path_factory) -> Book:
     """The chapter as it is committed, with what its ledger holds; it writes elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
@@ -40,22 +41,17 @@ def arm_of(label: str) -> str:
     return label.rpartition("/")[2]  # "data set/arm" where there are several data sets
 
 
-def test_there_is_a_wing_on_the_floor():
-    assert WINGS
-
-
 def test_profiles_are_those_of_every_notebook_and_their_plans_are_valid(study):
     assert tuple(study.sizes) == PROFILES
     planned = {}
     for name, size in study.sizes.items():
-        assert len(size.seeds) == len(set(size.seeds)) >= 2
+        assert len(size.seeds) == len(set(size.seeds)) >= 1
         assert not study.datasets or size.dataset in (*study.datasets, "")
         for spec in study.plan(validate(study.parameters, {"profile": name})):
-            assert spec.seed in size.seeds
             planned.setdefault(arm_of(spec.label), spec)
     assert planned.keys() == study.arms.keys()  # each arm somewhere
     for name, arm in study.arms.items():
-        assert arm.changes.keys() <= planned[name].settings.keys(), name
+        assert arm.changes.keys() - RELATIVE <= planned[name].settings.keys(), name
 
 
 def test_claims_name_arms_tests_and_exhibits_that_there_are(study, book):

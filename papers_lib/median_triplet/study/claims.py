@@ -78,7 +78,7 @@ def falls_with_k(results: Results, line: Statement) -> Finding:
 def short_probe(results: Results, _line: Statement) -> Finding:
     """C13: the one-epoch probe against the whole, over all runs of a seed."""
     points: dict[int, list[tuple[float, float]]] = {}
-    for spec, row in results:
+    for spec, row in results.runs:
         if row is not None and "task" not in spec.settings:
             pair = (100 * row.metrics["linear_1"], 100 * row.metrics["linear"])
             points.setdefault(row.seed, []).append(pair)
@@ -97,7 +97,7 @@ def _spearman(points: Points, least: int) -> Values:
 
 def real_data(results: Results, line: Statement) -> Finding:
     """C14, C16: only the real data at the paper's settings can decide."""
-    if any(spec.data.stand_in for spec, _ in results):
+    if any(spec.data.stand_in for spec, _ in results.runs):
         return Finding("not tested", "stand-ins: not tested")
     return greater(results.values(line.a, line.metric), results.values(line.b, line.metric))
 

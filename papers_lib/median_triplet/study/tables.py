@@ -99,7 +99,7 @@ def collapsed(results: Results) -> list[str]:
     """Runs whose features point all the same way at the end, by name: never averaged in silence."""
     return [
         f"{spec.label} seed {spec.seed}"
-        for spec, row in results
+        for spec, row in results.runs
         if row and (history := row.metrics.get("history")) and history[-1]["std_features"] < 0.01
     ]
 

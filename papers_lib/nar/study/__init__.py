@@ -152,7 +152,7 @@ class Refinement(Study):
         """Footer and badge of what is made from some arms, by default from all on the study's own images."""
         rows = [
             row
-            for spec, row in results
+            for spec, row in results.runs
             if row is not None and (spec.label in labels if labels else not spec.label.startswith(APART))
         ]
         return origin.provenance(rows, results.profile, self.dataset)

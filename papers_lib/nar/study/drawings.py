@@ -185,4 +185,4 @@ def tau(study: Refinement, results: Results) -> Figure:
             axes.legend()
         canvas.axes[0].set_ylabel("accuracy, trained alone")
 
-    return exhibits.figure("tau", rows, draw, source)
+    return exhibits.figure("tau_networks", rows, draw, source)

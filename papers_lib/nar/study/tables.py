@@ -197,7 +197,7 @@ def faces(study: Refinement, results: Results) -> Rows:
     """LResNet50E-IR with vectors of ours: exact counts at full width, verification of drawn faces."""
     base = count((0,) * 24, "lresnet50e_ir", "A", 112, 512).multiply_accumulates
     rows: Rows = []
-    for spec, row in results:
+    for spec, row in results.runs:
         if spec.label not in FACES:
             continue
         vector = spec.settings["vector"]

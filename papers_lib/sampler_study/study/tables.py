@@ -166,7 +166,7 @@ def table_by_setting(
 
 def start(results: Results) -> str:
     """In words: what the runs of this profile start from."""
-    for spec, _ in results:
+    for spec, _ in results.runs:
         for need in spec.needs:
             s = need.settings
             return (
@@ -175,7 +175,7 @@ def start(results: Results) -> str:
                 "in place of ImageNet weights"
             )
     names = {"imagenet": "torchvision's ImageNet weights", "file": "weights from a file"}
-    return names.get(str(results[0][0].settings["start"]), "random weights")
+    return names.get(str(results.runs[0][0].settings["start"]), "random weights")
 
 
 # -- the tables that the paper lacks --
@@ -183,7 +183,7 @@ def start(results: Results) -> str:
 
 def network_of_controls(results: Results) -> str:
     """The network that the controls were run on: the first of the plan."""
-    names = {spec.data.name for spec, _ in results}
+    names = {spec.data.name for spec, _ in results.runs}
     return next((name for name in NETWORKS if name in names), sorted(names)[0])
 
 
