@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import damaged, fuzz
 from PIL import Image
+from tiny_sets import LAYOUTS, devkit
 
 from data_prep.__main__ import _datasets
 from data_prep.pictures import fault
@@ -37,30 +38,17 @@ from papers_lib.datasets.face_records import read_bin, read_list
 from papers_lib.datasets.images import FORMATS, open_image
 from papers_lib.errors import PapersError
 
-RECIPES: dict[str, dict[str, str]] = {
-    "cifar10": {"classes": "2", "train": "2", "test": "1", "pixels": "16"},
-    "imagenet": {"classes": "2", "train": "2", "test": "1", "pixels": "16"},
-    "coco2017": {"classes": "2", "train": "3", "test": "1", "pixels": "48"},
-    "voc0712": {"classes": "2", "train": "2", "test": "1", "pixels": "48"},
-    "sysu30k": {"bags": "1", "queries": "1", "distractors": "1", "pixels": "16"},
-    "msmt17_v1": {
-        "train_ids": "2",
-        "test_ids": "1",
-        "cameras": "3",
-        "seen": "3",
-        "distractors": "0",
-        "pixels": "16",
-    },
-    "market1501": {
-        "train_ids": "1",
-        "test_ids": "1",
-        "cameras": "3",
-        "seen": "3",
-        "distractors": "0",
-        "pixels": "16",
-    },
-    "faces_emore": {"identities": "2", "shots": "2", "pairs": "1", "pixels": "16"},
-    "lfw": {"identities": "2", "shots": "2", "pairs": "1", "pixels": "16"},
+PEOPLE = "cameras=3 seen=3 distractors=0 pixels=16"
+RECIPES = {
+    "cifar10": "classes=2 train=2 test=1 pixels=16",
+    "imagenet": "classes=2 train=2 test=1 pixels=16",
+    "coco2017": "classes=2 train=3 test=1 pixels=48",
+    "voc0712": "classes=2 train=2 test=1 pixels=48",
+    "sysu30k": "bags=1 queries=1 distractors=1 pixels=16",
+    "msmt17_v1": f"train_ids=2 test_ids=1 {PEOPLE}",
+    "market1501": f"train_ids=1 test_ids=1 {PEOPLE}",
+    "faces_emore": "identities=2 shots=2 pairs=1 pixels=16",
+    "lfw": "identities=2 shots=2 pairs=1 pixels=16",
 }
 FILES = (
     ("cifar10", "STANDIN.json"),
@@ -93,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir()
         stand_in = _datasets()[name].stand_in
         assert stand_in is not None
-        stand_in.make(root / name, "smoke", recipe)
+        stand_in.make(root / name, "smoke", dict(word.split("=") for word in recipe.split()))
         use(root, name)
     return root
 
@@ -129,23 +117,6 @@ def held(call: Callable[[], object]) -> None:
         assert "\n" not in str(error) and str(error)
 
 
-@pytest.mark.parametrize(("name", "pattern"), FILES)
-def test_damaged_bytes_are_one_line(name, pattern, made):
-    path = min((made / name).glob(pattern))
-    whole = path.read_bytes()
-
-    @fuzz
-    @given(damaged(whole))
-    def holds(raw: bytes) -> None:
-        path.write_bytes(raw)
-        held(lambda: use(made, name))
-
-    try:
-        holds()
-    finally:
-        path.write_bytes(whole)
-
-
 WRONG = (None, True, -1, 0, 10**30, 1.5, float("inf"), "", "x", "\ud800", "a\nb", [], [1], [[]], {}, {"x": 1})
 
 
@@ -162,18 +133,23 @@ def bent(draw: st.DrawFn, content: Any) -> Any:
         at = at[key]
 
 
-JSON = tuple((name, pattern) for name, pattern in FILES if pattern.endswith(".json"))
+CONTENTS = {
+    "damaged": damaged,
+    "of wrong types": lambda whole: bent(json.loads(whole)).map(lambda content: json.dumps(content).encode()),
+}
+CASES = [("damaged", *case) for case in FILES]
+CASES += [("of wrong types", *case) for case in FILES if case[1].endswith(".json")]
 
 
-@pytest.mark.parametrize(("name", "pattern"), JSON)
-def test_json_of_wrong_types_is_one_line(name, pattern, made):
+@pytest.mark.parametrize(("how", "name", "pattern"), CASES)
+def test_damaged_files_are_one_line(how, name, pattern, made):
     path = min((made / name).glob(pattern))
     whole = path.read_bytes()
 
     @fuzz
-    @given(bent(json.loads(whole)))
-    def holds(content: Any) -> None:
-        path.write_text(json.dumps(content))
+    @given(CONTENTS[how](whole))
+    def holds(raw: bytes) -> None:
+        path.write_bytes(raw)
         held(lambda: use(made, name))
 
     try:
@@ -214,9 +190,9 @@ def test_names_of_files_and_folders_are_one_line(folder, name, made):
 # Label files of the cars, whose reader may end its process
 
 
-def test_damaged_label_files_of_the_cars_are_one_line(layouts, tmp_path, monkeypatch):
+def test_damaged_label_files_of_the_cars_are_one_line(tmp_path, monkeypatch):
     """Eight a process, which is what costs; a damaged one does not keep the next from being read."""
-    roots = {name: layouts[name](tmp_path / name) for name in ("A", "B")}
+    roots = {name: LAYOUTS[name](tmp_path / name) for name in ("A", "B")}
     files = [
         (root, path, path.read_bytes(), matlab.read([*root.rglob("*.mat")]))
         for root in roots.values()
@@ -245,9 +221,9 @@ def test_damaged_label_files_of_the_cars_are_one_line(layouts, tmp_path, monkeyp
         ("import time; time.sleep(90)", 6, "6 seconds"),
     ],
 )
-def test_a_label_reader_that_dies_or_hangs_is_told(code, seconds, says, layouts, tmp_path, monkeypatch):
+def test_a_label_reader_that_dies_or_hangs_is_told(code, seconds, says, tmp_path, monkeypatch):
     """The files before it are read all the same, and those behind it."""
-    root = layouts["A"](tmp_path)
+    root = devkit(tmp_path)
     program = tmp_path / "reader.py"
     bad = "cars_train_annos.mat"
     lines = "".join(f"        {each.strip()}\n" for each in code.split(";"))

@@ -10,14 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 from standins import tell
 from tiny_sets import GALLERY, MSMT, OFFICIAL, QUERY, TRAIN, people, refused, write
 
 from papers_lib.datasets import reid, reid_layouts
-from papers_lib.datasets.crops import load_images
-from papers_lib.errors import PapersError
 
 
 def faults(root: Path, name: str = "market1501") -> list[str]:
@@ -289,41 +285,3 @@ def test_lists_read_on_windows(tmp_path):
     for path in root.glob("*.txt"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert reid.load(root, "msmt17_v1").fingerprint == before
-
-
-# Pixels
-
-
-def test_crops_are_squashed_to_the_rectangle_in_order(tmp_path):
-    files = []
-    for i, mode in enumerate(("RGB", "L", "CMYK", "P", "RGB")):
-        files.append(tmp_path / f"{i} ß.{'jpg' if mode == 'CMYK' else 'png'}")
-        Image.new("RGB", (30 + i, 80), (40 * i, 40 * i, 40 * i)).convert(mode).save(files[-1])
-    one, three = load_images(files, 16, 8, threads=1), load_images(files, 16, 8, threads=3)
-    assert (one.shape, one.dtype) == ((5, 16, 8, 3), torch.uint8)
-    assert torch.equal(one, three)
-    assert np.abs(one.float().mean((1, 2, 3)).numpy() - 40 * np.arange(5)).max() < 3
-    assert load_images([], 4, 2).shape == (0, 4, 2, 3)
-
-
-def test_rows_of_a_crop_are_rows_of_the_image(tmp_path):
-    pixels = np.zeros((40, 20, 3), dtype=np.uint8)
-    pixels[:20, :, 0], pixels[:, 10:, 2] = 200, 100
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    crop = load_images([tmp_path / "a.png"], 8, 4)[0]
-    for row, column, colour in (
-        (0, 0, [200, 0, 0]),
-        (0, 3, [200, 0, 100]),
-        (7, 0, [0, 0, 0]),
-        (7, 3, [0, 0, 100]),
-    ):
-        assert (
-            np.abs(crop[row, column].numpy() - np.array(colour, dtype=float)).max() <= 3
-        )  # bicubic overshoots
-
-
-def test_a_broken_crop_is_named_in_one_line(tmp_path):
-    (tmp_path / "bad.jpg").write_bytes(b"no image")
-    with pytest.raises(PapersError, match=r"bad\.jpg is not a whole image") as caught:
-        load_images([tmp_path / "bad.jpg"], 8, 4)
-    assert "\n" not in str(caught.value)

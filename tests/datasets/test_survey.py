@@ -179,22 +179,18 @@ def test_the_content_follows_names_and_sizes_and_not_the_place(name, copy, monke
 
     class Backwards:
         def __init__(self, path: Path) -> None:
-            with scandir(path) as entries:
-                self.entries = sorted(entries, key=lambda entry: entry.name)
+            self.entries = iter(sorted(scandir(path), key=lambda entry: entry.name, reverse=True))
 
         def __iter__(self) -> Any:
-            return self
+            return self.entries
 
         def __next__(self) -> os.DirEntry[str]:
-            if not self.entries:
-                raise StopIteration
-            return self.entries.pop()
+            return next(self.entries)
 
         def __enter__(self) -> Any:
             return self
 
-        def __exit__(self, *_: object) -> None:
-            return None
+        def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(os, "scandir", Backwards)
     assert survey(root, name).content == before.content  # whatever the order of the file system
