@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,21 @@ import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
-from tiny_sets import CLASSES, LAYOUTS, devkit, edit, grey, refused
+from tiny_sets import (
+    CLASSES,
+    LAYOUTS,
+    Damage,
+    class_folders,
+    devkit,
+    edit,
+    edited,
+    empty,
+    gone,
+    grey,
+    moved,
+    put,
+    refused,
+)
 
 from papers_lib.datasets import cars196, cars196_layouts
 from papers_lib.datasets.images import load_images
@@ -110,13 +123,10 @@ def test_types_follow_the_map(tmp_path):
 
 # What is refused
 
-META, TRAIN_MAT, TEST_MAT = (
-    "devkit/cars_meta.mat",
-    "devkit/cars_train_annos.mat",
-    "cars_test_annos_withlabels.mat",
-)
+META, TRAIN_MAT = "devkit/cars_meta.mat", "devkit/cars_train_annos.mat"
+TEST_MAT = "cars_test_annos_withlabels.mat"
 HDF = b"\x89HDF\r\n\x1a\n"
-HEAD_7_3 = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + HDF
+HEADS_7_3 = (b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + HDF, HDF, b"x" * 512 + HDF)
 
 
 def labels(file: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
@@ -143,81 +153,58 @@ def without_class(table: Any) -> Any:
     return bare
 
 
-def raw(file: str, content: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    return lambda root: (root / file).write_bytes(content((root / file).read_bytes()))
-
-
-def removed(folder: str, keep: int) -> Callable[[Path], None]:
-    def damage(root: Path) -> None:
-        for image in sorted((root / "images" / folder).iterdir())[keep:]:
-            image.unlink()
-
-    return damage
-
-
-def unlisted(root: Path) -> None:
-    (root / "cars_train" / "00003.jpg").rename(root / "cars_train" / "99999.jpg")
-
-
 def outside(root: Path) -> None:
     Image.new("RGB", (4, 4)).save(root.parent / "outside.jpg")
     first("fname", "../../outside.jpg")(root)
 
 
-REFUSED = [
-    ("A", unlisted, ["00003.jpg is missing", "99999.jpg is in no label file"]),
-    ("A", labels(TRAIN_MAT, lambda t: np.concatenate([t, t[:, :1]], 1)), ["00001.jpg is listed 2 times"]),
-    ("A", outside, ["outside.jpg is missing"]),
-    *(("A", first("class", number), ["00001.jpg has the class 'number "]) for number in (0, 7)),
-    ("A", first("class", "two"), ["the row of cars_train/00001.jpg is not made of numbers"]),
-    ("A", labels(TEST_MAT, without_class), ["has no class in its annotations"]),
-    *(
-        ("A", raw(META, content), ["cars_meta.mat is a MATLAB 7.3 file, which is HDF5 and not read here"])
-        for content in (lambda _: HEAD_7_3, lambda _: HDF, lambda _: b"x" * 512 + HDF)
-    ),
-    *(
-        ("A", damage, [f"{Path(file).name} {words}"])
-        for file, lacks in ((META, "class_names"), (TRAIN_MAT, "fname, class, bbox"))
-        for damage, words in (
-            (raw(file, lambda whole: whole[: len(whole) // 2]), "cannot be read"),
-            (raw(file, lambda _: b""), "cannot be read"),
-            (lambda root, file=file: scipy.io.savemat(root / file, {"other": 1}), f"has no {lacks}"),
-            (lambda root, file=file: (root / file).unlink(), "missing"),
-        )
-    ),
-    (
-        "C",
-        removed(CLASSES[0], 3),
-        ["11 images of the 3 training classes, 12 expected", f"'{CLASSES[0]}' has 3 images, 4 expected"],
-    ),
-    (
-        "C",
-        lambda root: shutil.rmtree(root / "images" / CLASSES[0]),
-        ["8 images of the 3 training classes, 12 expected", f"'{CLASSES[0]}' has no image"],
-    ),
-    (
-        "C",
-        removed(CLASSES[4], 1),
-        ["7 images of the 3 test classes, 11 expected", f"'{CLASSES[4]}' has one image"],
-    ),
-    ("C", lambda root: (root / "images" / "Zebra 1999").mkdir(), ["no class of cars196 has this name"]),
-    (
-        "A",
-        lambda root: edit(root / "STANDIN.json", lambda told: told.update(colour="red")),
-        ["unknown parameter 'colour'"],
-    ),
+def broken(file: str, lacks: str) -> list[tuple[Damage, str]]:
+    name = Path(file).name
+    return [
+        (edited(file, lambda raw: raw[: len(raw) // 2]), f"{name} cannot be read"),
+        (put(file, b""), f"{name} cannot be read"),
+        (lambda root: scipy.io.savemat(root / file, {"other": 1}), f"{name} has no {lacks}"),
+        (gone(file), f"{name} missing"),
+    ]
+
+
+ALDER, EMBER = CLASSES[0], CLASSES[4]
+DEVKIT_REFUSED = [
+    (moved("cars_train/00003.jpg", "cars_train/99999.jpg"), "00003.jpg is missing", "99999.jpg is in no"),
+    (labels(TRAIN_MAT, lambda t: np.concatenate([t, t[:, :1]], 1)), "00001.jpg is listed 2 times"),
+    (outside, "outside.jpg is missing"),
+    (first("class", 0), "00001.jpg has the class 'number 0'"),
+    (first("class", 7), "00001.jpg has the class 'number 7'"),
+    (first("class", "two"), "the row of cars_train/00001.jpg is not made of numbers"),
+    (labels(TEST_MAT, without_class), "has no class in its annotations"),
+    *((put(META, head + bytes(200)), "is a MATLAB 7.3 file, which is HDF5") for head in HEADS_7_3),
+    *broken(META, "class_names"),
+    *broken(TRAIN_MAT, "fname, class, bbox"),
+    (lambda root: edit(root / "STANDIN.json", lambda told: told.update(colour="red")), "parameter 'colour'"),
 ]
+FOLDERS_REFUSED = [
+    (gone(f"images/{ALDER}/0000.jpg"), "11 images of the 3 training", f"'{ALDER}' has 3 images, 4"),
+    (gone(f"images/{ALDER}"), "8 images of the 3 training classes, 12", f"'{ALDER}' has no image"),
+    (
+        gone(f"images/{EMBER}/*[1-9].jpg", f"images/{EMBER}/1000.jpg"),
+        "7 images of the 3 test classes, 11",
+        f"'{EMBER}' has one image",
+    ),
+    (empty("images/Zebra 1999"), "no class of cars196 has this name"),
+]
+REFUSED = [(devkit, *row) for row in DEVKIT_REFUSED] + [(class_folders, *row) for row in FOLDERS_REFUSED]
 
 
-@pytest.mark.parametrize(("layout", "damage", "words"), REFUSED)
-def test_what_is_wrong_is_a_line(layout, damage, words, tmp_path):
-    root = LAYOUTS[layout](tmp_path / "in")
+@pytest.mark.parametrize("row", REFUSED)
+def test_what_is_wrong_is_a_line(row, tmp_path):
+    build, damage, words, *more = row
+    root = build(tmp_path / "in")
     damage(root)
     line = refused(cars196.load, root)
-    assert words[0] in line
-    if len(words) > 1:
+    assert words in line
+    for other in more:
         assert "1 more faults; see: python -m data_prep check cars196" in line
-        assert words[1] in "\n".join(cars196_layouts.survey(root, "cars196").problems)
+        assert other in "\n".join(cars196_layouts.survey(root, "cars196").problems)
 
 
 # The real class list
@@ -249,11 +236,3 @@ def test_the_real_half_by_name(monkeypatch, tmp_path):
     classes = [len(set(cars.fine[cars.train & (cars.coarse == i)])) for i in range(len(cars.coarse_names))]
     lone = [name for name, count in zip(cars.coarse_names, classes, strict=True) if count == 1]
     assert lone == ["GS", "R", "SRT8", "Type-S", "Z06", "ZR1"]
-
-
-def test_real_images_where_they_are():
-    root = os.environ.get("PAPERS_DATA", "")
-    if not root or not (Path(root) / "cars196_half").is_dir():
-        pytest.skip("no cars196_half in $PAPERS_DATA")
-    cars = cars196.load(Path(root), "cars196_half")
-    assert (cars.train.sum(), (~cars.train).sum()) == (4052, 4092)

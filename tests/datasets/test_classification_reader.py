@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_sets import ANIMALS, flat, folders, published, ramp, refused, shade
+from tiny_sets import (
+    ANIMALS,
+    edited,
+    empty,
+    flat,
+    folders,
+    gone,
+    listed,
+    moved,
+    published,
+    put,
+    ramp,
+    refused,
+    shade,
+)
 
 from papers_lib.datasets import cifar_files, classification, classification_layouts
 from papers_lib.datasets.cifar_files import BATCHES
@@ -22,6 +35,10 @@ PYTHON = BATCHES["cifar10", "python"]
 
 def cifar(root: Path) -> Path:
     return published(root, "cifar10", "python")
+
+
+def binary(root: Path) -> Path:
+    return published(root, "cifar10", "binary")
 
 
 @pytest.mark.parametrize("test", ["test", "val"])
@@ -202,83 +219,43 @@ class Evil:
         return (os.system, ("touch pwned",))
 
 
-def listed(line: str) -> Callable[[Path], None]:
-    """Add a line to the list of labels."""
-
-    def damage(root: Path) -> None:
-        path = root / "meta" / "val_labeled.txt"
-        path.write_text(f"{path.read_text()}{line}\n")
-
-    return damage
-
-
-def first_unlisted(root: Path) -> None:
-    path = root / "meta" / "val_labeled.txt"
-    path.write_text("\n".join(path.read_text().splitlines()[1:]))
-
-
-def fourth(content: bytes) -> Callable[[Path], object]:
-    """Another fourth batch."""
-    return lambda root: (root / "data_batch_4").write_bytes(content)
-
-
+LIST = "meta/val_labeled.txt"
 ROW = np.zeros((1, 3072), np.uint8)
+BATCHES_REFUSED = [
+    (pickle.dumps(Evil(), protocol=2), "asks for posix.system"),
+    (b"", "not a whole pickle"),
+    (pickle.dumps([1]), "a pickle of something else"),
+    (pickle.dumps({"data": [[1, 2]], "labels": [0]}), "no batch of images"),
+    (pickle.dumps({"labels": [0]}), "no batch of images (KeyError: 'data')"),
+    (pickle.dumps({"data": ROW, "labels": [10**30]}), "no batch of images"),
+    (pickle.dumps({"data": [[300] * 3072], "labels": [0]}), "no batch of images"),
+    (pickle.dumps({"data": ROW + 300.7, "labels": [0]}), "values of float64 for 1 labels"),
+    (pickle.dumps({"data": ROW, "labels": [9]}, 2), "1 train labels are none"),
+]
 REFUSED = [
-    (folders, lambda root: shutil.rmtree(root / "test"), ["half a data set: test/ or val/ missing"]),
+    (folders, gone("test"), "half a data set: test/ or val/ missing"),
+    (folders, moved("test/cat", "test/cow"), "as 'cat'; train and test", "as 'cow'; train and test"),
+    (folders, empty("train/emu"), "emu holds no image", "as 'emu'"),
+    (folders, gone("train/bee/0002.png"), "cifar10 has 14 train images, 15 expected"),
+    (folders, gone("STANDIN.json"), "15 train images, 50000", "6 test images, 10000", "3 classes, 10"),
+    (flat, listed(LIST, "0000_0.png 3"), f"{LIST}, line 7: '3' is no label of 3 classes"),
+    (flat, listed(LIST, "0000_0.png cat"), f"{LIST}, line 7: 'cat' is no label"),
+    (flat, listed(LIST, "nobody.png 1"), f"{LIST}, line 7: val/nobody.png is missing"),
+    (flat, listed(LIST, "0000_2.png 0"), f"{LIST}, line 7: val/0000_2.png is listed again"),
     (
-        folders,
-        lambda root: (root / "test" / "cat").rename(root / "test" / "cow"),
-        ["as 'cat'; train and test must", "as 'cow'; train and test must"],
+        flat,
+        edited(LIST, lambda text: text[text.index(b"\n") :]),
+        f"0000_2.png and 0 more images are not in {LIST}",
     ),
-    (folders, lambda root: (root / "train" / "emu").mkdir(), ["emu holds no image", "as 'emu'"]),
-    (
-        folders,
-        lambda root: (root / "train" / "bee" / "0002.png").unlink(),
-        ["cifar10 has 14 train images, 15 expected"],
-    ),
-    (
-        folders,
-        lambda root: (root / "STANDIN.json").unlink(),
-        [
-            f"cifar10 has {what} expected"
-            for what in ("15 train images, 50000", "6 test images, 10000", "3 classes, 10")
-        ],
-    ),
-    *(
-        (flat, listed(line), [f"val_labeled.txt, line 7: {words}"])
-        for line, words in (
-            ("0000_0.png 3", "'3' is no label of 3 classes"),
-            ("0000_0.png cat", "'cat' is no label"),
-            ("nobody.png 1", "val/nobody.png is missing"),
-            ("0000_2.png 0", "val/0000_2.png is listed again"),
-        )
-    ),
-    (flat, first_unlisted, ["0000_2.png and 0 more images are not in meta/val_labeled.txt"]),
-    (cifar, lambda root: (root / "data_batch_3").unlink(), ["half a data set: data_batch_3 missing"]),
-    *(
-        (cifar, fourth(content), [words])
-        for content, words in (
-            (pickle.dumps(Evil(), protocol=2), "asks for posix.system"),
-            (b"", "not a whole pickle"),
-            (pickle.dumps([1]), "a pickle of something else"),
-            (pickle.dumps({"data": [[1, 2]], "labels": [0]}), "no batch of images"),
-            (pickle.dumps({"labels": [0]}), "no batch of images (KeyError: 'data')"),
-            (pickle.dumps({"data": ROW, "labels": [10**30]}), "no batch of images"),
-            (pickle.dumps({"data": [[300] * 3072], "labels": [0]}), "no batch of images"),
-            (pickle.dumps({"data": ROW + 300.7, "labels": [0]}), "values of float64 for 1 labels"),
-            (pickle.dumps({"data": ROW, "labels": [9]}, 2), "1 train labels are none"),
-        )
-    ),
-    (
-        lambda root: published(root, "cifar10", "binary"),
-        lambda root: (root / "test_batch.bin").write_bytes(b"x" * 3072),
-        ["test_batch.bin has 3072 bytes, not a multiple of 3073"],
-    ),
+    (cifar, gone("data_batch_3"), "half a data set: data_batch_3 missing"),
+    *((cifar, put("data_batch_4", content), words) for content, words in BATCHES_REFUSED),
+    (binary, put("test_batch.bin", b"x" * 3072), "test_batch.bin has 3072 bytes, not a multiple of 3073"),
 ]
 
 
-@pytest.mark.parametrize(("build", "damage", "words"), REFUSED)
-def test_what_is_wrong_is_a_line(build, damage, words, tmp_path, monkeypatch):
+@pytest.mark.parametrize("row", REFUSED)
+def test_what_is_wrong_is_a_line(row, tmp_path, monkeypatch):
+    build, damage, *words = row
     monkeypatch.chdir(tmp_path)
     root, name = build(tmp_path / "c"), "imagenet" if build is flat else "cifar10"
     damage(root)
@@ -287,12 +264,3 @@ def test_what_is_wrong_is_a_line(build, damage, words, tmp_path, monkeypatch):
     assert len(problems) == len(words)
     assert all(word in problem for word, problem in zip(words, problems, strict=True))
     assert not (tmp_path / "pwned").exists()
-
-
-def test_real_images_where_they_are():
-    root = os.environ.get("PAPERS_DATA", "")
-    if not root or not (Path(root) / "cifar10").is_dir():
-        pytest.skip("no cifar10 in $PAPERS_DATA")
-    data = classification.load(Path(root), "cifar10")
-    if not data.stand_in:
-        assert (len(data.train), len(data.test), len(data.classes)) == (50_000, 10_000, 10)

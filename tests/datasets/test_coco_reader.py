@@ -1,12 +1,11 @@
 """COCO's layout: what is read, and one line for each way it can be out of step."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_sets import coco_scenes, edit, instance, refused
+from tiny_sets import coco_scenes, edit, gone, instance, put, refused
 
 from papers_lib.datasets import coco, scenes
 
@@ -76,13 +75,10 @@ REFUSED = [
     (content(lambda c: c["images"].append(c["images"][0] | {"id": 10})), "is listed 2 times"),
     (content(lambda c: c["images"].pop()), "000000000006.jpg is not in instances_train2017.json"),
     (content(lambda c: c["categories"][0].update(name="cow")), "has other categories than the training file"),
-    (
-        lambda root: (root / "train2017" / "000000000005.jpg").unlink(),
-        "000000000005.jpg is missing, but instances_train2017.json lists it",
-    ),
-    (lambda root: shutil.rmtree(root / "val2017"), "half a data set: no image in"),
-    (lambda root: (root / TRAIN).write_text("{"), "instances_train2017.json is broken"),
-    (lambda root: (root / TRAIN).unlink(), "instances_train2017.json is missing; add it"),
+    (gone("train2017/*5.jpg"), "000000000005.jpg is missing, but instances_train2017.json lists it"),
+    (gone("val2017"), "half a data set: no image in"),
+    (put(TRAIN, "{"), "instances_train2017.json is broken"),
+    (gone(TRAIN), "instances_train2017.json is missing; add it"),
 ]
 
 
@@ -91,7 +87,7 @@ def test_what_is_wrong_is_a_line(damage, says, root):
     damage(root)
     assert says in refused(coco.load, root)
     # what is missing elsewhere is told beside it
-    shutil.rmtree(root / "val2017", ignore_errors=True)
+    gone("val2017")(root)
     problems = "\n".join(coco.survey(root).problems)
     assert says in problems or "other categories" in says
     assert f"half a data set: no image in {root / 'val2017'}" in problems

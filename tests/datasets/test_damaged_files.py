@@ -21,18 +21,7 @@ from tiny_sets import LAYOUTS, devkit
 
 from data_prep.__main__ import _datasets
 from data_prep.pictures import fault
-from papers_lib.datasets import (
-    cars196,
-    classification,
-    coco,
-    crops,
-    faces,
-    matlab,
-    reid,
-    scenes,
-    sysu30k,
-    voc,
-)
+from papers_lib.datasets import cars196, classification, coco, crops, faces, known, matlab, reid, scenes, voc
 from papers_lib.datasets.cifar_files import BATCHES, class_names, read
 from papers_lib.datasets.face_records import read_bin, read_list
 from papers_lib.datasets.images import FORMATS, open_image
@@ -90,23 +79,21 @@ def use(root: Path, name: str) -> None:
     """All that is read of a data set: the check of it, its labels, and what it learns from."""
     report = _datasets()[name].check(root)
     assert not any("\n" in line for line in report.problems)
-    if name in ("coco2017", "voc0712"):
-        for scene in (found := (coco if name == "coco2017" else voc).load(root)).train:
+    data = known.load(root, name)
+    if name in (coco.NAME, voc.NAME):
+        for scene in data.train:
             scenes.picture(scene)
-            if found.name == "coco2017":
+            if name == coco.NAME:
                 scenes.masks(scene)
-    elif name in ("cifar10", "imagenet"):
-        classification.load_images(classification.load(root, name).train, 16)
-    elif name == "sysu30k":
-        sysu30k.load(root)
-    elif name in ("faces_emore", "lfw"):
-        data = faces.load(root, name)
+    elif name in classification.NAMES:
+        classification.load_images(data.train, 16)
+    elif name in faces.NAMES:
         for pairs in data.tests.values():
             faces.load_images(pairs, 8)
         if data.train is not None:
             data.train.pixels(range(len(data.train)), 8)
-    else:
-        crops.load_images(reid.load(root, name).query.files, 8, 8)
+    elif name in reid.NAMES:
+        crops.load_images(data.query.files, 8, 8)
 
 
 def held(call: Callable[[], object]) -> None:
@@ -226,7 +213,7 @@ def test_a_label_reader_that_dies_or_hangs_is_told(code, seconds, says, tmp_path
     root = devkit(tmp_path)
     program = tmp_path / "reader.py"
     bad = "cars_train_annos.mat"
-    lines = "".join(f"        {each.strip()}\n" for each in code.split(";"))
+    lines = "".join(f"        {line.strip()}\n" for line in code.split(";"))
     text = Path(matlab.__file__).read_text()
     program.write_text(
         text.replace("    import scipy.io\n", f"    if path.name == {bad!r}:\n{lines}    import scipy.io\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_sets import refused
+from tiny_sets import Damage, gone, put, refused
 
 from data_prep.faces import framed, write_pack
 from papers_lib.datasets.face_records import MAGIC, RecordFile, read_bin, read_index, read_list, read_pack
@@ -126,106 +126,93 @@ def test_records_beyond_four_gigabytes_are_read(tmp_path):
 # Packs that are refused
 
 
-def keys(folder: Path) -> list[list[str]]:
-    return [line.split("\t") for line in (folder / "train.idx").read_text().splitlines()]
-
-
-def reindexed(change: Callable[[list[list[str]]], list[list[str]]]) -> Callable[[Path], None]:
-    """Other rows (key, offset) of the index."""
+def reindexed(change: Callable[[np.ndarray], np.ndarray]) -> Damage:
+    """Another table of keys and offsets [K, 2]."""
 
     def damage(folder: Path) -> None:
-        rows = change(keys(folder))
-        (folder / "train.idx").write_text("".join(f"{key}\t{offset}\n" for key, offset in rows))
+        table = change(np.stack(read_index(folder / "train.idx"), axis=1))
+        np.savetxt(folder / "train.idx", table, fmt="%d", delimiter="\t")
 
     return damage
 
 
-def exchanged(rows: list[list[str]], one: int, other: int) -> list[list[str]]:
-    """Two keys with the offsets of each other."""
-    rows[one][1], rows[other][1] = rows[other][1], rows[one][1]
-    return rows
+def with_offsets_of(*rows: int) -> Damage:
+    """Keys with the offsets of other rows."""
+    return reindexed(lambda table: np.stack([table[:, 0], table[rows, 1]], axis=1))
 
 
-def patched(key: str, inside: int, raw: bytes) -> Callable[[Path], None]:
+def patched(key: int, inside: int, content: bytes) -> Damage:
     """Other bytes in the record of a key, some bytes behind its begin."""
 
     def damage(folder: Path) -> None:
+        keys, offsets = read_index(folder / "train.idx")
         with (folder / "train.rec").open("r+b") as file:
-            file.seek(int(dict(keys(folder))[key]) + inside)
-            file.write(raw)
+            file.seek(int(offsets[keys == key][0]) + inside)
+            file.write(content)
 
     return damage
 
 
-def packed(*records: tuple[int, bytes]) -> Callable[[Path], object]:
+def packed(*records: tuple[int, bytes]) -> Damage:
     return lambda folder: write(folder, list(records))
 
 
-def text(name: str, content: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).write_text(content)
-
-
-def old_unzip(folder: Path) -> None:
-    write(folder, [(1, scalar(0, 1, b"near"))])
-    (folder / "train.idx").write_text(f"1\t0\n0\t{5 * 2**30}\n")
+def people(*ranges: tuple[int, int]) -> Damage:
+    """Four images with labels 0, 1, 0, 0, and the first key and the last + 1 of two identities."""
+    images = [(key, scalar(label, key, b"a")) for key, label in enumerate([0, 1, 0, 0], 1)]
+    return packed(
+        *images, (0, several(0, 5, 7)), *((i, several(i, *keys)) for i, keys in enumerate(ranges, 5))
+    )
 
 
 IMAGE = (1, scalar(0, 1, b"a"))
-FOUR = [(key, scalar(label, key, b"a")) for key, label in enumerate([0, 1, 0, 0], 1)]
+LARGE = (1e30, -1e19, float("inf"))
+HEADERS = ((0, 0), (1, 1), (1, 2), (2, 2), (-5, 2), (-5, -2))
+INDICES = ("", "1\t2\t3", "1\t-2", "one\ttwo", "1\t99999999999999999999")
 REFUSED = [
-    (old_unzip, "goes on to byte 5,368,709,120; tools that unpack no more than 4 GiB"),
-    (text("train.rec", ""), "zero bytes"),
-    (patched("1", 0, b"\1\2\3\4"), "no record (magic 0x04030201, not 0xced7230a) at byte 0"),
-    (patched("1", 0, b"\1\2\3\4"), ".idx is of another file"),
-    (reindexed(lambda rows: [[key, rows[i - 1][1]] for i, (key, _) in enumerate(rows)]), "leaves none"),
     (
-        reindexed(lambda rows: exchanged(rows, 1, 2)),
-        "the images 1 and 2 are of one identity and have labels 0 and 1; its .idx is out of step",
+        put("train.idx", f"1\t0\n0\t{5 * 2**30}\n"),
+        "to byte 5,368,709,120; tools that unpack no more than 4 GiB",
     ),
-    (reindexed(lambda rows: [[key, str(int(offset) + 4)] for key, offset in rows]), "no record"),
-    (reindexed(lambda rows: rows[:-1]), "follow the last record"),
-    (reindexed(lambda rows: [rows[0], *rows[2:]]), "announces keys 1 to 9, and its .idx has no 2"),
-    (reindexed(lambda rows: [*rows, rows[0]]), "has a key twice"),
+    (put("train.rec", ""), "zero bytes"),
+    (patched(1, 0, b"\1\2\3\4"), "no record (magic 0x04030201, not 0xced7230a) at byte 0"),
+    (patched(1, 0, b"\1\2\3\4"), ".idx is of another file"),
+    (with_offsets_of(-1, *range(9)), "leaves none"),
+    (
+        with_offsets_of(0, 2, 1, *range(3, 10)),
+        "images 1 and 2 are of one identity and have labels 0 and 1; its .idx",
+    ),
+    (reindexed(lambda table: table + np.array([0, 4])), "no record"),
+    (reindexed(lambda table: table[:-1]), "follow the last record"),
+    (reindexed(lambda table: np.delete(table, 1, axis=0)), "announces keys 1 to 9, and its .idx has no 2"),
+    (reindexed(lambda table: table[[*range(10), 0]]), "has a key twice"),
     *(
-        (patched("8", 8 + 24, struct.pack("<2f", *labels)), "key 8: an identity without images")
+        (patched(8, 8 + 24, struct.pack("<2f", *labels)), "key 8: an identity without images")
         for labels in ((3, 3), (3, 2), (0, 2), (3, 99))
     ),
-    (patched("1", 8 + 24, struct.pack("<f", float("nan"))), "a label of nan at byte 0"),
-    *(
-        (packed(*records), f"a label of {label:g} at byte")
-        for label in (1e30, -1e19, float("inf"))
-        for records in (
-            [(1, scalar(label, 1, b"a")), (2, scalar(1, 2, b"b"))],
-            [IMAGE, (0, several(0, label, label))],
-        )
-    ),
+    (patched(1, 8 + 24, struct.pack("<f", float("nan"))), "a label of nan at byte 0"),
+    *((packed((1, scalar(label, 1, b"a"))), f"a label of {label:g} at byte 0") for label in LARGE),
+    *((packed(IMAGE, (0, several(0, label, label))), f"a label of {label:g} at byte") for label in LARGE),
     *(
         (
-            packed(IMAGE, (0, several(0, start, stop))),
-            f"images before key {start} and identities before key {stop}, which leaves none",
+            packed(IMAGE, (0, several(0, *keys))),
+            "before key {} and identities before key {}, which".format(*keys),
         )
-        for start, stop in ((0, 0), (1, 1), (1, 2), (2, 2), (-5, 2), (-5, -2))
+        for keys in HEADERS
     ),
     (packed((0, scalar(1, 0, b""))), "has no image, only a header"),
+    (people((1, 5), (2, 3)), "the images 2 to 4 are of two identities"),
+    (people((1, 2), (3, 5)), "the images 2 to 2 are of no identity"),
+    (people((3, 5), (2, 3)), "the images 1 to 1 are of no identity"),
+    (people((1, 2), (2, 4)), "the images 4 to 4 are of no identity"),
+    (put("property", "4,16,16"), "says 4 identities"),
     *(
-        (packed(*FOUR, (0, several(0, 5, 7)), (5, several(5, *one)), (6, several(6, *two))), words)
-        for one, two, words in (
-            ((1, 5), (2, 3), "the images 2 to 4 are of two identities"),
-            ((1, 2), (3, 5), "the images 2 to 2 are of no identity"),
-            ((3, 5), (2, 3), "the images 1 to 1 are of no identity"),
-            ((1, 2), (2, 4), "the images 4 to 4 are of no identity"),
-        )
+        (put("property", text), '"identities,height,width", each from 1')
+        for text in ("three", "3,-1,-1", "3,0,0")
     ),
-    (text("property", "4,16,16"), "says 4 identities"),
-    *(
-        (text("property", content), 'is not "identities,height,width", each from 1')
-        for content in ("three", "3,-1,-1", "3,0,0")
-    ),
-    *(
-        (text("train.idx", content), 'no list of "key offset" lines')
-        for content in ("", "1\t2\t3", "1\t-2", "one\ttwo", "1\t99999999999999999999")
-    ),
-    *((lambda folder, n=n: (folder / n).unlink(), f"{n} cannot be read") for n in ("train.rec", "train.idx")),
+    *((put("train.idx", text), 'no list of "key offset" lines') for text in INDICES),
+    (gone("train.rec"), "train.rec cannot be read"),
+    (gone("train.idx"), "train.idx cannot be read"),
 ]
 
 
@@ -251,7 +238,7 @@ def test_a_middle_part_is_no_record(folder):
 def test_an_image_of_another_identity_is_told_when_it_is_read(tmp_path):
     """The index has two keys exchanged, neither of which is the first or last of its identity."""
     write_pack(tmp_path, [(0, b"a"), (0, b"b"), (0, b"c"), (1, b"d"), (1, b"e"), (1, b"f")], 16)
-    reindexed(lambda rows: exchanged(rows, 1, 4))(tmp_path)
+    with_offsets_of(0, 4, 2, 3, 1, *range(5, 9))(tmp_path)
     pack = read_pack(tmp_path)
     assert pack.image(0) == b"a"
     assert "train.rec, image 1 has label 1 among those of 0; its .idx is out" in refused(pack.image, 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_sets import edit, refused
+from tiny_sets import Damage, edit, edited, empty, gone, put, refused
 
 from data_prep import faces as prep
 from papers_lib.datasets import face_layouts, faces
@@ -136,70 +136,53 @@ def test_a_real_copy_is_named_by_its_edition(copy, monkeypatch):
     assert faces.load(root, "faces_emore", acknowledge_withdrawn=True).title == "MS1MV9"
 
 
-def bin_of(name: str, same: list[bool]) -> Callable[[Path], object]:
-    return lambda root: (root / name).write_bytes(pickle.dumps(([b"x"] * (2 * len(same)), same)))
+def bin_of(name: str, same: list[bool]) -> Damage:
+    return put(name, pickle.dumps(([b"x"] * (2 * len(same)), same)))
 
 
-def rows(change: Callable[[list[str]], list[str]]) -> Callable[[Path], object]:
+def rows(change: Callable[[list[bytes]], list[bytes]]) -> Damage:
     """Other lines of pairs.txt."""
-    return lambda root: (root / "pairs.txt").write_text(
-        "\n".join(change((root / "pairs.txt").read_text().splitlines()))
-    )
+    return edited("pairs.txt", lambda text: b"\n".join(change(text.splitlines())))
 
 
-def of_length(pairs: list[str], length: int) -> list[str]:
+def of_length(pairs: list[bytes], length: int) -> list[bytes]:
     return [pair for pair in pairs[1:] if len(pair.split()) == length]
 
 
+def two_broken(root: Path) -> None:
+    put("lfw.bin", b"junk")(root)
+    os.truncate(root / "train.rec", 900)
+
+
+PAIRS_REFUSED = [
+    (lambda lines: lines[:-1], "announces 20 pairs and has 19"),
+    (lambda lines: lines[1:-1], "19 pairs do not divide into 10 folds"),
+    (lambda lines: [b"1\t5", *of_length(lines, 3)], "all 10 pairs are of the same person"),
+    (lambda lines: [b"5", *of_length(lines, 4)], "all 10 pairs are of the different people"),
+    (lambda lines: [*lines[:3], b"Nobody_0000\tone\ttwo", *lines[4:]], 'line 4: is no "name 1 2"'),
+    (lambda lines: [*lines[:3], b"Nobody_0000", *lines[4:]], 'line 4: is no "name 1 2"'),
+    (lambda lines: [b"10", *lines[1:]], "pairs.txt: 20 pairs in 1 fold, which leaves none"),
+    (lambda lines: [b"1\t10", *lines[1:]], "pairs.txt: 20 pairs in 1 fold, which leaves none"),
+    (lambda lines: [b"0\t0"], "all 0 pairs"),
+    (lambda lines: [], "all 0 pairs"),
+]
+HALVES = [True, False] * 10
 REFUSED = [
-    ("faces_emore", lambda root: (root / "train.idx").unlink(), "half a data set: train.idx missing"),
-    *(
-        (
-            "faces_emore",
-            lambda root: (os.truncate(root / "train.rec", 900), bin_of("lfw.bin", [])(root)),
-            words,
-        )
-        for words in ("cut short", "and 1 more faults; see: python -m data_prep check faces_emore")
-    ),
-    ("faces_emore", lambda root: (root / "cfp_fp.bin").unlink(), "no pairs 'cfp_fp'"),
-    *(
-        ("faces_emore", bin_of("lfw.bin", same), words)
-        for same, words in (
-            ([True] * 10, "lfw.bin: all 10 pairs are of the same person"),
-            ([True, False, True], "lfw.bin: 3 pairs do not divide into 10 folds"),
-            ([True, False] * 15, "lfw has 30 pairs, 20 expected"),
-        )
-    ),
-    (
-        "faces_own",
-        lambda root: (root / "train" / "nobody").mkdir(),
-        "nobody is an identity without images",
-    ),
-    (
-        "faces_own",
-        bin_of("pairs.bin", [True, False] * 10),
-        "pairs.txt: pairs.bin beside it has pairs of the same name",
-    ),
+    ("faces_emore", gone("train.idx"), "half a data set: train.idx missing"),
+    ("faces_emore", two_broken, "cut short"),
+    ("faces_emore", two_broken, "and 1 more faults; see: python -m data_prep check faces_emore"),
+    ("faces_emore", gone("cfp_fp.bin"), "no pairs 'cfp_fp'"),
+    ("faces_emore", bin_of("lfw.bin", [True] * 10), "lfw.bin: all 10 pairs are of the same person"),
+    ("faces_emore", bin_of("lfw.bin", HALVES[:3]), "lfw.bin: 3 pairs do not divide into 10 folds"),
+    ("faces_emore", bin_of("lfw.bin", HALVES + HALVES[:10]), "lfw has 30 pairs, 20 expected"),
+    ("faces_own", empty("train/nobody"), "nobody is an identity without images"),
+    ("faces_own", bin_of("pairs.bin", HALVES), "pairs.txt: pairs.bin beside it has pairs of the same name"),
     (
         "lfw",
-        lambda root: (root / "lfw" / "Nobody_0000" / "Nobody_0000_0002.jpg").unlink(),
-        "pairs.txt, line 2: Nobody_0000/Nobody_0000_0002.jpg is missing in",
+        gone("lfw/*/Nobody_0000_0002.jpg"),
+        "txt, line 2: Nobody_0000/Nobody_0000_0002.jpg is missing in",
     ),
-    *(
-        ("lfw", rows(change), words)
-        for change, words in (
-            (lambda lines: lines[:-1], "announces 20 pairs and has 19"),
-            (lambda lines: lines[1:-1], "19 pairs do not divide into 10 folds"),
-            (lambda lines: ["1\t5", *of_length(lines, 3)], "all 10 pairs are of the same person"),
-            (lambda lines: ["5", *of_length(lines, 4)], "all 10 pairs are of the different people"),
-            (lambda lines: [*lines[:3], "Nobody_0000\tone\ttwo", *lines[4:]], 'line 4: is no "name 1 2"'),
-            (lambda lines: [*lines[:3], "Nobody_0000", *lines[4:]], 'line 4: is no "name 1 2"'),
-            (lambda lines: ["10", *lines[1:]], "pairs.txt: 20 pairs in 1 fold, which leaves none"),
-            (lambda lines: ["1\t10", *lines[1:]], "pairs.txt: 20 pairs in 1 fold, which leaves none"),
-            (lambda lines: ["0\t0"], "all 0 pairs"),
-            (lambda lines: [], "all 0 pairs"),
-        )
-    ),
+    *(("lfw", rows(change), words) for change, words in PAIRS_REFUSED),
 ]
 
 

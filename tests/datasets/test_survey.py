@@ -267,6 +267,14 @@ def test_counts_are_held_against_the_published_ones(name, copy):
     assert line.startswith(f"{problems[0]} (")
 
 
+def test_images_where_they_are_hold_what_is_told_or_published():
+    root = Path(os.environ.get("PAPERS_DATA", "none"))
+    names = [name for name in (*NAMES, "cars196_half") if (root / name).is_dir()]
+    if not names:
+        pytest.skip("no data set in $PAPERS_DATA")
+    assert all(known.load(root, name).fingerprint for name in names)
+
+
 @pytest.mark.parametrize("name", ["dukemtmc", "faces_emore"])
 def test_a_withdrawn_copy_is_read_only_when_acknowledged(name, copy, capsys, monkeypatch):
     layouts = reid_layouts if name == "dukemtmc" else face_layouts
@@ -278,7 +286,7 @@ def test_a_withdrawn_copy_is_read_only_when_acknowledged(name, copy, capsys, mon
     assert "acknowledge_withdrawn=True (command line: --acknowledge-withdrawn)" in line
     assert layouts.WITHDRAWN in line and "in 2019" in line
     assert "--acknowledge-withdrawn" in refused(known.load, root, name)  # how to see all its faults
-    monkeypatch.setattr(Survey, "hold_counts", lambda *_: None)
+    monkeypatch.setattr(Survey, "hold_counts", lambda *_, **__: None)
     monkeypatch.setattr(face_layouts, "_hold_counts", lambda *_: None)
     assert not known.load(root, name).stand_in
     assert capsys.readouterr().err == f"{layouts.WITHDRAWN}\n"

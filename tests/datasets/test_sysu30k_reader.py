@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
-from tiny_sets import INSIDE, bags, refused
+from tiny_sets import INSIDE, bags, empty, gone, put, refused
 
 from papers_lib.datasets import sysu30k
 
@@ -31,38 +28,24 @@ def test_some_bags_or_none(tmp_path):
     two = sysu30k.load(root, bags=2)
     assert two.train.bags.tolist() == [0, 0, 1, 1, 1]
     assert two.pixels != whole.pixels
-    shutil.rmtree(root / INSIDE / "sysu_train_set_all")
+    gone(f"{INSIDE}/sysu_train_set_all")(root)
     assert len(sysu30k.load(root, bags=0).train.files) == 0
     assert len(sysu30k.load(root, bags=0).gallery.files) == 5
     assert "half a data set: sysu_train_set_all/ missing" in refused(sysu30k.load, root)
     assert "-1 bags" in refused(sysu30k.load, root, -1)
 
 
-def added(side, file):
-    """A file more in the test side."""
-    path = Path(INSIDE) / "sysu_test_set_all" / side / file
-    return lambda root: ((root / path).parent.mkdir(exist_ok=True), (root / path).write_bytes(b"x"))
+TEST = f"{INSIDE}/sysu_test_set_all"
+REFUSED = [
+    (gone(f"{TEST}/gallery/000028312"), "identity 000028312 is a query and not in the gallery"),
+    (put(f"{TEST}/query/000028311/28311.jpg"), "has a name unlike 000028311_c1_1.jpg"),
+    (put(f"{TEST}/gallery/000028311/000028312_c1_1.jpg"), "is identity 000028312 in the folder of 000028311"),
+    (put(f"{TEST}/query/0000others/0000others_c1_1.jpg"), "only the gallery may have"),
+    (empty(f"{INSIDE}/sysu_train_set_all/0000000004"), "0000000004 holds no image"),
+]
 
 
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (
-            lambda root: shutil.rmtree(root / INSIDE / "sysu_test_set_all" / "gallery" / "000028312"),
-            "identity 000028312 is a query and not in the gallery",
-        ),
-        (added("query", "000028311/28311.jpg"), "has a name unlike 000028311_c1_1.jpg"),
-        (
-            added("gallery", "000028311/000028312_c1_1.jpg"),
-            "is identity 000028312 in the folder of",
-        ),
-        (added("query", "0000others/0000others_c1_1.jpg"), "only the gallery may have"),
-        (
-            lambda root: (root / INSIDE / "sysu_train_set_all" / "0000000004").mkdir(),
-            "0000000004 holds no image",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("damage", "says"), REFUSED)
 def test_what_is_wrong_is_a_line(damage, says, tmp_path):
     root = bags(tmp_path)
     damage(root)
