@@ -169,15 +169,8 @@ def _missing(root: Path, name: str) -> str:
     version = {"msmt17_v1": "msmt17_v2", "msmt17_v2": "msmt17_v1"}.get(name)
     # V2 has the faces blurred, so that one read as the other gives wrong numbers without an error.
     if version:
-        layout = LAYOUTS[version]
-        inside = (
-            "",
-            name,
-            LAYOUTS[name].official,
-            f"{name}/{LAYOUTS[name].official}",
-            version,
-            layout.official,
-        )
+        layout, official = LAYOUTS[version], LAYOUTS[name].official
+        inside = ("", name, official, f"{name}/{official}", version, layout.official)
         places = (root / place / folder for place in inside for folder in layout.folders)
         there = next((place for place in places if place.is_dir()), None)
         if there:

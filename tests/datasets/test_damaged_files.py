@@ -39,33 +39,22 @@ RECIPES = {
     "faces_emore": "identities=2 shots=2 pairs=1 pixels=16",
     "lfw": "identities=2 shots=2 pairs=1 pixels=16",
 }
-FILES = (
-    ("cifar10", "STANDIN.json"),
-    ("cifar10", "train/*/*"),
-    ("cifar10", ".decoded/train-*.npy"),
-    ("imagenet", "meta/val_labeled.txt"),
-    ("coco2017", "STANDIN.json"),
-    ("coco2017", "annotations/instances_train2017.json"),
-    ("voc0712", "**/STANDIN.json"),
-    ("voc0712", "**/trainval.txt"),
-    ("voc0712", "**/Annotations/*.xml"),
-    ("sysu30k", "**/STANDIN.json"),
-    ("sysu30k", "**/meta/query.txt"),
-    ("msmt17_v1", "**/list_train.txt"),
-    ("market1501", "STANDIN.json"),
-    ("market1501", "query/*"),
-    ("faces_emore", "STANDIN.json"),
-    ("faces_emore", "train.rec"),
-    ("faces_emore", "train.idx"),
-    ("faces_emore", "property"),
-    ("faces_emore", "lfw.bin"),
-    ("lfw", "pairs.txt"),
-)
+FILES = {
+    "cifar10": ("STANDIN.json", "train/*/*", ".decoded/train-*.npy"),
+    "imagenet": ("meta/val_labeled.txt",),
+    "coco2017": ("STANDIN.json", "annotations/instances_train2017.json"),
+    "voc0712": ("**/STANDIN.json", "**/trainval.txt", "**/Annotations/*.xml"),
+    "sysu30k": ("**/STANDIN.json", "**/meta/query.txt"),
+    "msmt17_v1": ("**/list_train.txt",),
+    "market1501": ("STANDIN.json", "query/*"),
+    "faces_emore": ("STANDIN.json", "train.rec", "train.idx", "property", "lfw.bin"),
+    "lfw": ("pairs.txt",),
+}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("made")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rendered")
     for name, recipe in RECIPES.items():
         (root / name).mkdir()
         stand_in = _datasets()[name].stand_in
@@ -124,20 +113,20 @@ CONTENTS = {
     "damaged": damaged,
     "of wrong types": lambda whole: bent(json.loads(whole)).map(lambda content: json.dumps(content).encode()),
 }
-CASES = [("damaged", *case) for case in FILES]
-CASES += [("of wrong types", *case) for case in FILES if case[1].endswith(".json")]
+CASES = [("damaged", name, pattern) for name, patterns in FILES.items() for pattern in patterns]
+CASES += [("of wrong types", *case) for _, *case in CASES if case[1].endswith(".json")]
 
 
 @pytest.mark.parametrize(("how", "name", "pattern"), CASES)
-def test_damaged_files_are_one_line(how, name, pattern, made):
-    path = min((made / name).glob(pattern))
+def test_damaged_files_are_one_line(how, name, pattern, rendered):
+    path = min((rendered / name).glob(pattern))
     whole = path.read_bytes()
 
     @fuzz
     @given(CONTENTS[how](whole))
     def holds(raw: bytes) -> None:
         path.write_bytes(raw)
-        held(lambda: use(made, name))
+        held(lambda: use(rendered, name))
 
     try:
         holds()
@@ -155,9 +144,11 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("folder", [False, True])
-def test_names_of_files_and_folders_are_one_line(folder, name, made):
+def test_names_of_files_and_folders_are_one_line(folder, name, rendered):
     inside, usual = NAMES[name]
-    place = next(p for p in ((made / name / inside), *(made / name).glob(f"**/{inside}")) if p.is_dir())
+    place = next(
+        p for p in ((rendered / name / inside), *(rendered / name).glob(f"**/{inside}")) if p.is_dir()
+    )
 
     @fuzz
     @given(damaged(usual))
@@ -167,7 +158,7 @@ def test_names_of_files_and_folders_are_one_line(folder, name, made):
             return
         path.mkdir() if folder else path.write_bytes(b"x")
         try:
-            held(lambda: use(made, name))
+            held(lambda: use(rendered, name))
         finally:
             path.rmdir() if folder else path.unlink()
 

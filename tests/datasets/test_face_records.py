@@ -371,9 +371,8 @@ def test_no_bytes_of_a_file_become_addresses(tmp_path):
     for i, array in enumerate(ARRAYS):
         (tmp_path / f"{i}.bin").write_bytes(b"((l" + array + b"a(I01\nlt.")
         (tmp_path / f"{i}").write_bytes(b"(S'data'\n" + array + b"S'labels'\n]d.")
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done
     assert [line[:9] for line in done.stdout.splitlines()] == ["refused: "] * 2 * len(ARRAYS)
 

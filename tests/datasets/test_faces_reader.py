@@ -15,28 +15,7 @@ import pytest
 from PIL import Image
 from tiny_sets import Damage, edit, edited, empty, gone, put, refused
 
-from data_prep import faces as prep
 from papers_lib.datasets import face_layouts, faces
-
-TINY = {"identities": "3", "shots": "4", "pairs": "1", "pixels": "16"}
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("faces")
-    for name in faces.NAMES:
-        (root / name).mkdir()
-        prep.STAND_INS[name].make(root / name, "smoke", TINY)
-    return root
-
-
-@pytest.fixture
-def copy(drawn: Path, tmp_path: Path) -> Callable[[str], Path]:
-    def of(name: str) -> Path:
-        shutil.copytree(drawn / name, tmp_path / name)
-        return tmp_path / name
-
-    return of
 
 
 @pytest.mark.parametrize("suffix", ["webp", "BMP", "tif", "pgm"])
@@ -52,8 +31,8 @@ def test_photographs_of_any_suffix_are_read(suffix, tmp_path):
     assert data.train.pixels([3], 9).mean() == pytest.approx(77, abs=1)
 
 
-def test_a_pack_and_class_folders_hold_the_same_people(drawn):
-    pack, folders = (faces.load(drawn, name) for name in ("faces_emore", "faces_own"))
+def test_a_pack_and_class_folders_hold_the_same_people(made):
+    pack, folders = (faces.load(made, name) for name in ("faces_emore", "faces_own"))
     assert pack.stand_in and folders.stand_in
     for data in (pack, folders):
         assert data.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -64,10 +43,10 @@ def test_a_pack_and_class_folders_hold_the_same_people(drawn):
     assert set(folders.tests) == {"pairs"}
 
 
-def test_pairs_of_a_bin_and_of_pairs_txt_are_the_same(drawn):
-    ours = faces.load(drawn / "lfw", "lfw")
+def test_pairs_of_a_bin_and_of_pairs_txt_are_the_same(made):
+    ours = faces.load(made / "lfw", "lfw")
     assert ours.train is None
-    of_bin, of_list = faces.load(drawn, "faces_emore").tests["lfw"], ours.tests["lfw"]
+    of_bin, of_list = faces.load(made, "faces_emore").tests["lfw"], ours.tests["lfw"]
     assert len(of_list) == 20
     assert of_list.folds == 10
     assert of_list.same.tolist() == of_bin.same.tolist() == [True, False] * 10
@@ -90,7 +69,7 @@ def test_an_image_of_several_pairs_is_there_once(copy):
 
 
 @pytest.mark.parametrize("folder", ["lfw_funneled", "lfw-deepfunneled", "", "test"])
-def test_lfw_lies_in_any_of_its_folders(folder, copy, drawn):
+def test_lfw_lies_in_any_of_its_folders(folder, copy, made):
     root = copy("lfw")
     if folder:
         (root / "lfw").rename(root / folder)
@@ -99,7 +78,7 @@ def test_lfw_lies_in_any_of_its_folders(folder, copy, drawn):
             path.rename(root / path.name)
         (root / "lfw").rmdir()
     ours = faces.load(root, "lfw").tests["lfw"]
-    theirs = faces.load(drawn, "lfw").tests["lfw"]
+    theirs = faces.load(made, "lfw").tests["lfw"]
     assert [p.name for p in ours.images] == [p.name for p in theirs.images]
 
 
@@ -204,12 +183,12 @@ def test_a_damaged_image_of_a_pack_or_of_pairs_is_named_by_its_number(copy):
     assert f"{path}, image 1 is not a whole image" in refused(data.train.pixels, [1], 16)
 
 
-def test_scikit_learn_fetches_lfw_to_its_own_place(drawn, tmp_path, monkeypatch):
+def test_scikit_learn_fetches_lfw_to_its_own_place(made, tmp_path, monkeypatch):
     asked = []
 
     def fetch_lfw_pairs(subset: str, data_home: str, resize: float) -> None:
         asked.append(subset)
-        shutil.copytree(drawn / "lfw", Path(data_home) / "lfw_home")
+        shutil.copytree(made / "lfw", Path(data_home) / "lfw_home")
 
     module = types.ModuleType("sklearn.datasets")
     module.fetch_lfw_pairs = fetch_lfw_pairs

@@ -52,7 +52,7 @@ def test_every_mode_becomes_rgb_in_order_whatever_the_threads(door, tmp_path, mo
     monkeypatch.setattr(images, "_CHUNK", 2)  # so that threads share the work
     files, greys = [], []
     for i, mode in enumerate(("RGB", "L", "CMYK", "P", "1", "RGBA", "LA")):
-        files.append(tmp_path / f"bild {i} ü.{'jpg' if mode == 'CMYK' else 'png'}")
+        files.append(tmp_path / f"bild {i} ü.{'jpg' if mode in ('L', 'CMYK') else 'png'}")
         grey = 255 if mode in ("1", "RGBA", "LA") else 51 * i + 51  # what is transparent becomes white
         greys.append(grey)
         clear = Image.new("RGBA", (30 + i, 80))

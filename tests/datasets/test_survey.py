@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from standins import RECIPE, tell
 from tiny_sets import BUILD, INSIDE, edit, refused
 
-from data_prep import faces as prep
 from papers_lib.datasets import (
     cars196_layouts,
     classification_layouts,
@@ -40,7 +38,7 @@ OFFICIAL = {
     "faces_emore": "faces_ms1m_112x112",
     "lfw": "lfw_home",
 }
-NAMES = (*OFFICIAL, "faces_own")
+NAMES = tuple(BUILD)
 MISSING = {
     "cars196": "neither devkit/ with cars_train/",
     "cifar10": "neither data_batch_1 with test_batch, nor train/",
@@ -53,43 +51,18 @@ MISSING = {
     "lfw": "no pairs.txt",
     "faces_own": "neither train.rec nor a folder per identity",
 }
-TINY = {"identities": "3", "shots": "4", "pairs": "1", "pixels": "16"}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("every")
-    for name in NAMES:
-        (root / name).mkdir()
-        if name in BUILD:
-            BUILD[name](root / name)
-        else:
-            prep.STAND_INS[name].make(root / name, "smoke", TINY)
-    return root
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Callable[..., Path]:
-    def to(name: str, place: str = "here") -> Path:
-        return Path(shutil.copytree(made / name, tmp_path / place))
-
-    return to
 
 
 def survey(root: Path, name: str) -> Survey:
     readers: dict[str, Any] = {"coco2017": coco, "voc0712": voc, "sysu30k": sysu30k}
     if name in readers:
         return readers[name].survey(root)
-    for layouts, sets in (
-        (cars196_layouts, cars196_layouts.COUNTS),
-        (classification_layouts, classification_layouts.SETS),
-        (reid_layouts, reid_layouts.LAYOUTS),
-        (face_layouts, face_layouts.SETS),
-    ):
-        if name in sets:
-            more = (True,) if layouts in (reid_layouts, face_layouts) else ()
-            return layouts.survey(root, name, *more)
-    raise AssertionError(name)
+    if name in cars196_layouts.COUNTS:
+        return cars196_layouts.survey(root, name)
+    if name in classification_layouts.SETS:
+        return classification_layouts.survey(root, name)
+    layouts = reid_layouts if name in reid_layouts.LAYOUTS else face_layouts
+    return layouts.survey(root, name, acknowledge_withdrawn=True)
 
 
 # -- where it is --

@@ -16,6 +16,7 @@ import scipy.io
 from PIL import Image
 from standins import tell
 
+from data_prep import faces
 from papers_lib.datasets import voc
 from papers_lib.datasets.cifar_files import BATCHES
 from papers_lib.errors import PapersError
@@ -321,6 +322,16 @@ def voc_scenes(base: Path) -> Path:
     return base
 
 
+# -- faces: drawn, as a pack is no file to write by hand --
+
+
+def drawn_faces(root: Path, name: str) -> Path:
+    """Three people in four images each, and two pairs in each of ten folds."""
+    recipe = {"identities": "3", "shots": "4", "pairs": "1", "pixels": "16"}
+    faces.STAND_INS[name].make(root, "smoke", recipe)
+    return root
+
+
 # -- what is done to a copy before it is read, and what is said of it --
 
 Damage = Callable[[Path], object]
@@ -398,4 +409,5 @@ BUILD: dict[str, Callable[[Path], Path]] = {
     "sysu30k": partial(bags, inside="."),
     "coco2017": coco_scenes,
     "voc0712": voc_scenes,
+    **{name: partial(drawn_faces, name=name) for name in ("faces_emore", "lfw", "faces_own")},
 }
