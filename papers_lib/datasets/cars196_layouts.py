@@ -160,6 +160,7 @@ def _layout(base: Path, archive: bool = False) -> str:
 
 def _archive(outer: Path) -> list[str]:
     """The one folder in `outer`, which an archive may have put around everything."""
+    # Two folders or more are data sets beside each other, not an archive's.
     names = _folder_names(outer)
     return names if len(names) == 1 and names[0] not in (*COUNTS, *_INSIDE) else []
 
@@ -240,6 +241,7 @@ def _labelled(survey: Survey) -> None:
         if not folder or file not in mats:
             _half(survey, [f"{part}/"] * (not folder) + [file] * (file not in mats))
             continue
+        # Walked first, so that labels are held against what is there.
         survey.images_in(folder)
         for row in _rows(survey, *mats[file], columns):
             # A names the file alone, B the path from the folder around.
@@ -271,6 +273,7 @@ def _label_files(survey: Survey, names: list[str]) -> dict[str, tuple[Path, dict
 
 def _folder(survey: Survey, name: str) -> str:
     """The folder of this name, from `base`; of several, one inside the other, the last with images."""
+    # Kaggle's cars_train/cars_train/: the outer one has no image.
     named = [place for place in _inside(survey.base) if place.name == name]
     full = [place for place in named if any(file.suffix.lower() in SUFFIXES for file in place.iterdir())]
     return next((p.relative_to(survey.base).as_posix() for p in (*full[::-1], *named)), "")
@@ -305,6 +308,7 @@ def _rows(
 
 
 def _add(survey: Survey, file: str, row: Mapping[str, Any], names: list[str], path: Path) -> None:
+    # MATLAB's values come as any type, and a damaged file has text for numbers.
     try:
         number, box = int(row["class"]), tuple(int(row[name]) for name in _BOX)
     except (TypeError, ValueError, OverflowError):

@@ -46,16 +46,16 @@ def survey(root: Path) -> Survey:
     Raises:
         PapersError: nothing to survey, or a broken `STANDIN.json`.
     """
+    # Any file or folder of this name will do, so that half a copy is told as half.
     survey = scenes.begin(root, NAME, OFFICIAL, "annotations")
     # A stand-in tells its classes, too, but the files are what is read.
     survey.classes = ()  # those of the files
     for side, folder in FOLDERS.items():
         path = survey.base / "annotations" / f"instances_{folder}.json"
         content = _content(survey, path)
-        images = set(survey.images_in(folder))
-        if not images:
-            survey.problems.append(f"half a data set: no image in {survey.base / folder}; restore its images")
-        elif content is not None:
+        images = set(survey.hold_folder(folder))
+        # Without images, each annotation would be told to lack its own.
+        if images and content is not None:
             _read(survey, side, path, content, images)
     if not survey.problems:
         survey.hold_images(COUNTS)
@@ -65,8 +65,7 @@ def survey(root: Path) -> Survey:
 
 def _content(survey: Survey, path: Path) -> dict[str, Any] | None:
     """An annotation file with its three lists; None where a problem is told."""
-    if not path.is_file():
-        survey.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
+    if not survey.has_file(path):
         return None
     try:
         content = read_json(path)
@@ -77,6 +76,7 @@ def _content(survey: Survey, path: Path) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError) as error:
         survey.problems.append(f"{path} is no file of COCO instances ({reason(error)}); copy it again")
         return None
+    # The training file is read first, and its labels hold for both.
     if survey.classes and survey.classes != classes:
         survey.fault(path, "has other categories than the training file; take files of one release")
         return None
@@ -101,6 +101,7 @@ def _classes(content: Any) -> tuple[str, ...]:
 
 
 def _read(survey: Survey, side: str, path: Path, content: dict[str, Any], there: set[str]) -> None:
+    # An annotation knows its image by number, the folder by name.
     listed = {image["id"]: image for image in content["images"]}
     # Numbers have gaps (1 … 90), labels have none (1 … 80).
     label = {c["id"]: survey.classes.index(c["name"]) + 1 for c in content["categories"]}
@@ -120,6 +121,7 @@ def _read(survey: Survey, side: str, path: Path, content: dict[str, Any], there:
         if wrong := scenes.wrong_size(image["height"], image["width"]):
             survey.problems.append(f"{path}: image {number} {wrong}; take a whole file")
     survey.hold_listed(names.values(), sorted(there), f"{path.name} lists it", f"is not in {path.name}")
+    # Sorted by file name, an image without objects, too: it is evaluated.
     for number in sorted(listed, key=names.__getitem__):
         image, height, width = survey.base / names[number], listed[number]["height"], listed[number]["width"]
         survey.sides[side].append(scenes.scene(image, height, width, objects[number], masks=True))

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from papers_lib.datasets.cifar_files import Array, Arrays, column
-from papers_lib.datasets.folders import lines, read_bytes, reason
+from papers_lib.datasets.folders import lines, read_bytes, reading, reason
 from papers_lib.errors import PapersError
 
 Integers = NDArray[np.int64]
@@ -59,10 +59,8 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with reading(path):
             self._file = path.open("rb", buffering=0)
-        except OSError as error:
-            raise PapersError(f"{path} cannot be read ({error.strerror}); restore it") from None
         self.size = os.fstat(self._file.fileno()).st_size
         if not self.size:
             raise PapersError(f"{path} has zero bytes; fetch it again")

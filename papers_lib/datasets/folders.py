@@ -217,10 +217,14 @@ class Survey:
             if file not in times:
                 self.fault(file, f"{unnamed}; take labels in step, or move it elsewhere")
 
-    def hold_counts(self, counts: Iterable[tuple[str, int, int]]) -> None:
-        """Take down each (what, number there, number expected) whose numbers differ."""
+    def expected(self, published: Mapping[str, int]) -> Mapping[str, int]:
+        """The counts to hold it against: the published ones, or those that a stand-in tells."""
+        return published if self.told is None else self.told["counts"]
+
+    def hold_counts(self, counts: Iterable[tuple[str, int, int]], of: str = "") -> None:
+        """Take down each (what, number there, number expected) of a part, or of all, whose numbers differ."""
         self.problems += [
-            f"{self.name} has {there} {what}, {expected} expected; restore the copy in {self.base}"
+            f"{of or self.name} has {there} {what}, {expected} expected; restore the copy in {self.base}"
             for what, there, expected in counts
             if there != expected
         ]
@@ -356,7 +360,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         PapersError: the file cannot be read, or is no such text.
     """
     # Windows and its editors begin UTF-8 with a mark, which "utf-8-sig" drops.
-    with _reading(path), path.open(encoding="utf-8-sig") as file:
+    with reading(path), path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, line.strip()
@@ -364,7 +368,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def read_text(path: Path, mend: str = "save it as UTF-8, or restore it") -> str:
     """The whole text of a file; as `lines`."""
-    with _reading(path, mend):
+    with reading(path, mend):
         return path.read_text(encoding="utf-8-sig")
 
 
@@ -374,12 +378,17 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         PapersError: it cannot be read.
     """
-    with _reading(path):
+    with reading(path):
         return path.read_bytes()
 
 
 @contextmanager
-def _reading(path: Path, mend: str = "save it as UTF-8, or restore it") -> Iterator[None]:
+def reading(path: Path, mend: str = "save it as UTF-8, or restore it") -> Iterator[None]:
+    """Say in one line why a file cannot be read.
+
+    Raises:
+        PapersError: it cannot, or is no UTF-8.
+    """
     try:
         yield
     except OSError as error:

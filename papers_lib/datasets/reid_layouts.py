@@ -145,6 +145,7 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     inner = (layout.official, "")
     base, outer = find(root, name, inner, marked(*layout.folders), _missing(root, name), layout.mend)
     told = standin((base, outer), name, {})
+    # Without counts there is nothing to hold a copy against.
     if told is None and layout.counts is None:
         raise PapersError(f"{base} has no {STANDIN}, and {name} is never a real data set; make it again")
     survey = Survey(name, base, outer, told=told)
@@ -154,6 +155,7 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
         _read_lists(survey)
     else:
         _read_names(survey)
+    # Names first, then what they say of each other.
     if all(survey.sides.values()):  # a missing part is told already
         _hold_cameras(survey)
         _hold_queries(survey)
@@ -165,16 +167,10 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
 def _missing(root: Path, name: str) -> str:
     """What to say where `name` is not under `root`: its other version, which may be there, is never read."""
     version = {"msmt17_v1": "msmt17_v2", "msmt17_v2": "msmt17_v1"}.get(name)
+    # V2 has the faces blurred, so that one read as the other gives wrong numbers without an error.
     if version:
-        layout = LAYOUTS[version]
-        inside = (
-            "",
-            name,
-            LAYOUTS[name].official,
-            f"{name}/{LAYOUTS[name].official}",
-            version,
-            layout.official,
-        )
+        layout, official = LAYOUTS[version], LAYOUTS[name].official
+        inside = ("", name, official, f"{name}/{official}", version, layout.official)
         places = (root / place / folder for place in inside for folder in layout.folders)
         there = next((place for place in places if place.is_dir()), None)
         if there:
@@ -209,6 +205,7 @@ def _read_names(survey: Survey) -> None:
 
 def _hold_stems(survey: Survey, files: Iterable[str]) -> None:
     """Refuse two images of one name in a side: public code that keys features by name mixes them up."""
+    # Names without suffix: 0001.jpg and 0001.png would be one.
     stems: dict[str, str] = {}
     for file in files:
         first = stems.setdefault(file.rpartition("/")[2].rpartition(".")[0], file)
@@ -218,12 +215,14 @@ def _hold_stems(survey: Survey, files: Iterable[str]) -> None:
 
 def _parsed(survey: Survey, folder: str, files: list[str]) -> list[Row]:
     rows, bad = [], []
+    # Names are parsed alone: no image is opened.
     for file in files:
         name = survey.layout.pattern.match(file.rpartition("/")[2])
         if name is None:
             bad.append(file)
         else:
             rows.append(Row(file, int(name["id"]), int(name["camera"])))
+    # Not one fits: this is another data set, which is one fault and not thousands.
     if bad and not rows:
         wrong = f"none of {len(bad)} names is of {survey.name}, as in {bad[0]}"
         mend = f"they look like {survey.layout.example} there, so bring the right data set"
@@ -245,6 +244,7 @@ def _unparsed(survey: Survey, file: str) -> str:
 
 
 def _read_lists(survey: Survey) -> None:
+    # Query and gallery share the folder of the test side.
     train, test, _ = survey.layout.folders
     for folder in (train, test):
         if survey.has_folder(folder) and not any(survey.images_by_folder(folder, empty="").values()):
@@ -257,6 +257,7 @@ def _read_lists(survey: Survey) -> None:
         survey.sides[side] = sorted(rows)
     for folder in (train, test):
         _hold_stems(survey, sorted(file for file in listed if file.startswith(f"{folder}/")))
+    # Harmless, as the lists alone say what is evaluated.
     unlisted = sorted(survey.sizes.keys() - listed)
     if unlisted and all(survey.sides.values()):
         survey.notes.append(f"{len(unlisted)} images stand in no list and are left out, as {unlisted[0]}")
@@ -269,6 +270,7 @@ def _read_list(survey: Survey, folder: str, name: str, listed: dict[str, str]) -
         return []
     rows: list[Row] = []
 
+    # An image in two lists would be trained and tested on.
     def judge(line: str) -> str:
         row = _row(survey, folder, line)
         if isinstance(row, str):
@@ -288,6 +290,7 @@ def _read_list(survey: Survey, folder: str, name: str, listed: dict[str, str]) -
 def _row(survey: Survey, folder: str, line: str) -> Row | str:
     """A line of a list, or what is wrong with it."""
     words = survey.layout.pattern.fullmatch(line)
+    # A path with "..", or none at all, is no line of a list; one without camera is named as an image is.
     if words is None:
         file, _, identity = line.rpartition(" ")
         if file.count("/") != 1 or not identity.isdecimal():
@@ -343,7 +346,7 @@ def _hold_queries(survey: Survey) -> None:
 
 def _counts(survey: Survey) -> Iterator[tuple[str, int, int]]:
     """What is there and what is expected; a stand-in tells its files, so that its gallery is with junk."""
-    published = survey.layout.counts
+    published = survey.layout.counts  # of a real copy: identities, junk and cameras, too
     for side, rows in survey.sides.items():
         if survey.told is not None:
             junk = survey.junk if side == "gallery" else 0

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from papers_lib.datasets import folders
-from papers_lib.datasets.folders import find, marked, standin
+from papers_lib.datasets.folders import COPY, find, marked, standin
 from papers_lib.datasets.images import LARGEST, open_image, rgb
 from papers_lib.errors import PapersError
 
@@ -79,9 +79,23 @@ class Survey(folders.Survey):
                 digest.update(scene.boxes.tobytes() + scene.labels.tobytes() + scene.ignored.tobytes())
         return digest.hexdigest()
 
+    def hold_folder(self, folder: str) -> list[str]:
+        """The images of a folder, which must have some."""
+        images = self.images_in(folder)
+        if not images:
+            self.problems.append(f"half a data set: no image in {self.base / folder}; restore its images")
+        return images
+
+    def has_file(self, path: Path) -> bool:
+        """Whether the data set has that file; if not, it is taken down as half a data set."""
+        there = path.is_file()
+        if not there:
+            self.problems.append(f"half a data set: {path} is missing; {COPY}")
+        return there
+
     def hold_images(self, published: Mapping[str, int]) -> None:
         """Hold the number of images of each side against the published one, or the one rendered."""
-        expected = self.told["counts"] if self.told else published
+        expected = self.expected(published)
         self.hold_counts((f"{side} images", len(self.sides[side]), expected[side]) for side in SIDES)
 
     def checked(self, root: Path) -> Scenes:

@@ -33,6 +33,7 @@ OTHERS = "0000others"
 DISTRACTOR = 0
 COUNTS: Mapping[str, int] = {"bags": 28_310, "query": 1_000, "gallery": 479_730, "distractors": 478_730}
 
+# Folders of the released archive, one inside the other, as they are tried.
 _INSIDE = ("", "SYSU-30k-released", "SYSU-30k-released/SYSU-30k-released")
 # 18 digits fit an int64.
 _NAME = re.compile(rf"(?P<id>[0-9]{{1,18}}|{OTHERS})_c(?P<camera>[0-9]{{1,4}})_\d+")
@@ -108,6 +109,7 @@ def load(root: Path, bags: int | None = None) -> Sysu30k:
     # bags by their sorted names
     numbers = np.repeat(np.arange(len(seen.train)), [len(files) for files in seen.train.values()])  # [N]
     train = Bags(tuple(seen.base / file for file in seen.files["train"]), numbers.astype(np.int64))
+    # Sides as those of the other re-ID sets, so that their evaluation takes them.
     query, gallery = (side_of(seen.base, seen.sides[side]) for side in TEST)
     return Sysu30k(seen.base, train, query, gallery, **seen.known)
 
@@ -120,6 +122,7 @@ def survey(root: Path, bags: int | None = None) -> Survey:
     """
     if bags is not None and bags < 0:
         raise PapersError(f"{bags} bags cannot be read; give 0 or more, or none for all")
+    # One of the two sides is enough to tell it: the training side may be left out with bags=0.
     missing = f"neither sysu_test_set_all/ nor {TRAIN}/ is there"
     base, outer = find(root, NAME, _INSIDE, marked("sysu_test_set_all", TRAIN), missing)
     survey = Survey(NAME, base, outer, told=standin((base, outer), NAME, dict.fromkeys(COUNTS, int)))
@@ -138,6 +141,7 @@ def survey(root: Path, bags: int | None = None) -> Survey:
 def _read_train(survey: Survey, bags: int | None) -> None:
     if not survey.has_folder(TRAIN, mend="add it, or load the test side with bags=0"):
         return
+    # All folders are counted, and only those of the first bags are walked.
     names = survey.folders_in(TRAIN)
     survey.folders = len(names)
     survey.train = survey.images_by_folder(TRAIN, names=names[:bags])
@@ -149,8 +153,10 @@ def _read_test(survey: Survey, side: str) -> None:
     if not survey.has_folder(TEST[side]):
         return
     images = survey.images_by_folder(TEST[side], empty="")
+    # Who matches no query lies in one folder, 0000others.
     for folder, file in ((folder, file) for folder, files in images.items() for file in files):
         name = _NAME.match(file.rpartition("/")[2])
+        # Folder and name both say who it is.
         if name is None:
             survey.fault(file, "has a name unlike 000028311_c1_1.jpg; rename it")
         elif name["id"] != folder:
@@ -160,6 +166,7 @@ def _read_test(survey: Survey, side: str) -> None:
         else:
             identity = DISTRACTOR if folder == OTHERS else int(folder)
             survey.sides[side].append(Row(file, identity, int(name["camera"])))
+    # Of names that are all wrong each is told already.
     if not survey.sides[side] and not survey.problems:
         survey.fault(TEST[side], EMPTY)
 
@@ -168,6 +175,7 @@ def _read_test(survey: Survey, side: str) -> None:
 
 
 def _wrong_queries(survey: Survey) -> Iterator[str]:
+    # A query without any match has no rank: the one match of each is what is measured.
     there = {row.id for row in survey.sides["gallery"]}
     for identity in sorted({row.id for row in survey.sides["query"]} - there):
         yield f"identity {identity:09d} is a query and not in the gallery of {survey.base}; restore its match"
@@ -180,7 +188,7 @@ def _hold_lists(survey: Survey, bags: int | None) -> None:
         # Of some bags, the list of all says nothing.
         if not path.is_file() or (side == "train" and bags is not None):
             continue
-        there = {file.rpartition("/")[2] for file in files}
+        there = {file.rpartition("/")[2] for file in files}  # the last part of each path
 
         def judge(line: str, there: set[str] = there) -> str:
             # "path label" or the path alone
@@ -191,7 +199,7 @@ def _hold_lists(survey: Survey, bags: int | None) -> None:
 
 
 def _counts(survey: Survey, bags: int | None) -> Iterator[tuple[str, int, int]]:
-    expected = COUNTS if survey.told is None else survey.told["counts"]
+    expected = survey.expected(COUNTS)
     yield "queries", len(survey.sides["query"]), expected["query"]
     yield "gallery images", len(survey.sides["gallery"]), expected["gallery"]
     yield "distractors", survey.distractors, expected["distractors"]

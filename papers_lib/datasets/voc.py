@@ -42,14 +42,13 @@ def survey(root: Path) -> Survey:
         PapersError: nothing to survey, or a broken `STANDIN.json`.
     """
     survey = begin(root, NAME, OFFICIAL, "VOC2007")
+    # A stand-in has classes of its own.
     survey.classes = survey.classes or CLASSES
     stems: dict[str, str] = {}  # the image of a path without its suffix
     for year in ("VOC2007", "VOC2012"):
-        images = survey.images_in(f"{year}/JPEGImages")
+        images = survey.hold_folder(f"{year}/JPEGImages")
         stems |= {image.rpartition(".")[0]: image for image in images}
-        if not images:
-            folder = survey.base / year / "JPEGImages"
-            survey.problems.append(f"half a data set: no image in {folder}; restore its images")
+        if not images:  # each annotation would be told to lack its own
             continue
         for path in sorted((survey.base / year / "Annotations").glob("*.xml")):
             if f"{year}/JPEGImages/{path.stem}" not in stems and not is_left(path.name):
@@ -66,8 +65,7 @@ def survey(root: Path) -> Survey:
 
 def _read_list(survey: Survey, year: str, split: str, stems: dict[str, str]) -> list[Scene]:
     path = survey.base / year / "ImageSets" / "Main" / f"{split}.txt"
-    if not path.is_file():
-        survey.problems.append(f"half a data set: {path} is missing; add it from the copy that you have")
+    if not survey.has_file(path):
         return []
     # in the list's order, each once
     numbers: dict[str, None] = {}
@@ -110,6 +108,7 @@ def _object(classes: tuple[str, ...], item: ElementTree.Element) -> Drawn:
     name = _text(item, "name")
     if name not in classes:
         raise ValueError(f"unknown class {name!r}, known are {', '.join(classes[:3])} …")
+    # Found by name: tools write the four corners in any order.
     x1, y1, x2, y2 = (float(_text(item, f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax"))
     # absent in annotations by other tools
     difficult = (item.findtext("difficult") or "0").strip() == "1"

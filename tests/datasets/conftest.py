@@ -1,19 +1,27 @@
-"""The layouts of the cars, and the grey of each of their classes."""
+"""Every data set in a folder of its own, and copies of one to be damaged."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_sets import CLASSES, LAYOUTS, grey
+from tiny_sets import BUILD
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("every")
+    for name, build in BUILD.items():
+        (root / name).mkdir()
+        build(root / name)
+    return root
 
 
 @pytest.fixture
-def layouts() -> dict[str, Callable[..., Path]]:
-    return LAYOUTS
+def copy(made: Path, tmp_path: Path) -> Callable[..., Path]:
+    def to(name: str, place: str = "here") -> Path:
+        return Path(shutil.copytree(made / name, tmp_path / place))
 
-
-@pytest.fixture
-def greys() -> list[int]:
-    return [grey(label) for label in CLASSES]
+    return to

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.io
 from PIL import Image
-from tiny_sets import edit, refused
+from tiny_sets import (
+    CLASSES,
+    LAYOUTS,
+    Damage,
+    class_folders,
+    devkit,
+    edit,
+    edited,
+    empty,
+    gone,
+    grey,
+    moved,
+    put,
+    refused,
+)
 
 from papers_lib.datasets import cars196, cars196_layouts
 from papers_lib.datasets.images import load_images
@@ -19,15 +34,29 @@ ALL = ("A", "B", "C", "kaggle")
 TOTAL, TRAIN, HALF, HALF_TRAIN = 23, 12, 12, 7
 
 
-@pytest.mark.parametrize("layout", ALL)
-def test_labels_are_those_of_the_pictures(layout, layouts, greys, tmp_path):
-    cars = cars196.load(layouts[layout](tmp_path / "cars196"))
+def hold_labels(cars: cars196.Cars196) -> None:
+    """Every pixel tells its class."""
     pixels = load_images(cars.files, 8).float().mean((1, 2, 3)).numpy()
-    assert np.abs(pixels - np.array(greys)[cars.fine]).max() < 3
-    assert len(cars.files) == TOTAL
-    assert cars.train.sum() == TRAIN
-    assert cars.stand_in
-    assert all(file.is_file() for file in cars.files)
+    greys = np.array([grey(label) for label in CLASSES])
+    assert np.abs(pixels - greys[cars.fine]).max() < 3
+    assert (len(cars.files), cars.train.sum()) == (TOTAL, TRAIN)
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_labels_are_those_of_the_pictures_however_a_copy_numbers_them(layout, tmp_path):
+    build = LAYOUTS[layout]
+    straight = cars196.load(build(tmp_path / "a"))
+    hold_labels(straight)
+    shuffled = cars196.load(build(tmp_path / "b", tuple(reversed(straight.class_names))))
+    for part in ("fine", "train", "class_names"):
+        assert np.array_equal(getattr(straight, part), getattr(shuffled, part))
+    train, test = straight.split("train"), straight.split("test")
+    assert sorted([*train, *test]) == list(range(TOTAL))
+    assert not set(straight.fine[train]) & set(straight.fine[test])
+    if layout in ("A", "B"):  # boxes are read by the names of their columns
+        assert straight.boxes.tolist() == [[2, 3, 11, 7]] * TOTAL
+    else:
+        assert straight.boxes is None
 
 
 MOVES = {
@@ -50,63 +79,36 @@ MOVES = {
 
 
 @pytest.mark.parametrize("moves", MOVES)
-def test_files_are_found_by_their_names(moves, layouts, greys, tmp_path):
-    root = layouts["A"](tmp_path)
+def test_files_are_found_by_their_names(moves, tmp_path):
+    root = devkit(tmp_path)
     for old, new in MOVES[moves].items():
         aside = (root / old).rename(root / "aside")
         (root / new).parent.mkdir(parents=True, exist_ok=True)
         aside.rename(root / new)
-    cars = cars196.load(root)
-    assert (len(cars.files), cars.train.sum()) == (TOTAL, TRAIN)
-    pixels = load_images(cars.files, 8).float().mean((1, 2, 3)).numpy()
-    assert np.abs(pixels - np.array(greys)[cars.fine]).max() < 3
-
-
-def test_a_file_of_matlab_7_3_is_named(layouts, tmp_path):
-    root = layouts["A"](tmp_path)
-    head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n"
-    for raw in (head, head[512:], b"x" * 512 + head[512:]):
-        (root / "devkit" / "cars_meta.mat").write_bytes(raw + bytes(200))
-        assert (
-            "cars_meta.mat is a MATLAB 7.3 file, which is HDF5 and not read here; save it with -v7"
-            in refused(cars196.load, root)
-        )
-
-
-@pytest.mark.parametrize("layout", ALL)
-def test_numbers_of_a_copy_do_not_matter(layout, layouts, greys, tmp_path):
-    build = layouts[layout]
-    straight = cars196.load(build(tmp_path / "a"))
-    shuffled = cars196.load(build(tmp_path / "b", tuple(reversed(straight.class_names))))
-    assert np.array_equal(straight.fine, shuffled.fine)
-    assert np.array_equal(straight.train, shuffled.train)
-    assert straight.class_names == shuffled.class_names
+    hold_labels(cars196.load(root))
 
 
 @pytest.mark.parametrize("layout", ["A", "B", "kaggle"])
-def test_half_is_the_official_training_half(layout, layouts, tmp_path):
-    cars = cars196.load(layouts[layout](tmp_path), "cars196_half")
-    assert len(cars.files) == HALF
-    assert cars.train.sum() == HALF_TRAIN
+def test_half_is_the_official_training_half(layout, tmp_path):
+    cars = cars196.load(LAYOUTS[layout](tmp_path), "cars196_half")
+    assert (len(cars.files), cars.train.sum()) == (HALF, HALF_TRAIN)
     assert np.bincount(cars.fine).tolist() == [2, 3, 2, 1, 2, 2]
 
 
-def test_half_alone_is_enough_for_the_half(layouts, tmp_path):
-    root = layouts["A"](tmp_path)
+def test_half_alone_is_enough_for_the_half(tmp_path):
+    root = devkit(tmp_path)
     shutil.rmtree(root / "cars_test")
     (root / "cars_test_annos_withlabels.mat").unlink()
     assert len(cars196.load(root, "cars196_half").files) == HALF
     line = refused(cars196.load, root)
     assert "half a data set: cars_test/ and cars_test_annos_withlabels.mat missing" in line
     assert "cars196_half" in line
+    classes = LAYOUTS["C"](tmp_path / "C")
+    assert "does not say which" in refused(cars196.load, classes, "cars196_half")
 
 
-def test_class_folders_without_official_split_have_no_half(layouts, tmp_path):
-    assert "does not say which" in refused(cars196.load, layouts["C"](tmp_path), "cars196_half")
-
-
-def test_types_follow_the_map(layouts, tmp_path):
-    root = layouts["A"](tmp_path)
+def test_types_follow_the_map(tmp_path):
+    root = devkit(tmp_path)
     words, styles = cars196.load(root), cars196.load(root, coarse_map="body9")
     assert words.coarse_names == ("R9", "Sedan", "Van")
     assert styles.coarse_names == ("Sedan", "Van")
@@ -119,112 +121,90 @@ def test_types_follow_the_map(layouts, tmp_path):
     )
 
 
-def test_splits_share_no_class_and_cover_all(layouts, tmp_path):
-    cars = cars196.load(layouts["B"](tmp_path))
-    train, test = cars.split("train"), cars.split("test")
-    assert sorted([*train, *test]) == list(range(TOTAL))
-    assert not set(cars.fine[train]) & set(cars.fine[test])
-
-
-def test_boxes_are_read_by_name(layouts, tmp_path):
-    for layout in ("A", "B"):
-        cars = cars196.load(layouts[layout](tmp_path / layout))
-        assert cars.boxes.tolist() == [[2, 3, 11, 7]] * TOTAL
-    assert cars196.load(layouts["C"](tmp_path / "C")).boxes is None
-
-
 # What is refused
 
-
-def test_labels_out_of_step_with_the_images(layouts, tmp_path):
-    root = layouts["A"](tmp_path)
-    (root / "cars_train" / "00003.jpg").rename(root / "cars_train" / "99999.jpg")
-    line = refused(cars196.load, root)
-    assert "00003.jpg is missing" in line
-    assert "1 more faults; see: python -m data_prep check cars196" in line
-    problems = cars196_layouts.survey(root, "cars196").problems
-    assert any("99999.jpg is in no label file" in p for p in problems)
+META, TRAIN_MAT = "devkit/cars_meta.mat", "devkit/cars_train_annos.mat"
+TEST_MAT = "cars_test_annos_withlabels.mat"
+HDF = b"\x89HDF\r\n\x1a\n"
+HEADS_7_3 = (b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + HDF, HDF, b"x" * 512 + HDF)
 
 
-def test_an_image_listed_twice(layouts, tmp_path):
-    root = layouts["A"](tmp_path)
-    path = root / "devkit" / "cars_train_annos.mat"
-    table = scipy.io.loadmat(path)["annotations"]
-    scipy.io.savemat(path, {"annotations": np.concatenate([table, table[:, :1]], 1)})
-    assert "00001.jpg is listed 2 times" in refused(cars196.load, root)
+def labels(file: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Change the table [1, N] of a label file."""
+
+    def damage(root: Path) -> None:
+        table = scipy.io.loadmat(root / file)["annotations"]
+        changed = change(table)
+        scipy.io.savemat(root / file, {"annotations": table if changed is None else changed})
+
+    return damage
 
 
-def test_wrong_count_names_expected_and_found(layouts, tmp_path):
-    root = layouts["C"](tmp_path)
-    next((root / "images" / "Alder Otter Sedan 2001").iterdir()).unlink()
-    line = refused(cars196.load, root)
-    assert "11 images of the 3 training classes, 12 expected" in line
-    problems = cars196_layouts.survey(root, "cars196").problems
-    assert any("'Alder Otter Sedan 2001' has 3 images, 4 expected" in p for p in problems)
+def first(column: str, value: object) -> Callable[[Path], None]:
+    """Change one column of the first training image."""
+    return labels(TRAIN_MAT, lambda table: table[column].__setitem__((0, 0), value))
 
 
-def test_class_without_image_and_with_one(layouts, tmp_path):
-    root = layouts["C"](tmp_path)
-    shutil.rmtree(root / "images" / "Alder Otter Sedan 2001")
-    for image in sorted((root / "images" / "Ember Vole Van 2005").iterdir())[1:]:
-        image.unlink()
-    problems = cars196_layouts.survey(root, "cars196").problems
-    assert any("'Alder Otter Sedan 2001' has no image" in p for p in problems)
-    assert any("'Ember Vole Van 2005' has one image" in p for p in problems)
-
-
-def test_unknown_class_folder(layouts, tmp_path):
-    root = layouts["C"](tmp_path)
-    (root / "images" / "Zebra 1999").mkdir()
-    assert "no class of cars196 has this name" in refused(cars196.load, root)
-
-
-@pytest.mark.parametrize("number", [0, 7, "two"])
-def test_class_number_outside_the_list(number, layouts, tmp_path):
-    root = layouts["A"](tmp_path)
-    path = root / "devkit" / "cars_train_annos.mat"
-    table = scipy.io.loadmat(path, squeeze_me=True)["annotations"]
-    table["class"][0] = number
-    scipy.io.savemat(path, {"annotations": table[None]})
-    assert "00001.jpg" in refused(cars196.load, root)
-
-
-def test_the_unlabelled_test_list_is_named(layouts, tmp_path):
-    root = layouts["A"](tmp_path)
-    path = root / "cars_test_annos_withlabels.mat"
-    table = scipy.io.loadmat(path)["annotations"]
+def without_class(table: Any) -> Any:
     rest = [name for name in table.dtype.names if name != "class"]
     bare = np.empty(table.shape, dtype=[(name, object) for name in rest])
     for name in rest:
         bare[name] = table[name]
-    scipy.io.savemat(path, {"annotations": bare})
-    assert "has no class in its annotations" in refused(cars196.load, root)
+    return bare
 
 
-@pytest.mark.parametrize("file", ["devkit/cars_meta.mat", "devkit/cars_train_annos.mat"])
-def test_broken_and_missing_label_files(file, layouts, tmp_path):
-    root = layouts["A"](tmp_path)
-    whole = (root / file).read_bytes()
-    (root / file).write_bytes(whole[: len(whole) // 2])
-    assert "cannot be read" in refused(cars196.load, root)
-    (root / file).write_bytes(b"")
-    assert "cannot be read" in refused(cars196.load, root)
-    scipy.io.savemat(root / file, {"other": 1})
-    assert f"{Path(file).name} has no {'class_names' if 'meta' in file else 'fname, class, bbox'}" in refused(
-        cars196.load, root
-    )
-    (root / file).unlink()
-    assert f"{Path(file).name} missing" in refused(cars196.load, root)
+def outside(root: Path) -> None:
+    Image.new("RGB", (4, 4)).save(root.parent / "outside.jpg")
+    first("fname", "../../outside.jpg")(root)
 
 
-def test_a_label_cannot_reach_outside(layouts, tmp_path):
-    root = layouts["A"](tmp_path / "in")
-    Image.new("RGB", (4, 4)).save(tmp_path / "outside.jpg")
-    path = root / "devkit" / "cars_train_annos.mat"
-    table = scipy.io.loadmat(path, squeeze_me=True)["annotations"]
-    table["fname"][0] = "../../outside.jpg"
-    scipy.io.savemat(path, {"annotations": table[None]})
-    assert "outside.jpg is missing" in refused(cars196.load, root)
+def broken(file: str, lacks: str) -> list[tuple[Damage, str]]:
+    name = Path(file).name
+    return [
+        (edited(file, lambda raw: raw[: len(raw) // 2]), f"{name} cannot be read"),
+        (put(file, b""), f"{name} cannot be read"),
+        (lambda root: scipy.io.savemat(root / file, {"other": 1}), f"{name} has no {lacks}"),
+        (gone(file), f"{name} missing"),
+    ]
+
+
+ALDER, EMBER = CLASSES[0], CLASSES[4]
+DEVKIT_REFUSED = [
+    (moved("cars_train/00003.jpg", "cars_train/99999.jpg"), "00003.jpg is missing", "99999.jpg is in no"),
+    (labels(TRAIN_MAT, lambda t: np.concatenate([t, t[:, :1]], 1)), "00001.jpg is listed 2 times"),
+    (outside, "outside.jpg is missing"),
+    (first("class", 0), "00001.jpg has the class 'number 0'"),
+    (first("class", 7), "00001.jpg has the class 'number 7'"),
+    (first("class", "two"), "the row of cars_train/00001.jpg is not made of numbers"),
+    (labels(TEST_MAT, without_class), "has no class in its annotations"),
+    *((put(META, head + bytes(200)), "is a MATLAB 7.3 file, which is HDF5") for head in HEADS_7_3),
+    *broken(META, "class_names"),
+    *broken(TRAIN_MAT, "fname, class, bbox"),
+    (lambda root: edit(root / "STANDIN.json", lambda told: told.update(colour="red")), "parameter 'colour'"),
+]
+FOLDERS_REFUSED = [
+    (gone(f"images/{ALDER}/0000.jpg"), "11 images of the 3 training", f"'{ALDER}' has 3 images, 4"),
+    (gone(f"images/{ALDER}"), "8 images of the 3 training classes, 12", f"'{ALDER}' has no image"),
+    (
+        gone(f"images/{EMBER}/*[1-9].jpg", f"images/{EMBER}/1000.jpg"),
+        "7 images of the 3 test classes, 11",
+        f"'{EMBER}' has one image",
+    ),
+    (empty("images/Zebra 1999"), "no class of cars196 has this name"),
+]
+REFUSED = [(devkit, *row) for row in DEVKIT_REFUSED] + [(class_folders, *row) for row in FOLDERS_REFUSED]
+
+
+@pytest.mark.parametrize("row", REFUSED)
+def test_what_is_wrong_is_a_line(row, tmp_path):
+    build, damage, words, *more = row
+    root = build(tmp_path / "in")
+    damage(root)
+    line = refused(cars196.load, root)
+    assert words in line
+    for other in more:
+        assert "1 more faults; see: python -m data_prep check cars196" in line
+        assert other in "\n".join(cars196_layouts.survey(root, "cars196").problems)
 
 
 # The real class list
@@ -237,42 +217,22 @@ def test_the_table_of_types_has_the_known_counts():
     train = [n for c, n in zip(catalogue.classes, catalogue.images, strict=True) if c in catalogue.training]
     assert (sum(train), sum(catalogue.images)) == (8054, 16185)
     assert set(catalogue.classes[:98]) == catalogue.training
-    for label, word in zip(catalogue.classes, catalogue.coarse["type22"], strict=True):
-        assert label.split()[-2] == word
+    assert [label.split()[-2] for label in catalogue.classes] == list(catalogue.coarse["type22"])
 
 
 def test_the_real_half_by_name(monkeypatch, tmp_path):
-    catalogue = cars196_layouts._catalogue("cars196_half")
-    for label in catalogue.classes:
+    for label in cars196_layouts._catalogue("cars196_half").classes:
         folder = tmp_path / "train" / label.replace("/", "-").replace(" ", "_")
         folder.mkdir(parents=True)
         for i in range(2):
             (folder / f"{i}.jpg").write_bytes(label.encode())
-    assert "196 images of the 98 training classes, 4052 expected" in refused(
-        cars196.load, tmp_path, "cars196_half"
-    )
+    line = refused(cars196.load, tmp_path, "cars196_half")
+    assert "196 images of the 98 training classes, 4052 expected" in line
     monkeypatch.setitem(cars196_layouts.COUNTS, "cars196_half", (196, 196))
     cars = cars196.load(tmp_path, "cars196_half")
     assert not cars.stand_in
     assert cars.train.tolist() == (cars.fine < 98).tolist()
     assert [cars.class_names[f] for f in cars.fine] == [f.read_bytes().decode() for f in cars.files]
-    lone = [n for n, c in zip(cars.coarse_names, _classes_of_type(cars), strict=True) if c == 1]
+    classes = [len(set(cars.fine[cars.train & (cars.coarse == i)])) for i in range(len(cars.coarse_names))]
+    lone = [name for name, count in zip(cars.coarse_names, classes, strict=True) if count == 1]
     assert lone == ["GS", "R", "SRT8", "Type-S", "Z06", "ZR1"]
-
-
-def _classes_of_type(cars: cars196.Cars196) -> list[int]:
-    return [len(set(cars.fine[cars.train & (cars.coarse == i)])) for i in range(len(cars.coarse_names))]
-
-
-def test_real_images_where_they_are():
-    root = os.environ.get("PAPERS_DATA", "")
-    if not root or not (Path(root) / "cars196_half").is_dir():
-        pytest.skip("no cars196_half in $PAPERS_DATA")
-    cars = cars196.load(Path(root), "cars196_half")
-    assert (cars.train.sum(), (~cars.train).sum()) == (4052, 4092)
-
-
-def test_standin_schema_refuses_unknown_fields(layouts, tmp_path):
-    root = layouts["A"](tmp_path)
-    edit(root / "STANDIN.json", lambda told: told.update(colour="red"))
-    assert "unknown parameter 'colour'" in refused(cars196.load, root)

@@ -17,83 +17,49 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import damaged, fuzz
 from PIL import Image
+from tiny_sets import LAYOUTS, devkit
 
 from data_prep.__main__ import _datasets
 from data_prep.pictures import fault
-from papers_lib.datasets import (
-    cars196,
-    classification,
-    coco,
-    crops,
-    faces,
-    matlab,
-    reid,
-    scenes,
-    sysu30k,
-    voc,
-)
+from papers_lib.datasets import cars196, classification, coco, crops, faces, known, matlab, reid, scenes, voc
 from papers_lib.datasets.cifar_files import BATCHES, class_names, read
 from papers_lib.datasets.face_records import read_bin, read_list
 from papers_lib.datasets.images import FORMATS, open_image
 from papers_lib.errors import PapersError
 
-RECIPES: dict[str, dict[str, str]] = {
-    "cifar10": {"classes": "2", "train": "2", "test": "1", "pixels": "16"},
-    "imagenet": {"classes": "2", "train": "2", "test": "1", "pixels": "16"},
-    "coco2017": {"classes": "2", "train": "3", "test": "1", "pixels": "48"},
-    "voc0712": {"classes": "2", "train": "2", "test": "1", "pixels": "48"},
-    "sysu30k": {"bags": "1", "queries": "1", "distractors": "1", "pixels": "16"},
-    "msmt17_v1": {
-        "train_ids": "2",
-        "test_ids": "1",
-        "cameras": "3",
-        "seen": "3",
-        "distractors": "0",
-        "pixels": "16",
-    },
-    "market1501": {
-        "train_ids": "1",
-        "test_ids": "1",
-        "cameras": "3",
-        "seen": "3",
-        "distractors": "0",
-        "pixels": "16",
-    },
-    "faces_emore": {"identities": "2", "shots": "2", "pairs": "1", "pixels": "16"},
-    "lfw": {"identities": "2", "shots": "2", "pairs": "1", "pixels": "16"},
+PEOPLE = "cameras=3 seen=3 distractors=0 pixels=16"
+RECIPES = {
+    "cifar10": "classes=2 train=2 test=1 pixels=16",
+    "imagenet": "classes=2 train=2 test=1 pixels=16",
+    "coco2017": "classes=2 train=3 test=1 pixels=48",
+    "voc0712": "classes=2 train=2 test=1 pixels=48",
+    "sysu30k": "bags=1 queries=1 distractors=1 pixels=16",
+    "msmt17_v1": f"train_ids=2 test_ids=1 {PEOPLE}",
+    "market1501": f"train_ids=1 test_ids=1 {PEOPLE}",
+    "faces_emore": "identities=2 shots=2 pairs=1 pixels=16",
+    "lfw": "identities=2 shots=2 pairs=1 pixels=16",
 }
-FILES = (
-    ("cifar10", "STANDIN.json"),
-    ("cifar10", "train/*/*"),
-    ("cifar10", ".decoded/train-*.npy"),
-    ("imagenet", "meta/val_labeled.txt"),
-    ("coco2017", "STANDIN.json"),
-    ("coco2017", "annotations/instances_train2017.json"),
-    ("voc0712", "**/STANDIN.json"),
-    ("voc0712", "**/trainval.txt"),
-    ("voc0712", "**/Annotations/*.xml"),
-    ("sysu30k", "**/STANDIN.json"),
-    ("sysu30k", "**/meta/query.txt"),
-    ("msmt17_v1", "**/list_train.txt"),
-    ("market1501", "STANDIN.json"),
-    ("market1501", "query/*"),
-    ("faces_emore", "STANDIN.json"),
-    ("faces_emore", "train.rec"),
-    ("faces_emore", "train.idx"),
-    ("faces_emore", "property"),
-    ("faces_emore", "lfw.bin"),
-    ("lfw", "pairs.txt"),
-)
+FILES = {
+    "cifar10": ("STANDIN.json", "train/*/*", ".decoded/train-*.npy"),
+    "imagenet": ("meta/val_labeled.txt",),
+    "coco2017": ("STANDIN.json", "annotations/instances_train2017.json"),
+    "voc0712": ("**/STANDIN.json", "**/trainval.txt", "**/Annotations/*.xml"),
+    "sysu30k": ("**/STANDIN.json", "**/meta/query.txt"),
+    "msmt17_v1": ("**/list_train.txt",),
+    "market1501": ("STANDIN.json", "query/*"),
+    "faces_emore": ("STANDIN.json", "train.rec", "train.idx", "property", "lfw.bin"),
+    "lfw": ("pairs.txt",),
+}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("made")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rendered")
     for name, recipe in RECIPES.items():
         (root / name).mkdir()
         stand_in = _datasets()[name].stand_in
         assert stand_in is not None
-        stand_in.make(root / name, "smoke", recipe)
+        stand_in.make(root / name, "smoke", dict(word.split("=") for word in recipe.split()))
         use(root, name)
     return root
 
@@ -102,23 +68,21 @@ def use(root: Path, name: str) -> None:
     """All that is read of a data set: the check of it, its labels, and what it learns from."""
     report = _datasets()[name].check(root)
     assert not any("\n" in line for line in report.problems)
-    if name in ("coco2017", "voc0712"):
-        for scene in (found := (coco if name == "coco2017" else voc).load(root)).train:
+    data = known.load(root, name)
+    if name in (coco.NAME, voc.NAME):
+        for scene in data.train:
             scenes.picture(scene)
-            if found.name == "coco2017":
+            if name == coco.NAME:
                 scenes.masks(scene)
-    elif name in ("cifar10", "imagenet"):
-        classification.load_images(classification.load(root, name).train, 16)
-    elif name == "sysu30k":
-        sysu30k.load(root)
-    elif name in ("faces_emore", "lfw"):
-        data = faces.load(root, name)
+    elif name in classification.NAMES:
+        classification.load_images(data.train, 16)
+    elif name in faces.NAMES:
         for pairs in data.tests.values():
             faces.load_images(pairs, 8)
         if data.train is not None:
             data.train.pixels(range(len(data.train)), 8)
-    else:
-        crops.load_images(reid.load(root, name).query.files, 8, 8)
+    elif name in reid.NAMES:
+        crops.load_images(data.query.files, 8, 8)
 
 
 def held(call: Callable[[], object]) -> None:
@@ -127,23 +91,6 @@ def held(call: Callable[[], object]) -> None:
         call()
     except PapersError as error:
         assert "\n" not in str(error) and str(error)
-
-
-@pytest.mark.parametrize(("name", "pattern"), FILES)
-def test_damaged_bytes_are_one_line(name, pattern, made):
-    path = min((made / name).glob(pattern))
-    whole = path.read_bytes()
-
-    @fuzz
-    @given(damaged(whole))
-    def holds(raw: bytes) -> None:
-        path.write_bytes(raw)
-        held(lambda: use(made, name))
-
-    try:
-        holds()
-    finally:
-        path.write_bytes(whole)
 
 
 WRONG = (None, True, -1, 0, 10**30, 1.5, float("inf"), "", "x", "\ud800", "a\nb", [], [1], [[]], {}, {"x": 1})
@@ -162,19 +109,24 @@ def bent(draw: st.DrawFn, content: Any) -> Any:
         at = at[key]
 
 
-JSON = tuple((name, pattern) for name, pattern in FILES if pattern.endswith(".json"))
+CONTENTS = {
+    "damaged": damaged,
+    "of wrong types": lambda whole: bent(json.loads(whole)).map(lambda content: json.dumps(content).encode()),
+}
+CASES = [("damaged", name, pattern) for name, patterns in FILES.items() for pattern in patterns]
+CASES += [("of wrong types", *case) for _, *case in CASES if case[1].endswith(".json")]
 
 
-@pytest.mark.parametrize(("name", "pattern"), JSON)
-def test_json_of_wrong_types_is_one_line(name, pattern, made):
-    path = min((made / name).glob(pattern))
+@pytest.mark.parametrize(("how", "name", "pattern"), CASES)
+def test_damaged_files_are_one_line(how, name, pattern, rendered):
+    path = min((rendered / name).glob(pattern))
     whole = path.read_bytes()
 
     @fuzz
-    @given(bent(json.loads(whole)))
-    def holds(content: Any) -> None:
-        path.write_text(json.dumps(content))
-        held(lambda: use(made, name))
+    @given(CONTENTS[how](whole))
+    def holds(raw: bytes) -> None:
+        path.write_bytes(raw)
+        held(lambda: use(rendered, name))
 
     try:
         holds()
@@ -192,9 +144,11 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("folder", [False, True])
-def test_names_of_files_and_folders_are_one_line(folder, name, made):
+def test_names_of_files_and_folders_are_one_line(folder, name, rendered):
     inside, usual = NAMES[name]
-    place = next(p for p in ((made / name / inside), *(made / name).glob(f"**/{inside}")) if p.is_dir())
+    place = next(
+        p for p in ((rendered / name / inside), *(rendered / name).glob(f"**/{inside}")) if p.is_dir()
+    )
 
     @fuzz
     @given(damaged(usual))
@@ -204,7 +158,7 @@ def test_names_of_files_and_folders_are_one_line(folder, name, made):
             return
         path.mkdir() if folder else path.write_bytes(b"x")
         try:
-            held(lambda: use(made, name))
+            held(lambda: use(rendered, name))
         finally:
             path.rmdir() if folder else path.unlink()
 
@@ -214,9 +168,9 @@ def test_names_of_files_and_folders_are_one_line(folder, name, made):
 # Label files of the cars, whose reader may end its process
 
 
-def test_damaged_label_files_of_the_cars_are_one_line(layouts, tmp_path, monkeypatch):
+def test_damaged_label_files_of_the_cars_are_one_line(tmp_path, monkeypatch):
     """Eight a process, which is what costs; a damaged one does not keep the next from being read."""
-    roots = {name: layouts[name](tmp_path / name) for name in ("A", "B")}
+    roots = {name: LAYOUTS[name](tmp_path / name) for name in ("A", "B")}
     files = [
         (root, path, path.read_bytes(), matlab.read([*root.rglob("*.mat")]))
         for root in roots.values()
@@ -245,12 +199,12 @@ def test_damaged_label_files_of_the_cars_are_one_line(layouts, tmp_path, monkeyp
         ("import time; time.sleep(90)", 6, "6 seconds"),
     ],
 )
-def test_a_label_reader_that_dies_or_hangs_is_told(code, seconds, says, layouts, tmp_path, monkeypatch):
+def test_a_label_reader_that_dies_or_hangs_is_told(code, seconds, says, tmp_path, monkeypatch):
     """The files before it are read all the same, and those behind it."""
-    root = layouts["A"](tmp_path)
+    root = devkit(tmp_path)
     program = tmp_path / "reader.py"
     bad = "cars_train_annos.mat"
-    lines = "".join(f"        {each.strip()}\n" for each in code.split(";"))
+    lines = "".join(f"        {line.strip()}\n" for line in code.split(";"))
     text = Path(matlab.__file__).read_text()
     program.write_text(
         text.replace("    import scipy.io\n", f"    if path.name == {bad!r}:\n{lines}    import scipy.io\n")

@@ -7,15 +7,15 @@ import pickle
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_sets import Damage, gone, put, refused
 
 from data_prep.faces import framed, write_pack
-from papers_lib.datasets import face_records
 from papers_lib.datasets.face_records import MAGIC, RecordFile, read_bin, read_index, read_list, read_pack
-from papers_lib.errors import PapersError
 
 IMAGES = [
     (0, b"a"),
@@ -54,13 +54,6 @@ def write(folder: Path, records: list[tuple[int, bytes]]) -> Path:
     return folder
 
 
-def refused(folder: Path) -> str:
-    with pytest.raises(PapersError) as caught:
-        read_pack(folder)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def test_every_image_comes_back_with_its_identity_even_one_with_the_magic_word(folder):
     pack = read_pack(folder)
     assert [pack.image(i) for i in range(len(pack))] == [image for _, image in IMAGES]
@@ -84,27 +77,44 @@ def test_a_record_is_split_where_the_magic_word_stands_on_four_bytes(payload, tm
     assert all(framed(payload)[i : i + 4] != MAGIC for i in range(4, 8))
 
 
-def test_a_pack_without_header_is_read_by_the_labels_of_its_images(tmp_path):
-    labels = [7, 3, 3, 9]
-    write(tmp_path, [(10 + i, scalar(label, 10 + i, bytes([i]))) for i, label in enumerate(labels)])
-    pack = read_pack(tmp_path)
-    assert pack.labels.tolist() == [1, 0, 0, 2]
-    assert [pack.image(i) for i in range(4)] == [b"\0", b"\1", b"\2", b"\3"]
-    assert (pack.identities, pack.side) == (3, None)
+KINDS = {  # records, the images in the order of reading, and their labels
+    "no header, and labels of its own": (
+        [(10 + i, scalar(label, 10 + i, bytes([i]))) for i, label in enumerate([7, 3, 3, 9])],
+        [b"\0", b"\1", b"\2", b"\3"],
+        [1, 0, 0, 2],
+    ),
+    "a header without labels and image": (
+        [(0, scalar(0, 0, b"")), (1, scalar(5, 1, b"a")), (2, scalar(6, 2, b"b"))],
+        [b"a", b"b"],
+        [0, 1],
+    ),
+    "identities in any order": (
+        [(key, scalar(label, key, bytes([key]))) for key, label in enumerate([4, 4, 2], 1)]
+        + [(0, several(0, 4, 6)), (4, several(4, 3, 4)), (5, several(5, 1, 3))],
+        [b"\3", b"\1", b"\2"],
+        [0, 1, 1],
+    ),
+    "as shuffle_rec.py writes it: keys from 0, the records' own as they were": (
+        [(i, scalar(label, 9 - i, bytes([i]))) for i, label in enumerate([7, 3, 7])],
+        [b"\0", b"\1", b"\2"],
+        [1, 0, 1],
+    ),
+}
 
 
-def test_a_header_without_labels_and_image_is_left_out(tmp_path):
-    write(tmp_path, [(0, scalar(0, 0, b"")), (1, scalar(5, 1, b"a")), (2, scalar(6, 2, b"b"))])
-    pack = read_pack(tmp_path)
-    assert [pack.image(i) for i in range(len(pack))] == [b"a", b"b"]
-    assert pack.labels.tolist() == [0, 1]
+@pytest.mark.parametrize("kind", KINDS)
+def test_packs_of_other_kinds_are_read(kind, tmp_path):
+    records, images, labels = KINDS[kind]
+    pack = read_pack(write(tmp_path, records))
+    assert [pack.image(i) for i in range(len(pack))] == images
+    assert pack.labels.tolist() == labels
+    assert (pack.identities, pack.side) == (max(labels) + 1, None)
 
 
 def test_records_beyond_four_gigabytes_are_read(tmp_path):
     far = 5 * 2**30
     with (tmp_path / "train.rec").open("wb") as file:
-        first = framed(scalar(0, 1, b"near"))
-        file.write(first)
+        file.write(framed(scalar(0, 1, b"near")))
         file.truncate(far)  # a hole: nothing of it is on disk
         file.seek(far)
         file.write(framed(scalar(1, 2, b"far")))
@@ -113,177 +123,128 @@ def test_records_beyond_four_gigabytes_are_read(tmp_path):
     assert [pack.image(i) for i in range(2)] == [b"near", b"far"]
 
 
-def test_what_an_old_unzip_leaves_of_a_large_archive_is_told(tmp_path):
-    write(tmp_path, [(1, scalar(0, 1, b"near"))])
-    (tmp_path / "train.idx").write_text(f"1\t0\n0\t{5 * 2**30}\n")
-    assert "goes on to byte 5,368,709,120; tools that unpack no more than 4 GiB" in refused(tmp_path)
+# Packs that are refused
+
+
+def reindexed(change: Callable[[np.ndarray], np.ndarray]) -> Damage:
+    """Another table of keys and offsets [K, 2]."""
+
+    def damage(folder: Path) -> None:
+        table = change(np.stack(read_index(folder / "train.idx"), axis=1))
+        np.savetxt(folder / "train.idx", table, fmt="%d", delimiter="\t")
+
+    return damage
+
+
+def with_offsets_of(*rows: int) -> Damage:
+    """Keys with the offsets of other rows."""
+    return reindexed(lambda table: np.stack([table[:, 0], table[rows, 1]], axis=1))
+
+
+def patched(key: int, inside: int, content: bytes) -> Damage:
+    """Other bytes in the record of a key, some bytes behind its begin."""
+
+    def damage(folder: Path) -> None:
+        keys, offsets = read_index(folder / "train.idx")
+        with (folder / "train.rec").open("r+b") as file:
+            file.seek(int(offsets[keys == key][0]) + inside)
+            file.write(content)
+
+    return damage
+
+
+def packed(*records: tuple[int, bytes]) -> Damage:
+    return lambda folder: write(folder, list(records))
+
+
+def people(*ranges: tuple[int, int]) -> Damage:
+    """Four images with labels 0, 1, 0, 0, and the first key and the last + 1 of two identities."""
+    images = [(key, scalar(label, key, b"a")) for key, label in enumerate([0, 1, 0, 0], 1)]
+    return packed(
+        *images, (0, several(0, 5, 7)), *((i, several(i, *keys)) for i, keys in enumerate(ranges, 5))
+    )
+
+
+IMAGE = (1, scalar(0, 1, b"a"))
+LARGE = (1e30, -1e19, float("inf"))
+HEADERS = ((0, 0), (1, 1), (1, 2), (2, 2), (-5, 2), (-5, -2))
+INDICES = ("", "1\t2\t3", "1\t-2", "one\ttwo", "1\t99999999999999999999")
+REFUSED = [
+    (
+        put("train.idx", f"1\t0\n0\t{5 * 2**30}\n"),
+        "to byte 5,368,709,120; tools that unpack no more than 4 GiB",
+    ),
+    (put("train.rec", ""), "zero bytes"),
+    (patched(1, 0, b"\1\2\3\4"), "no record (magic 0x04030201, not 0xced7230a) at byte 0"),
+    (patched(1, 0, b"\1\2\3\4"), ".idx is of another file"),
+    (with_offsets_of(-1, *range(9)), "leaves none"),
+    (
+        with_offsets_of(0, 2, 1, *range(3, 10)),
+        "images 1 and 2 are of one identity and have labels 0 and 1; its .idx",
+    ),
+    (reindexed(lambda table: table + np.array([0, 4])), "no record"),
+    (reindexed(lambda table: table[:-1]), "follow the last record"),
+    (reindexed(lambda table: np.delete(table, 1, axis=0)), "announces keys 1 to 9, and its .idx has no 2"),
+    (reindexed(lambda table: table[[*range(10), 0]]), "has a key twice"),
+    *(
+        (patched(8, 8 + 24, struct.pack("<2f", *labels)), "key 8: an identity without images")
+        for labels in ((3, 3), (3, 2), (0, 2), (3, 99))
+    ),
+    (patched(1, 8 + 24, struct.pack("<f", float("nan"))), "a label of nan at byte 0"),
+    *((packed((1, scalar(label, 1, b"a"))), f"a label of {label:g} at byte 0") for label in LARGE),
+    *((packed(IMAGE, (0, several(0, label, label))), f"a label of {label:g} at byte") for label in LARGE),
+    *(
+        (
+            packed(IMAGE, (0, several(0, *keys))),
+            "before key {} and identities before key {}, which".format(*keys),
+        )
+        for keys in HEADERS
+    ),
+    (packed((0, scalar(1, 0, b""))), "has no image, only a header"),
+    (people((1, 5), (2, 3)), "the images 2 to 4 are of two identities"),
+    (people((1, 2), (3, 5)), "the images 2 to 2 are of no identity"),
+    (people((3, 5), (2, 3)), "the images 1 to 1 are of no identity"),
+    (people((1, 2), (2, 4)), "the images 4 to 4 are of no identity"),
+    (put("property", "4,16,16"), "says 4 identities"),
+    *(
+        (put("property", text), '"identities,height,width", each from 1')
+        for text in ("three", "3,-1,-1", "3,0,0")
+    ),
+    *((put("train.idx", text), 'no list of "key offset" lines') for text in INDICES),
+    (gone("train.rec"), "train.rec cannot be read"),
+    (gone("train.idx"), "train.idx cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), REFUSED)
+def test_what_is_wrong_with_a_pack_is_a_line(damage, words, folder):
+    damage(folder)
+    assert words in refused(read_pack, folder)
 
 
 def test_truncated_anywhere_is_one_line(folder):
     whole = (folder / "train.rec").read_bytes()
     for size in range(1, len(whole), 7):
         (folder / "train.rec").write_bytes(whole[:size])
-        assert "cut short" in refused(folder)
-    (folder / "train.rec").write_bytes(b"")
-    assert "zero bytes" in refused(folder)
-
-
-def test_a_wrong_magic_is_told_with_both(folder):
-    pack = read_pack(folder)
-    with (folder / "train.rec").open("r+b") as file:
-        file.seek(int(pack.offsets[0]))
-        file.write(b"\1\2\3\4")
-    message = refused(folder)
-    assert "no record (magic 0x04030201, not 0xced7230a) at byte 0" in message
-    assert ".idx is of another file" in message
-
-
-def keys(folder: Path) -> list[list[str]]:
-    return [line.split("\t") for line in (folder / "train.idx").read_text().splitlines()]
-
-
-def rewrite(folder: Path, rows: list[list[str]]) -> None:
-    (folder / "train.idx").write_text("".join(f"{key}\t{offset}\n" for key, offset in rows))
-
-
-def test_an_index_out_of_step_is_told(folder):
-    rows = keys(folder)
-    shifted = [[key, rows[(i + 1) % len(rows)][1]] for i, (key, _) in enumerate(rows)]
-    rewrite(folder, shifted)
-    refused(folder)
-    swapped = [rows[0], [rows[1][0], rows[2][1]], [rows[2][0], rows[1][1]], *rows[3:]]
-    rewrite(folder, swapped)
-    assert (
-        "the images 1 and 2 are of one identity and have labels 0 and 1; its .idx is out of step"
-        in refused(folder)
-    )
-    rewrite(folder, [[key, str(int(offset) + 4)] for key, offset in rows])
-    refused(folder)
-    rewrite(folder, rows[:-1])
-    assert "follow the last record" in refused(folder)
-    rewrite(folder, [rows[0], *rows[2:]])
-    assert "announces keys 1 to 9, and its .idx has no 2" in refused(folder)
-    rewrite(folder, [*rows, rows[0]])
-    assert "has a key twice" in refused(folder)
+        assert "cut short" in refused(read_pack, folder)
 
 
 def test_a_middle_part_is_no_record(folder):
     pack = read_pack(folder)
-    file, start = pack.file, int(pack.offsets[3])
-    inner = start + 8 + 32  # the part after the head; IMAGES[3] is the magic word alone
-    with pytest.raises(PapersError, match="the middle of a record"):
-        file.payload(inner)
-
-
-@pytest.mark.parametrize("labels", [(3.0, 3.0), (3.0, 2.0), (0.0, 2.0), (3.0, 99.0)])
-def test_an_identity_without_images_is_told(labels, folder):
-    path, rows = folder / "train.rec", dict(keys(folder))
-    with path.open("r+b") as file:
-        file.seek(int(rows["8"]) + 8 + 24)
-        file.write(struct.pack("<2f", *labels))
-    assert "key 8: an identity without images" in refused(folder)
-
-
-def test_labels_that_are_no_numbers_are_told(folder):
-    pack = read_pack(folder)
-    with (folder / "train.rec").open("r+b") as file:
-        file.seek(int(pack.offsets[0]) + 8 + 24)
-        file.write(struct.pack("<f", float("nan")))
-    assert "a label of nan at byte 0" in refused(folder)
-
-
-@pytest.mark.parametrize("label", [1e30, -1e19, float("inf")])
-def test_labels_beyond_64_bits_are_told(label, tmp_path):
-    write(tmp_path, [(1, scalar(label, 1, b"a")), (2, scalar(1, 2, b"b"))])
-    assert f"a label of {label:g} at byte 0" in refused(tmp_path)
-    write(tmp_path, [(1, scalar(0, 1, b"a")), (0, several(0, label, label))])
-    assert f"a label of {label:g} at byte" in refused(tmp_path)
-
-
-@pytest.mark.parametrize("labels", [(0, 0), (1, 1), (1, 2), (2, 2), (-5, 2), (-5, -2)])
-def test_a_header_of_nothing_is_told(labels, tmp_path):
-    write(tmp_path, [(1, scalar(0, 1, b"a")), (0, several(0, *labels))])
-    start, stop = labels
-    assert f"images before key {start} and identities before key {stop}, which leaves none" in refused(
-        tmp_path
-    )
-
-
-def test_a_pack_of_a_header_alone_is_told(tmp_path):
-    write(tmp_path, [(0, scalar(1, 0, b""))])
-    assert "has no image, only a header" in refused(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("ranges", "says"),
-    [
-        ([(1, 5), (2, 3)], "the images 2 to 4 are of two identities"),
-        ([(1, 2), (3, 5)], "the images 2 to 2 are of no identity"),
-        ([(3, 5), (2, 3)], "the images 1 to 1 are of no identity"),
-        ([(1, 2), (2, 4)], "the images 4 to 4 are of no identity"),
-    ],
-)
-def test_identities_that_share_or_leave_out_images_are_told(ranges, says, tmp_path):
-    images = [(key, scalar(label, key, b"a")) for key, label in enumerate([0, 1, 0, 0], 1)]
-    people = [(key, several(key, *each)) for key, each in enumerate(ranges, 5)]
-    write(tmp_path, [*images, (0, several(0, 5, 7)), *people])
-    assert says in refused(tmp_path)
-
-
-def test_identities_lie_in_any_order(tmp_path):
-    images = [(key, scalar(label, key, bytes([key]))) for key, label in enumerate([4, 4, 2], 1)]
-    write(tmp_path, [*images, (0, several(0, 4, 6)), (4, several(4, 3, 4)), (5, several(5, 1, 3))])
-    pack = read_pack(tmp_path)
-    assert pack.labels.tolist() == [0, 1, 1]
-    assert [pack.image(i) for i in range(3)] == [b"\3", b"\1", b"\2"]
+    inner = int(pack.offsets[3]) + 8 + 32  # the part after the head; IMAGES[3] is the magic word alone
+    assert "the middle of a record" in refused(pack.file.payload, inner)
 
 
 def test_an_image_of_another_identity_is_told_when_it_is_read(tmp_path):
     """The index has two keys exchanged, neither of which is the first or last of its identity."""
     write_pack(tmp_path, [(0, b"a"), (0, b"b"), (0, b"c"), (1, b"d"), (1, b"e"), (1, b"f")], 16)
-    rows = keys(tmp_path)
-    rows[1][1], rows[4][1] = rows[4][1], rows[1][1]
-    rewrite(tmp_path, rows)
+    with_offsets_of(0, 4, 2, 3, 1, *range(5, 9))(tmp_path)
     pack = read_pack(tmp_path)
     assert pack.image(0) == b"a"
-    with pytest.raises(
-        PapersError, match=r"train\.rec, image 1 has label 1 among those of 0; its \.idx is out"
-    ):
-        pack.image(1)
+    assert "train.rec, image 1 has label 1 among those of 0; its .idx is out" in refused(pack.image, 1)
 
 
-def test_a_shuffled_pack_keeps_the_keys_from_before(tmp_path):
-    """As insightface's shuffle_rec.py writes it: no header, keys from 0, the records' own as they were."""
-    write(tmp_path, [(i, scalar(label, 9 - i, bytes([i]))) for i, label in enumerate([7, 3, 7])])
-    pack = read_pack(tmp_path)
-    assert pack.labels.tolist() == [1, 0, 1]
-    assert [pack.image(i) for i in range(3)] == [b"\0", b"\1", b"\2"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("property", "4,16,16", "says 4 identities"),
-        ("property", "three", 'is not "identities,height,width"'),
-        ("property", "3,-1,-1", 'is not "identities,height,width", each from 1'),
-        ("property", "3,0,0", 'is not "identities,height,width", each from 1'),
-        ("train.idx", "", 'no list of "key offset" lines'),
-        ("train.idx", "1\t2\t3", 'no list of "key offset" lines'),
-        ("train.idx", "1\t-2", 'no list of "key offset" lines'),
-        ("train.idx", "one\ttwo", 'no list of "key offset" lines'),
-        ("train.idx", "1\t99999999999999999999", 'no list of "key offset" lines'),
-    ],
-)
-def test_broken_small_files_are_one_line(name, content, says, folder):
-    (folder / name).write_text(content)
-    assert says in refused(folder)
-
-
-def test_missing_files_are_one_line(folder):
-    (folder / "train.rec").unlink()
-    assert "train.rec cannot be read" in refused(folder)
-    (folder / "train.idx").unlink()
-    assert "train.idx cannot be read" in refused(folder)
+# Indices and lists
 
 
 def test_an_index_is_taken_as_it_stands(tmp_path):
@@ -302,8 +263,8 @@ def test_lists_of_both_orders(tmp_path):
         assert (paths, labels.tolist()) == (["p/a 1.jpg", "q.jpg"], [4, 5])
     for wrong in ("from elsewhere", "2\tb.jpg\tinf", "2\tb.jpg\t1e300", "2\tinf\tb.jpg", "2\tb.jpg\tnan"):
         (tmp_path / "c.lst").write_text(f"1\ta.jpg\t4\n{wrong}\n")
-        with pytest.raises(PapersError, match=r'c\.lst, line 2: not "number path label" between tabs'):
-            read_list(tmp_path / "c.lst")
+        line = refused(read_list, tmp_path / "c.lst")
+        assert 'c.lst, line 2: not "number path label" between tabs' in line
 
 
 # Pairs
@@ -338,8 +299,8 @@ class Evil:
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_malicious_pickle_is_refused_and_never_run(protocol, tmp_path):
     path = pairs(tmp_path / "lfw.bin", ([Evil(tmp_path / "run"), b"b"], [True]), protocol)
-    with pytest.raises(PapersError, match=r"lfw.bin is refused .*mkdir"):
-        read_bin(path)
+    line = refused(read_bin, path)
+    assert "lfw.bin is refused" in line and "mkdir" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -362,10 +323,7 @@ def test_a_malicious_pickle_is_refused_and_never_run(protocol, tmp_path):
     ],
 )
 def test_pickles_of_something_else_are_one_line(content, says, tmp_path):
-    with pytest.raises(PapersError) as caught:
-        read_bin(pairs(tmp_path / "lfw.bin", content))
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert says in refused(read_bin, pairs(tmp_path / "lfw.bin", content))
 
 
 EIGHT = b"cnumpy\ndtype\n(S'V8'\nI00\nI01\ntR"
@@ -413,18 +371,10 @@ def test_no_bytes_of_a_file_become_addresses(tmp_path):
     for i, array in enumerate(ARRAYS):
         (tmp_path / f"{i}.bin").write_bytes(b"((l" + array + b"a(I01\nlt.")
         (tmp_path / f"{i}").write_bytes(b"(S'data'\n" + array + b"S'labels'\n]d.")
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done
     assert [line[:9] for line in done.stdout.splitlines()] == ["refused: "] * 2 * len(ARRAYS)
-
-
-def test_an_archive_in_place_of_a_pickle_is_one_line(tmp_path):
-    (tmp_path / "lfw.bin").write_bytes(b"PK\x03\x04aaaa")
-    with pytest.raises(PapersError, match=r"lfw\.bin is refused as a pickle of pairs") as caught:
-        read_bin(tmp_path / "lfw.bin")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_pickle_is_one_line(tmp_path):
@@ -432,8 +382,7 @@ def test_a_truncated_pickle_is_one_line(tmp_path):
     whole = path.read_bytes()
     for size in range(0, len(whole), 11):
         path.write_bytes(whole[:size])
-        with pytest.raises(PapersError, match=r"lfw\.bin") as caught:
-            read_bin(path)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(PapersError, match="cannot be read"):
-        face_records.read_bin(tmp_path / "none.bin")
+        assert "lfw.bin" in refused(read_bin, path)
+    path.write_bytes(b"PK\x03\x04aaaa")
+    assert "lfw.bin is refused as a pickle of pairs" in refused(read_bin, path)
+    assert "cannot be read" in refused(read_bin, tmp_path / "none.bin")

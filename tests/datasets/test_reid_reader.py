@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 from standins import tell
-from tiny_sets import GALLERY, MSMT, OFFICIAL, QUERY, TRAIN, people, refused, write
+from tiny_sets import (
+    GALLERY,
+    MARKET,
+    MSMT,
+    OFFICIAL,
+    QUERY,
+    TRAIN,
+    empty,
+    gone,
+    listed,
+    moved,
+    people,
+    put,
+    refused,
+    write,
+)
 
 from papers_lib.datasets import reid, reid_layouts
-from papers_lib.datasets.crops import load_images
-from papers_lib.errors import PapersError
 
 
 def faults(root: Path, name: str = "market1501") -> list[str]:
@@ -66,15 +76,12 @@ def test_msmt_trains_on_both_lists_and_numbers_from_zero_twice(name, tmp_path):
 def test_the_digest_of_content_sees_names_and_sizes_of_what_is_used(tmp_path):
     root = people(tmp_path, "market1501")
     before = reid.load(root, "market1501").pixels
-    junk = root / "bounding_box_test" / f"{GALLERY[3]}.jpg"
-    junk.write_bytes(b"other")
+    put(f"bounding_box_test/{GALLERY[3]}.jpg", "other")(root)
     assert reid.load(root, "market1501").pixels == before
-    image = root / "query" / f"{QUERY[0]}.jpg"
-    image.write_bytes(b"other")
+    put(f"query/{QUERY[0]}.jpg", "other")(root)
     changed = reid.load(root, "market1501").pixels
-    assert changed != before
-    image.rename(image.with_name("0001_c1s1_001052_00.jpg"))
-    assert reid.load(root, "market1501").pixels not in (before, changed)
+    moved(f"query/{QUERY[0]}.jpg", "query/0001_c1s1_001052_00.jpg")(root)
+    assert len({before, changed, reid.load(root, "market1501").pixels}) == 3
 
 
 def test_an_image_in_no_list_is_left_out_and_noted(tmp_path):
@@ -137,9 +144,7 @@ def test_standin_of_another_set_and_of_none(tmp_path):
     assert "has no STANDIN.json, and pedestrians_many is never a real data set" in refused(
         reid.load, root, "pedestrians_many"
     )
-    (root / "query").rename(root / "other")
-    for folder in ("bounding_box_train", "bounding_box_test"):
-        shutil.rmtree(root / folder)
+    gone("query", "bounding_box_*")(root)
     assert "; render it: python -m data_prep make pedestrians_many" in refused(
         reid.load, root, "pedestrians_many"
     )
@@ -178,109 +183,68 @@ def renamed(cameras: dict[str, str]) -> Callable[[Path], None]:
     return change
 
 
-def emptied(folder: str) -> Callable[[Path], None]:
-    return lambda root: (shutil.rmtree(root / folder), (root / folder).mkdir())
-
-
-NO_CAMERA, NO_NAME = (
-    "has no camera in its name; rename it as in 0002_c1s1",
-    "has a name that tells no identity",
-)
-GALLERY_ONLY = "is a distractor or junk (identity {}), which only the gallery may have"
+TRAIN_FOLDER, TEST_FOLDER = "bounding_box_train", "bounding_box_test"
+NO_CAMERA = "has no camera in its name; rename it as in 0002_c1s1"
+NO_NAME = "has a name that tells no identity"
+JUNK = "is a distractor or junk (identity {}), which only the gallery may have"
+NAMES_REFUSED = {
+    "query/0005s1_000001_00.jpg": NO_NAME,
+    "query/holiday.png": NO_NAME,
+    "query/0005_000451_03.jpg": NO_CAMERA,
+    f"{TEST_FOLDER}/-1_s1_000451_03.jpg": NO_CAMERA,
+    "query/-1_c1s1_000001_09.jpg": JUNK.format(-1),
+    "query/0000_c1s1_000001_09.jpg": JUNK.format(0),
+    f"{TRAIN_FOLDER}/-1_c1s1_000001_09.jpg": JUNK.format(-1),
+    f"{TRAIN_FOLDER}/0000_c1s1_000001_09.jpg": JUNK.format(0),
+    f"query/{QUERY[0]}.png": f"has the same name as query/{QUERY[0]}.jpg",
+}
 MARKET_FAULTS = [
-    *(
-        (lambda root, file=file: write(root / file), f"{file} {words}")
-        for file, words in (
-            ("query/0005s1_000001_00.jpg", NO_NAME),
-            ("query/holiday.png", NO_NAME),
-            ("query/0005_000451_03.jpg", NO_CAMERA),
-            ("bounding_box_test/-1_s1_000451_03.jpg", NO_CAMERA),
-            ("query/-1_c1s1_000001_09.jpg", GALLERY_ONLY.format(-1)),
-            ("query/0000_c1s1_000001_09.jpg", GALLERY_ONLY.format(0)),
-            ("bounding_box_train/-1_c1s1_000001_09.jpg", GALLERY_ONLY.format(-1)),
-            ("bounding_box_train/0000_c1s1_000001_09.jpg", GALLERY_ONLY.format(0)),
-            (f"query/{QUERY[0]}.png", f"has the same name as query/{QUERY[0]}.jpg"),
-        )
-    ),
+    *((put(file), f"{file} {words}") for file, words in NAMES_REFUSED.items()),
+    *((gone(folder), f"{folder}/ missing in") for folder in MARKET),
+    *((empty(folder), f"{folder} holds no image; restore its images") for folder in MARKET),
     (renamed({"1": "1", "2": "4", "3": "6"}), "cameras are 1, 4, 6, with 2, 3, 5 missing"),
     (renamed({"1": "2", "2": "3", "3": "4"}), "cameras are 2, 3, 4, with 1 missing"),
     (renamed({"1": "0", "2": "1", "3": "2"}), "cameras are 0, 1, 2, with 0 among them"),
     (renamed({"1": "1", "2": "1", "3": "1"}), "has one camera, and a query is only matched across cameras"),
-    (
-        lambda root: (root / "bounding_box_test" / f"{GALLERY[1]}.jpg").unlink(),
-        "identity 5 has 1 images in the query and none in the gallery",
-    ),
-    (
-        lambda root: (root / "bounding_box_train" / f"{TRAIN[0]}.jpg").unlink(),
-        "market1501 has 3 train images, 4 expected; restore the copy in",
-    ),
-    *(
-        (change, f"{folder}{words}")
-        for folder in ("bounding_box_train", "query", "bounding_box_test")
-        for change, words in (
-            (lambda root, folder=folder: shutil.rmtree(root / folder), "/ missing in"),
-            (emptied(folder), " holds no image; restore its images"),
-        )
-    ),
+    (gone(f"*/{GALLERY[1]}.jpg"), "identity 5 has 1 images in the query and none in the gallery"),
+    (gone(f"*/{TRAIN[0]}.jpg"), "market1501 has 3 train images, 4 expected; restore the copy in"),
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), MARKET_FAULTS)
-def test_what_is_wrong_with_market_is_a_line(change, words, tmp_path):
-    root = people(tmp_path, "market1501")
-    change(root)
-    assert len([line for line in faults(root) if words in line]) == 1
-    assert words in refused(reid.load, root, "market1501") or len(faults(root)) > 1
-
-
-def added(name: str, line: str) -> Callable[[Path], None]:
-    def change(root: Path) -> None:
-        path = root / f"{name}.txt"
-        path.write_bytes(path.read_bytes() + b"\n" + line.encode("latin-1") + b"\n")
-
-    return change
-
-
-LISTS = ("list_train", "list_val", "list_query", "list_gallery")
+FIRST, SECOND = (f"{stem}.jpg" for stem in MSMT["list_train"])
+LINES_REFUSED = {
+    "0000/0000_999_01_0303morning_0008_0.jpg 0": "train/0000/0000_999_01_0303morning_0008_0.jpg is missing",
+    "../../etc/0000/0000_000_01_x.jpg 0": "'../../etc/0000/0000_000_01_x.jpg 0' is not folder/name",
+    "0000/0000_000_01_0303morning_0008_0.jpg": "'0000/0000_000_01_0303morning_0008_0.jpg' is not",
+    "\x00\x01": r"'\x00\x01' is not folder/name and identity",
+    f"{SECOND} 7": f"train/{SECOND} is listed as identity 7; name",
+    f"{FIRST} 0": f"train/{FIRST} is listed again, first in list_train",
+}
+NO_CAMERA_LISTED = "0000/0000_001_0113noon_0001_1.jpg"
 MSMT_FAULTS = [
     *(
-        (added("list_val", line), f"list_val.txt, line 3: {words}")
-        for line, words in (
-            (
-                "0000/0000_999_01_0303morning_0008_0.jpg 0",
-                "train/0000/0000_999_01_0303morning_0008_0.jpg is missing",
-            ),
-            ("../../etc/0000/0000_000_01_x.jpg 0", "'../../etc/0000/0000_000_01_x.jpg 0' is not folder/name"),
-            ("0000/0000_000_01_0303morning_0008_0.jpg", "'0000/0000_000_01_0303morning_0008_0.jpg' is not"),
-            ("\x00\x01", r"'\x00\x01' is not folder/name and identity"),
-            (
-                f"{MSMT['list_train'][1]}.jpg 7",
-                f"train/{MSMT['list_train'][1]}.jpg is listed as identity 7; name",
-            ),
-            (
-                f"{MSMT['list_train'][0]}.jpg 0",
-                f"train/{MSMT['list_train'][0]}.jpg is listed again, first in list_train",
-            ),
-        )
+        (listed("list_val.txt", line), f"list_val.txt, line 2: {words}")
+        for line, words in LINES_REFUSED.items()
     ),
-    (
-        added("list_val", "0000/0000_001_0113noon_0001_1.jpg 0"),
-        "0000_001_0113noon_0001_1.jpg has no camera in its name",
-    ),
-    (added("list_gallery", f"{MSMT['list_query'][1]}.jpg 1"), "is listed again, first in list_query.txt"),
-    *((lambda root, n=n: (root / f"{n}.txt").write_text("\n"), f"{n}.txt lists no image") for n in LISTS),
-    *((lambda root, n=n: (root / f"{n}.txt").unlink(), f"half a data set: {n}.txt missing") for n in LISTS),
-    (lambda root: shutil.rmtree(root / "test"), "half a data set: test/ missing in"),
-    (emptied("test"), "/test holds no image; restore its images"),
+    (listed("list_val.txt", f"{NO_CAMERA_LISTED} 0"), f"{NO_CAMERA_LISTED} has no camera in its name"),
+    (listed("list_gallery.txt", f"{MSMT['list_query'][1]}.jpg 1"), "listed again, first in list_query.txt"),
+    *((put(f"{name}.txt", "\n"), f"{name}.txt lists no image") for name in MSMT),
+    *((gone(f"{name}.txt"), f"half a data set: {name}.txt missing") for name in MSMT),
+    (gone("test"), "half a data set: test/ missing in"),
+    (empty("test"), "/test holds no image; restore its images"),
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), MSMT_FAULTS)
-def test_what_is_wrong_with_lists_of_msmt_is_a_line(change, words, tmp_path):
-    root = people(tmp_path, "msmt17_v1")
-    change(root)
-    assert any(words in line for line in faults(root, "msmt17_v1"))
-    refused(reid.load, root, "msmt17_v1")
+FAULTS = [("market1501", *row) for row in MARKET_FAULTS] + [("msmt17_v1", *row) for row in MSMT_FAULTS]
+
+
+@pytest.mark.parametrize(("name", "damage", "words"), FAULTS)
+def test_what_is_wrong_is_a_line(name, damage, words, tmp_path):
+    root = people(tmp_path, name)
+    damage(root)
+    problems = faults(root, name)
+    assert len([line for line in problems if words in line]) == 1
+    assert refused(reid.load, root, name).startswith(problems[0])
 
 
 def test_lists_read_on_windows(tmp_path):
@@ -289,41 +253,3 @@ def test_lists_read_on_windows(tmp_path):
     for path in root.glob("*.txt"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert reid.load(root, "msmt17_v1").fingerprint == before
-
-
-# Pixels
-
-
-def test_crops_are_squashed_to_the_rectangle_in_order(tmp_path):
-    files = []
-    for i, mode in enumerate(("RGB", "L", "CMYK", "P", "RGB")):
-        files.append(tmp_path / f"{i} ß.{'jpg' if mode == 'CMYK' else 'png'}")
-        Image.new("RGB", (30 + i, 80), (40 * i, 40 * i, 40 * i)).convert(mode).save(files[-1])
-    one, three = load_images(files, 16, 8, threads=1), load_images(files, 16, 8, threads=3)
-    assert (one.shape, one.dtype) == ((5, 16, 8, 3), torch.uint8)
-    assert torch.equal(one, three)
-    assert np.abs(one.float().mean((1, 2, 3)).numpy() - 40 * np.arange(5)).max() < 3
-    assert load_images([], 4, 2).shape == (0, 4, 2, 3)
-
-
-def test_rows_of_a_crop_are_rows_of_the_image(tmp_path):
-    pixels = np.zeros((40, 20, 3), dtype=np.uint8)
-    pixels[:20, :, 0], pixels[:, 10:, 2] = 200, 100
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    crop = load_images([tmp_path / "a.png"], 8, 4)[0]
-    for row, column, colour in (
-        (0, 0, [200, 0, 0]),
-        (0, 3, [200, 0, 100]),
-        (7, 0, [0, 0, 0]),
-        (7, 3, [0, 0, 100]),
-    ):
-        assert (
-            np.abs(crop[row, column].numpy() - np.array(colour, dtype=float)).max() <= 3
-        )  # bicubic overshoots
-
-
-def test_a_broken_crop_is_named_in_one_line(tmp_path):
-    (tmp_path / "bad.jpg").write_bytes(b"no image")
-    with pytest.raises(PapersError, match=r"bad\.jpg is not a whole image") as caught:
-        load_images([tmp_path / "bad.jpg"], 8, 4)
-    assert "\n" not in str(caught.value)

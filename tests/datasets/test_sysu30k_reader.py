@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from tiny_sets import INSIDE, bags, refused
+from tiny_sets import INSIDE, bags, empty, gone, put, refused
 
 from papers_lib.datasets import sysu30k
 
 
 @pytest.mark.parametrize("inside", [INSIDE, "SYSU-30k-released", "."])
-@pytest.mark.parametrize("around", ["", "sysu30k"])
-def test_sides_follow_names_and_folders(inside, around, tmp_path):
-    bags(tmp_path / around, inside)
-    data = sysu30k.load(tmp_path)
-    assert data.stand_in
+def test_sides_follow_names_and_folders(inside, tmp_path):
+    data = sysu30k.load(bags(tmp_path, inside))
     assert [int(f.parent.name) - 1 for f in data.train.files] == data.train.bags.tolist()
     assert data.train.bags.tolist() == [0] * 2 + [1] * 3 + [2] * 4
     assert (data.query.ids.tolist(), data.query.cameras.tolist()) == ([28311, 28312], [1, 1])
@@ -30,33 +25,28 @@ def test_some_bags_or_none(tmp_path):
     two = sysu30k.load(root, bags=2)
     assert two.train.bags.tolist() == [0, 0, 1, 1, 1]
     assert two.pixels != whole.pixels
-    shutil.rmtree(root / INSIDE / "sysu_train_set_all")
+    gone(f"{INSIDE}/sysu_train_set_all")(root)
     assert len(sysu30k.load(root, bags=0).train.files) == 0
     assert len(sysu30k.load(root, bags=0).gallery.files) == 5
     assert "half a data set: sysu_train_set_all/ missing" in refused(sysu30k.load, root)
     assert "-1 bags" in refused(sysu30k.load, root, -1)
 
 
-def test_a_query_without_its_match(tmp_path):
-    root = bags(tmp_path)
-    shutil.rmtree(root / INSIDE / "sysu_test_set_all" / "gallery" / "000028312")
-    assert "identity 000028312 is a query and not in the gallery" in refused(sysu30k.load, root)
+TEST = f"{INSIDE}/sysu_test_set_all"
+REFUSED = [
+    (gone(f"{TEST}/gallery/000028312"), "identity 000028312 is a query and not in the gallery"),
+    (put(f"{TEST}/query/000028311/28311.jpg"), "has a name unlike 000028311_c1_1.jpg"),
+    (put(f"{TEST}/gallery/000028311/000028312_c1_1.jpg"), "is identity 000028312 in the folder of 000028311"),
+    (put(f"{TEST}/query/0000others/0000others_c1_1.jpg"), "only the gallery may have"),
+    (empty(f"{INSIDE}/sysu_train_set_all/0000000004"), "0000000004 holds no image"),
+]
 
 
-@pytest.mark.parametrize(
-    ("side", "file", "message"),
-    [
-        ("query", "000028311/28311.jpg", "has a name unlike 000028311_c1_1.jpg"),
-        ("gallery", "000028311/000028312_c1_1.jpg", "is identity 000028312 in the folder of 000028311"),
-        ("query", "0000others/0000others_c1_1.jpg", "only the gallery may have"),
-    ],
-)
-def test_names_that_do_not_fit(side, file, message, tmp_path):
+@pytest.mark.parametrize(("damage", "says"), REFUSED)
+def test_what_is_wrong_is_a_line(damage, says, tmp_path):
     root = bags(tmp_path)
-    path = root / INSIDE / "sysu_test_set_all" / side / file
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"x")
-    assert message in refused(sysu30k.load, root)
+    damage(root)
+    assert says in refused(sysu30k.load, root)
 
 
 @pytest.mark.parametrize("side", ["train", "query", "gallery"])
@@ -68,14 +58,3 @@ def test_lists_are_held_against_the_folders(side, tmp_path):
     assert f"{path}, line {len(lines) + 2}: nobody_c1_1.jpg is missing" in refused(sysu30k.load, root)
     path.unlink()  # the folders alone are enough
     assert len(sysu30k.load(root).query.files) == 2
-
-
-def test_empty_bags_and_leftovers(tmp_path):
-    root = bags(tmp_path)
-    (root / INSIDE / "sysu_train_set_all" / "__MACOSX").mkdir()
-    (root / INSIDE / "sysu_test_set_all" / "query" / "000028311" / "._x.jpg").write_bytes(b"mac")
-    found = sysu30k.survey(root)
-    assert not found.problems
-    assert found.notes[0].startswith("2 leftovers of an archive or another program are ignored")
-    (root / INSIDE / "sysu_train_set_all" / "0000000004").mkdir()
-    assert "0000000004 holds no image" in refused(sysu30k.load, root)

@@ -1,12 +1,9 @@
 """VOC's layout: what is read, and one line for each way it can be out of step."""
 
-import shutil
-
 import pytest
-from tiny_sets import annotated, drawn, refused, voc_scenes
+from tiny_sets import annotated, drawn, gone, put, refused, voc_scenes
 
 from papers_lib.datasets import scenes, voc
-from papers_lib.errors import PapersError
 
 
 @pytest.fixture
@@ -28,9 +25,7 @@ def test_reads_both_years_and_counts_pixels_from_zero(root):
     assert [data.classes[i - 1] for i in first.labels] == ["dog", "cat", "cow"]
     assert first.ignored.tolist() == [False, True, False]
     assert (first.height, first.width, data.stand_in) == (20, 30, True)
-    assert voc.load(root / "VOCdevkit").fingerprint == data.fingerprint
-    with pytest.raises(PapersError, match="has no masks; train faster_rcnn"):
-        scenes.masks(first)
+    assert "has no masks; train faster_rcnn" in refused(scenes.masks, first)
 
 
 @pytest.mark.parametrize(
@@ -53,23 +48,19 @@ def test_broken_annotations(text, says, root):
     assert says in message and "000005.xml" in message
 
 
-def test_lists_annotations_and_images_out_of_step(root):
-    base = root / "VOCdevkit" / "VOC2007"
-    (base / "Annotations" / "000007.xml").unlink()
-    assert "000007.xml is missing, but trainval.txt lists it" in refused(voc.load, root)
-    (base / "JPEGImages" / "000007.jpg").unlink()
-    assert "000007.jpg is missing, but trainval.txt lists it" in refused(voc.load, root)
-    write(root, annotated(drawn()), "000007")
-    assert "000007.xml has no image in VOC2007/JPEGImages" in refused(voc.load, root)
-    (base / "Annotations" / "000007.xml").unlink()
-    (base / "ImageSets" / "Main" / "trainval.txt").write_text("000005\n")
-    assert "voc0712 has 2 train images, 3 expected" in refused(voc.load, root)
-    (base / "ImageSets" / "Main" / "test.txt").unlink()
-    assert "half a data set" in refused(voc.load, root) and "test.txt is missing" in refused(voc.load, root)
+DEVKIT, YEAR = "VOCdevkit", "VOCdevkit/VOC2007"
+MISSING = [
+    (gone(f"{YEAR}/*/000007.xml"), "000007.xml is missing, but trainval.txt lists it"),
+    (gone(f"{YEAR}/*/000007.*"), "000007.jpg is missing, but trainval.txt lists it"),
+    (gone(f"{YEAR}/*/000007.jpg"), "000007.xml has no image in VOC2007/JPEGImages"),
+    (gone(f"{YEAR}/*/*/test.txt"), "test.txt is missing; add it from the copy that you have"),
+    (put(f"{YEAR}/ImageSets/Main/trainval.txt", "000005\n"), "voc0712 has 2 train images, 3 expected"),
+    (gone(f"{DEVKIT}/VOC2012"), "half a data set: no image in"),
+    (gone(f"{DEVKIT}/VOC*"), "no voc0712 in"),
+]
 
 
-def test_one_year_alone_is_half_a_data_set(root):
-    shutil.rmtree(root / "VOCdevkit" / "VOC2012")
-    assert "half a data set: no image in" in refused(voc.load, root)
-    shutil.rmtree(root / "VOCdevkit" / "VOC2007")
-    assert "no voc0712 in" in refused(voc.load, root)
+@pytest.mark.parametrize(("damage", "says"), MISSING)
+def test_lists_annotations_and_images_out_of_step(damage, says, root):
+    damage(root)
+    assert says in refused(voc.load, root)

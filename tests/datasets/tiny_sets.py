@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import scipy.io
 from PIL import Image
 from standins import tell
 
+from data_prep import faces
 from papers_lib.datasets import voc
 from papers_lib.datasets.cifar_files import BATCHES
 from papers_lib.errors import PapersError
@@ -94,29 +96,20 @@ def one_folder(root: Path, ids: Sequence[str] = CLASSES) -> Path:
     return root
 
 
-def class_folders(root: Path, ids: Sequence[str] = CLASSES) -> Path:
-    """Layout C, `images/<class name>/`."""
+def class_folders(
+    root: Path, ids: Sequence[str] = CLASSES, places: Sequence[str] = ("images", "images")
+) -> Path:
+    """Layout C, `<place>/<class name>/`, a place for each official half."""
     tell_cars(root)
-    for counts in HALVES:
-        for label, n in zip(ids, (counts[CLASSES.index(c)] for c in ids), strict=True):
-            folder = root / "images" / label.replace("/", "-")
-            for _ in range(n):
-                paint(folder / f"{len(list(folder.glob('*'))):04d}.jpg", label)
+    for half, (place, counts) in enumerate(zip(places, HALVES, strict=True)):
+        for label in ids:
+            for i in range(counts[CLASSES.index(label)]):
+                paint(root / place / label.replace("/", "-") / f"{half}{i:03d}.jpg", label)
     return root
 
 
-def kaggle(root: Path, ids: Sequence[str] = CLASSES) -> Path:
-    """Layout C, `car_data/car_data/{train,test}/<class name>/`."""
-    tell_cars(root)
-    for part, counts in zip(("train", "test"), HALVES, strict=True):
-        for label, n in zip(CLASSES, counts, strict=True):
-            for i in range(n):
-                folder = root / "car_data" / "car_data" / part / label.replace("/", "-")
-                paint(folder / f"{i:04d}.jpg", label)
-    return root
-
-
-LAYOUTS = {"A": devkit, "B": one_folder, "C": class_folders, "kaggle": kaggle}
+KAGGLE = ("car_data/car_data/train", "car_data/car_data/test")
+LAYOUTS = {"A": devkit, "B": one_folder, "C": class_folders, "kaggle": partial(class_folders, places=KAGGLE)}
 
 # -- classification: the grey tells class and number --
 
@@ -129,8 +122,7 @@ def shade(side: str, label: int, number: int) -> int:
 
 
 def tell_classes(root: Path, name: str = "cifar10", train: int = 15, test: int = 6, classes: int = 3) -> Path:
-    counts = {"train": train, "test": test, "classes": classes}
-    tell(root, name, counts)
+    tell(root, name, {"train": train, "test": test, "classes": classes})
     return root
 
 
@@ -258,8 +250,7 @@ def bags(root: Path, inside: str = INSIDE) -> Path:
     for side in ("train", "query", "gallery"):
         names = [f for f in files if f"/{side}/" in f or (side == "train" and "_train_" in f)]
         (base / "meta" / f"{side}.txt").write_text("".join(f"{Path(n).name}\n" for n in names))
-    counts = {"bags": 3, "query": 2, "gallery": 5, "distractors": 3}
-    tell(root, "sysu30k", counts)
+    tell(root, "sysu30k", {"bags": 3, "query": 2, "gallery": 5, "distractors": 3})
     return root
 
 
@@ -331,6 +322,65 @@ def voc_scenes(base: Path) -> Path:
     return base
 
 
+# -- faces: drawn, as a pack is no file to write by hand --
+
+
+def drawn_faces(root: Path, name: str) -> Path:
+    """Three people in four images each, and two pairs in each of ten folds."""
+    recipe = {"identities": "3", "shots": "4", "pairs": "1", "pixels": "16"}
+    faces.STAND_INS[name].make(root, "smoke", recipe)
+    return root
+
+
+# -- what is done to a copy before it is read, and what is said of it --
+
+Damage = Callable[[Path], object]
+
+
+def gone(*patterns: str) -> Damage:
+    """Remove files and folders."""
+
+    def damage(root: Path) -> None:
+        for path in [path for pattern in patterns for path in sorted(root.glob(pattern))]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def put(place: str, content: bytes | str = b"x") -> Damage:
+    """Write a file, whether it is there or not."""
+
+    def damage(root: Path) -> None:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return damage
+
+
+def empty(place: str) -> Damage:
+    """A folder with nothing in it."""
+
+    def damage(root: Path) -> None:
+        shutil.rmtree(root / place, ignore_errors=True)
+        (root / place).mkdir()
+
+    return damage
+
+
+def moved(old: str, new: str) -> Damage:
+    return lambda root: (root / old).rename(root / new)
+
+
+def edited(place: str, change: Callable[[bytes], bytes]) -> Damage:
+    """Change the bytes of a file."""
+    return lambda root: (root / place).write_bytes(change((root / place).read_bytes()))
+
+
+def listed(place: str, line: str) -> Damage:
+    """Add a line to a list."""
+    return edited(place, lambda text: text.rstrip(b"\n") + b"\n" + line.encode("latin-1") + b"\n")
+
+
 def refused(load: Callable[..., object], *arguments: object) -> str:
     """What is said where a data set does not load: one line."""
     with pytest.raises(PapersError) as caught:
@@ -359,4 +409,5 @@ BUILD: dict[str, Callable[[Path], Path]] = {
     "sysu30k": partial(bags, inside="."),
     "coco2017": coco_scenes,
     "voc0712": voc_scenes,
+    **{name: partial(drawn_faces, name=name) for name in ("faces_emore", "lfw", "faces_own")},
 }
