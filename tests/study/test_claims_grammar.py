@@ -18,7 +18,7 @@ VALUES = {"one": {0: 1.0, 1: 4.0}, "two": {0: 2.0, 1: 3.0, 2: 9.0}}  # of the me
 
 class Toy(Study):
     tests = MappingProxyType(
-        {"always": lambda results, line: Finding("holds", f"{line.a} in {len(results)} runs")}
+        {"always": lambda results, line: Finding("holds", f"{line.a} in {len(results.runs)} runs")}
     )
 
     def __init__(self) -> None:  # without tables of its own

@@ -163,7 +163,7 @@ def false_negatives(study: Median, results: Results) -> Figure:
     return _curves(
         study,
         results,
-        "false_negatives",
+        "false_negatives_by_epoch",
         "False negatives by epoch: queries whose rank-k negative is of their class",
         "share of queries, %",
         "Lines of the share of queries whose chosen negative is of their own class, over the epochs, a "
