@@ -41,13 +41,13 @@ class NotebookSettings(Frozen):
     dataset: str = ""
     data_root: str = ""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = ()
-    sweeps: tuple[str, ...] = ()
-    arms: tuple[str, ...] = ()
     train: bool = False
     precision: Literal["", "float32", "bfloat16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     executor: Literal["local", "ray"] = "local"
     slots: int = Field(1, ge=1)
+    sweeps: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
 
 
 def validate(model: type[M], values: Mapping[str, Any]) -> M:

@@ -221,7 +221,7 @@ def test_rows_of_the_first_drawing_are_found_by_the_recipe_of_today(monkeypatch)
     for name in ("market1501", "dukemtmc", "msmt17_v1", "pedestrians_warmup", "pedestrians_many"):
         stand_in = _datasets()[name].stand_in
         told = stand_in.asked("small", stand_in.recipe("small", {}))
-        recipes[name] = Survey(name, Path(), told=told).fingerprint
+        recipes[name] = Survey(name, Path(), Path(), told=told).fingerprint
     others = {name: f"other {name}" for name in recipes}
     old = [row for row in ledger.read("sampler_study") if not row.data.pixels]
     assert len(old) > 400

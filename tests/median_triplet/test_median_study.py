@@ -193,7 +193,7 @@ def test_tables_have_every_printed_number_of_a_run_and_our_mean(results):
         place = list(table.columns).index("paper")
         assert Counter(line[place] for line in table.rows) == Counter(printed), number
     line = next(x for x in found["table_1"].rows if x[0] == "median triplet-200")
-    levels = [row(spec).metrics["linear"] for spec, _ in results if spec.label == "median"]
+    levels = [row(spec).metrics["linear"] for spec, _ in results.runs if spec.label == "median"]
     assert line[3] == pytest.approx(100 * sum(levels) / 3)
     assert line[-1] == "not comparable"
 
@@ -227,14 +227,14 @@ def test_ranks_and_tails_are_those_of_the_heads():
 
 
 def test_frequencies_given_a_pair_are_those_of_all_batches_over_its_probability(results):
-    for _, made in results:
+    for _, made in results.runs:
         made.settings["batch_size"] = 4
     given = STUDY.read(results, "hardest", "start.same_batch_1 given B")
     assert given == pytest.approx(dict.fromkeys(range(3), 0.1 / (1 - 0.9 * 0.8 * 0.7)))
 
 
 def test_without_runs_everything_has_its_full_shape(results):
-    empty = Results([(spec, None) for spec, _ in results])
+    empty = Results([(spec, None) for spec, _ in results.runs])
     full, bare = STUDY.tables(results), STUDY.tables(empty)
     assert full.keys() == bare.keys()
     for name, table in bare.items():

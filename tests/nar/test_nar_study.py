@@ -258,12 +258,12 @@ def test_without_runs_everything_has_its_full_shape(specs, results):
 
 
 def test_a_missing_base_leaves_the_gap_empty_and_other_data_the_column(results):
-    table = STUDY.tables(Results([(s, None if s.label == "base" else r) for s, r in results]))["networks"]
+    table = STUDY.tables(Results([(s, None if s.label == "base" else r) for s, r in results.runs]))["networks"]
     gap = table.columns.index("Δ to untouched")
     assert all(row[gap] is None for row in table.rows)
     place = ("Table 5", "ResNet-18", "CIFAR-10")
     assert STUDY.answers(results, STUDY.answer(results, place)) == results.values("base", "accuracy %")
-    other = Results([(s, r.model_copy(update={"data": Data(name="cifar100")})) for s, r in results])
+    other = Results([(s, r.model_copy(update={"data": Data(name="cifar100")})) for s, r in results.runs])
     assert STUDY.answer(other, place) is None and not STUDY.comparable(other, place)
 
 

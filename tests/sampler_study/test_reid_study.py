@@ -207,7 +207,7 @@ def test_without_runs_everything_has_its_full_shape(specs, results):
 
 def test_groups_beyond_the_largest_cluster_are_marked_identical(results):
     def lines_without(*names: str) -> dict[str, list]:
-        kept = [(spec, None if spec.label.endswith(names) else made) for spec, made in results]
+        kept = [(spec, None if spec.label.endswith(names) else made) for spec, made in results.runs]
         return {row[0]: row for row in STUDY.tables(Results(kept))["many"].rows}
 
     lines = lines_without("many_256", "many_1024")
