@@ -258,7 +258,8 @@ def test_without_runs_everything_has_its_full_shape(specs, results):
 
 
 def test_a_missing_base_leaves_the_gap_empty_and_other_data_the_column(results):
-    table = STUDY.tables(Results([(s, None if s.label == "base" else r) for s, r in results.runs]))["networks"]
+    without = Results([(s, None if s.label == "base" else r) for s, r in results.runs])
+    table = STUDY.tables(without)["networks"]
     gap = table.columns.index("Δ to untouched")
     assert all(row[gap] is None for row in table.rows)
     place = ("Table 5", "ResNet-18", "CIFAR-10")
@@ -294,7 +295,7 @@ def test_drawn_faces_and_simulations_do_not_badge_the_rest(results):
         (spec, made.model_copy(update={"data": made.data.model_copy(update={"stand_in": True})}))
         if spec.label.startswith("faces")
         else (spec, made)
-        for spec, made in results
+        for spec, made in results.runs
     ]
     tables = STUDY.tables(Results(drawn))
     assert tables["faces"].badge == "stand-in data"
