@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 WINGS = ("sampler_study", "quadruplet_cars196", "median_triplet", "nar")
+# Modules that a worker or torchrun calls by name, and that the names of their runs hold.
+DOORS = ("papers_lib.median_triplet.distributed", "papers_lib.nar.imagenet.training")
 ABOVE = ("papers_lib.papers", "papers_lib.cli", "papers_lib.__main__")
 
 
@@ -61,6 +63,20 @@ def test_no_wing_imports_another_and_the_ground_floor_imports_none():
         for target in imports(path):
             assert wing(target) in ("", wing(name)), f"{name} imports {target}"
             assert target not in ABOVE, f"{name} imports {target}"
+
+
+def test_a_method_knows_nothing_of_studies():
+    for name, path in modules():
+        if not wing(name) or ".study" in name or name in DOORS:
+            continue
+        above = (
+            "papers_lib.exhibits",
+            "papers_lib.runs",
+            "papers_lib.study",
+            f"papers_lib.{wing(name)}.study",
+        )
+        for target in imports(path):
+            assert not target.startswith(above), f"{name} imports {target}"
 
 
 def test_the_library_never_imports_data_prep():
