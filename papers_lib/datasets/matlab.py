@@ -1,6 +1,6 @@
 """MATLAB's label files, read in a process of their own: a damaged one crashes scipy's reader, not ours.
 
-Run as a program, this module prints one line of JSON a file; it imports nothing of the library.
+Run as a program, this module prints one line of JSON per file; it imports nothing of the library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HDF = b"\x89HDF\r\n\x1a\n"
 def read(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     """What each file holds: `class_names`, `fields` and `rows` of its `annotations`, or `error`, a reason.
 
-    A file that has not changed is read once a process.
+    A file that has not changed is read once per process.
     """
     # A changed file has another state, so that the cache does not answer for it.
     states = [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.is_file()]

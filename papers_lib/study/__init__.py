@@ -2,7 +2,7 @@
 
 from papers_lib.study.data import Arm, Size, Statement
 from papers_lib.study.results import Gap, Results, Values, difference, gap, mean, not_run
-from papers_lib.study.study import QUOTED, Answer, Place, Study, start_weights, weights_of
+from papers_lib.study.study import QUOTED, Answer, Place, Study, run_training, start_weights, weights_of
 
 __all__ = [
     "QUOTED",
@@ -19,6 +19,7 @@ __all__ = [
     "gap",
     "mean",
     "not_run",
+    "run_training",
     "start_weights",
     "weights_of",
 ]

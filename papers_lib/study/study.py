@@ -22,9 +22,10 @@ from papers_lib.exhibits.provenance import Provenance
 from papers_lib.exhibits.table import Cell as TableCell
 from papers_lib.exhibits.table import Line, Table
 from papers_lib.files import resolve
+from papers_lib.runs import progress
 from papers_lib.runs.planning import refuse_twice, refuse_unknown, sha256
 from papers_lib.runs.spec import Data, RunSpec
-from papers_lib.settings import NotebookSettings, data_root
+from papers_lib.settings import Frozen, NotebookSettings, data_root
 from papers_lib.study.claims import Test, judge
 from papers_lib.study.data import Arm, Size, read_arms, read_misprints, read_sizes, read_statements
 from papers_lib.study.results import Results, Values, difference, mean
@@ -265,6 +266,21 @@ class Study:
 def weights_of(settings: Any) -> dict[str, str]:
     """What the parameter `weights` changes in a run: it starts from that file, known by its content."""
     return {"start": "file", "weights": sha256(resolve(settings.weights))} if settings.weights else {}
+
+
+def run_training(
+    spec: RunSpec, settings: type[Frozen], train: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """Call a wing's `train` for `spec`, in the folder that the store gave it; returns its metrics."""
+    folder = Path(spec.folder)
+    return train(
+        settings.model_validate(spec.settings),
+        (spec.data.root, spec.data.name),
+        folder,
+        device=spec.device,
+        weights=start_weights(spec),
+        report=progress.reporter(folder),
+    )
 
 
 def start_weights(spec: RunSpec) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,11 +13,10 @@ from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.quadruplet_cars196.study import drawings, errata, tables
-from papers_lib.runs import progress
 from papers_lib.runs.planning import refuse_unknown
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.settings import NotebookSettings
-from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, start_weights, weights_of
+from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, run_training, weights_of
 
 # The warm start, cross-entropy on the fine labels with all images labelled; its epochs are the profile's.
 WARM = {
@@ -141,12 +139,4 @@ def run(spec: RunSpec) -> dict[str, Any]:
     """Train and evaluate what `spec` says, in the folder that the store gave it."""
     from papers_lib.quadruplet_cars196.training import train
 
-    folder = Path(spec.folder)
-    return train(
-        TrainSettings.model_validate(spec.settings),
-        (spec.data.root, spec.data.name),
-        folder,
-        device=spec.device,
-        weights=start_weights(spec),
-        report=progress.reporter(folder),
-    )
+    return run_training(spec, TrainSettings, train)

@@ -6,7 +6,6 @@ A run's label is "camera network/arm"; an arm of the grid is named `<sampler>_<K
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,14 +14,13 @@ from pydantic import Field
 from papers_lib.datasets import reid
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
-from papers_lib.runs import progress
 from papers_lib.runs.planning import refuse_unknown
 from papers_lib.runs.spec import RunSpec
 from papers_lib.sampler_study.options import PRESETS, TrainSettings
 from papers_lib.sampler_study.study import drawings, errata, tables
 from papers_lib.sampler_study.study.tables import GRID, MANY_DATA, NETWORKS, ROWS_1, SAMPLERS
 from papers_lib.settings import NotebookSettings
-from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, start_weights, weights_of
+from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, run_training, weights_of
 
 # The warm-up that stands for ImageNet, and what it has in common with the run that starts from it.
 WARM = {
@@ -162,12 +160,4 @@ def run(spec: RunSpec) -> dict[str, Any]:
     """Train and evaluate what `spec` says, in the folder that the store gave it."""
     from papers_lib.sampler_study.training import train
 
-    folder = Path(spec.folder)
-    return train(
-        TrainSettings.model_validate(spec.settings),
-        (spec.data.root, spec.data.name),
-        folder,
-        device=spec.device,
-        weights=start_weights(spec),
-        report=progress.reporter(folder),
-    )
+    return run_training(spec, TrainSettings, train)
