@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,9 +92,9 @@ def read_arms(file: Path) -> dict[str, Arm]:
         PapersError: a name that stands twice, or a counterpart that is no arm.
     """
     arms: dict[str, Arm] = {}
-    for line in _lines(file):
+    for line in _lines(file, ("name", "label", "sweep", "against", "changes")):
         known = {name: line.pop(name) for name in ("name", "label", "sweep", "against")}
-        changes = _changes(line.pop("changes"))  # what is left in `line` is of the wing alone
+        changes = _changes(file, line.pop("changes"))  # what is left in `line` is of the wing alone
         if known["name"] in arms:
             raise PapersError(f"{file}: the arm '{known['name']}' stands twice; name each once")
         arms[known["name"]] = Arm(**known, changes=changes, more=line)
@@ -105,9 +105,19 @@ def read_arms(file: Path) -> dict[str, Arm]:
 
 
 def read_sizes(file: Path) -> dict[str, Size]:
-    """The profiles of `profiles.toml` by name."""
+    """The profiles of `profiles.toml` by name.
+
+    Raises:
+        PapersError: no TOML, or a profile without seeds.
+    """
     sizes = {}
-    for name, values in tomllib.loads(file.read_text(encoding="utf-8")).items():
+    try:
+        profiles = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise PapersError(f"{file}: {error}; mend that place") from None
+    for name, values in profiles.items():
+        if not isinstance(values, dict) or not values.get("seeds"):
+            raise PapersError(f"{file}: the profile '{name}' has no seeds; give it seeds = [0, 1, 2]")
         seeds = tuple(values.pop("seeds"))
         # keys that a profile leaves out keep the defaults of Size
         known = {key: values.pop(key) for key in ("dataset", "stand_in", "settings") if key in values}
@@ -117,27 +127,33 @@ def read_sizes(file: Path) -> dict[str, Size]:
 
 def read_statements(file: Path) -> list[Statement]:
     """The claims of `claims.csv`, in its order."""
-    return [Statement(**line) for line in _lines(file)]
+    return [Statement(**line) for line in _lines(file, Statement._fields)]
 
 
 def read_misprints(file: Path) -> list[Misprint]:
     """The errata of `errata.csv`, in its order."""
-    return [Misprint(**line) for line in _lines(file)]
+    return [Misprint(**line) for line in _lines(file, Misprint._fields)]
 
 
-def _lines(file: Path) -> Iterator[dict[str, str]]:
+def _lines(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     # newline="": csv reads line ends itself, in quoted cells too
     with file.open(encoding="utf-8", newline="") as stream:
-        for line in csv.DictReader(stream):
+        reader = csv.DictReader(stream)
+        if lacking := [name for name in columns if name not in (reader.fieldnames or ())]:
+            raise PapersError(f"{file}: no column '{lacking[0]}'; its head needs {', '.join(columns)}")
+        for line in reader:
             # DictReader: cells too many lie under the key None, cells too few are None
             if None in line or None in line.values():
                 raise PapersError(f"{file}: a line has not as many cells as its head: {line}; quote commas")
             yield line
 
 
-def _changes(text: str) -> dict[str, Any]:
+def _changes(file: Path, text: str) -> dict[str, Any]:
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    if bare := [part for part in parts if "=" not in part]:
+        raise PapersError(f"{file}: '{bare[0]}' changes nothing; write name=value")
     # split at the first "=" alone: a value may hold another
-    pairs: Mapping[str, str] = dict(part.strip().split("=", 1) for part in text.split(";") if part.strip())
+    pairs: Mapping[str, str] = dict(part.split("=", 1) for part in parts)
     return {name: _value(value) for name, value in pairs.items()}
 
 

@@ -12,7 +12,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from pydantic import ValidationError
+
 from papers_lib.datasets import known
+from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits import published
 from papers_lib.exhibits.claims import Claim, Erratum
@@ -86,8 +89,22 @@ class Study:
             for seed in settings.seeds or self.sizes[settings.profile].seeds
             for arm in self.chosen(settings)
             if arm.sweep == sweep
-            for spec in self.specs(settings, arm, seed)
+            for spec in self.checked_specs(settings, arm, seed)
         ]
+
+    def checked_specs(self, settings: Any, arm: Arm, seed: int) -> list[RunSpec]:
+        """The runs of an arm at a seed.
+
+        Raises:
+            PapersError: the tables give a setting that a run does not have, or a value that it cannot take.
+        """
+        try:
+            return list(self.specs(settings, arm, seed))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            place = f"{self.folder}: arm '{arm.name}' at profile {settings.profile}"
+            raise PapersError(f"{place}: the setting '{name}': {first['msg']}; mend the table") from None
 
     def specs(self, settings: Any, arm: Arm, seed: int) -> Iterable[RunSpec]:
         """The wing's: the runs of an arm at a seed, none where the profile cannot have it."""

@@ -112,6 +112,7 @@ def test_arms_are_a_table_that_names_its_own_mistakes(tmp_path):
         ("a,A,main,c,,\nb,B,main,d,,\n", "no arm 'c' to be held against"),
         ("a,A,main,,,method=x,\n", "not as many cells"),
         ("a,A\n", "not as many cells"),
+        ("a,A,main,,,method\n", "'method' changes nothing; write name=value"),
     ):
         file.write_text(head + text)
         with pytest.raises(PapersError, match=message):
@@ -134,3 +135,28 @@ def test_every_wing_has_four_profiles_with_seeds_and_claims_in_order(paper):
     assert all(size.seeds and len(set(size.seeds)) == len(size.seeds) for size in sizes.values())
     names = [line.name for line in read_statements(study.folder / "claims.csv")]
     assert len(names) == len(set(names)) >= 23
+
+
+def test_tables_that_are_damaged_are_one_line(tmp_path):
+    file = tmp_path / "table"
+    file.write_text("name,label,sweep,against,chnges\n")
+    with pytest.raises(PapersError, match="no column 'changes'; its head needs name, label"):
+        read_arms(file)
+    file.write_text("name,sentence\nC1,Abstract\n")
+    with pytest.raises(PapersError, match="no column 'statement'"):
+        read_statements(file)
+    for text, message in (
+        ("[small\n", "mend that place"),
+        ('[small]\ndataset = "x"\n', "'small' has no seeds"),
+    ):
+        file.write_text(text)
+        with pytest.raises(PapersError, match=message):
+            read_sizes(file)
+
+
+def test_a_setting_that_no_run_has_names_the_arm(monkeypatch):
+    paper = known()["quadruplet_cars196"]
+    bent = paper.study.arms["ce"]._replace(changes={"mehtod": "ce"})
+    monkeypatch.setattr(paper.study, "arms", {"ce": bent})
+    with pytest.raises(PapersError, match="arm 'ce' at profile smoke: the setting 'mehtod': Extra inputs"):
+        paper.study.plan(paper.settings(profile="smoke"))
