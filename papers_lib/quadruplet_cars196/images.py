@@ -12,10 +12,10 @@ from torch import Tensor
 from papers_lib.datasets import cars196
 from papers_lib.datasets.images import load_images
 from papers_lib.errors import PapersError
+from papers_lib.networks.backbones import MEAN, SD
 from papers_lib.quadruplet_cars196.options import TrainSettings
 
 HELD_OUT = 0.2  # share of the training classes that select="held_out_classes" sets aside
-MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every backbone expects
 
 
 class Images(NamedTuple):
