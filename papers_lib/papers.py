@@ -254,6 +254,19 @@ def open_paper(name: str, **parameters: Any) -> Book:
     return Book(paper, validate(paper.settings, parameters))
 
 
+def train_now(name: str, **parameters: Any) -> list[ledger.Row]:
+    """Train what is asked for, by default at `frozen`, whatever the ledger holds, and return its rows.
+
+    Nothing that git tracks is written. The rows come in the order of the arms' table, seed by seed.
+
+    Raises:
+        PapersError: as `open_paper`, or a run failed.
+    """
+    paper = get(name)
+    settings = validate(paper.settings, {"profile": "frozen", "train": True} | parameters)
+    return compute(paper.study.plan(settings), settings)
+
+
 def open_notebook(name: str, scope: Mapping[str, Any]) -> Book:
     """Open a paper from its notebook: the parameters are taken by name from `scope`, its globals.
 

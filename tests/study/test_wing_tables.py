@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from papers_lib.papers import PAPERS, Book, open_paper
+from papers_lib.papers import PAPERS, Book, open_paper, shown_profile
 from papers_lib.settings import PROFILES, validate
 from papers_lib.study import Results, Study
 from papers_lib.study.claims import arms_of, sides
@@ -23,7 +23,7 @@ def book(request, tmp_path_factory) -> Book:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAPERS_FIGURES", str(tmp_path_factory.mktemp("figures")))
         patch.delenv("PAPERS_LEDGER", raising=False)
-        yield open_paper(request.param, profile="small")
+        yield open_paper(request.param, profile=shown_profile(PAPERS[request.param]))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def nothing(book) -> Results:
 
 
 def arm_of(label: str) -> str:
-    return label.rpartition("/")[2]  # "data set/arm" where there are several data sets
+    # "data set/arm" where there are several data sets, "arm rate" where there are several rates
+    return label.rpartition("/")[2].partition(" ")[0]
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def rates(study: Cars, results: Results) -> Table:
             judged = [results.mean(f"{arm.name} {rate:g}", "history.-1.R@1 %") for rate in grid]
             known = [value for value in judged if value is not None]
             best = f"{grid[judged.index(max(known))]:g}" if known else None
-            rows.append([arm.label, *judged, best] if known else not_run(arm.label, len(grid) + 2, None))
+            rows.append([arm.label, *judged, best if known else NOT_RUN])
     return study.table(
         results,
         "rates",
