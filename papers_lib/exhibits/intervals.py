@@ -77,6 +77,43 @@ def sign_flip_p(values: Sequence[float]) -> float:
     return float(test.pvalue)
 
 
+def rank_interval(ranks: Sequence[float], of: int, level: float = 0.95) -> Interval:
+    """Student's t interval of ranks 1 … `of` (1 is best), one per seed; it never leaves 1 … `of`.
+
+    The interval is taken of logit((rank − ½) / of) and carried back, and so is its centre: ranks crowd at the
+    ends of their scale, where an interval of the ranks themselves would pass rank 1. One rank alone says
+    nothing: 1 … `of`.
+
+    Raises:
+        PapersError: no ranks, or one outside 1 … `of`.
+    """
+    if not all(1 <= rank <= of for rank in ranks):
+        raise PapersError(f"a rank lies outside 1 … {of}: {list(ranks)}; give ranks counted from 1")
+    share = [(rank - 0.5) / of for rank in ranks]  # in (0, 1)
+    logits = t_interval([math.log(p / (1 - p)) for p in share], level)
+    # x ↦ of / (1 + e^−x) + ½, written so that e^−x cannot overflow
+    ends = [of * (1 + math.tanh(x / 2)) / 2 + 0.5 for x in (logits.mean, logits.low, logits.high)]
+    mean, low, high = (min(max(end, 1.0), float(of)) for end in ends)
+    return Interval(mean, low, high, logits.n)
+
+
+def best_of_blind(of: int, draws: int) -> float:
+    """Expected rank of the best of `draws` uniform draws, with replacement, among `of` (1 is best).
+
+    E = Σ_r P(best ≥ r) = Σ_{j = 1 … of} (j / of)^draws. Whoever keeps the best of m is to be compared with
+    this and not with the middle: (of + 1) / 2 is the best of one.
+    """
+    return math.fsum((j / of) ** draws for j in range(1, of + 1))
+
+
+def blind_chance(rank: float, of: int, draws: int) -> float:
+    """P that the best of `draws` uniform draws, with replacement, ranks up to `rank`: 1 − (1 − rank / of)^m.
+
+    A blind search has chances spread evenly over 0 … 1; small ones, seed after seed, are a search that sees.
+    """
+    return 1 - (1 - math.floor(rank) / of) ** draws
+
+
 def bootstrap(
     values: Sequence[float],
     strata: Sequence[Any] | None = None,

@@ -7,9 +7,12 @@ from scipy import stats
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.intervals import (
+    best_of_blind,
+    blind_chance,
     bootstrap,
     differences,
     paired,
+    rank_interval,
     seeds_needed,
     sign_flip_p,
     t_interval,
@@ -58,6 +61,35 @@ def test_sign_flip_p_counts_all_signs(values):
 def test_n_seeds_reach_no_smaller_p_than_all_signs_allow():
     assert sign_flip_p([5.0, 5.1, 4.9]) == 0.25
     assert sign_flip_p([1.0] * 16) == 2 / 2**16  # all signs are still counted
+
+
+@pytest.mark.parametrize(("of", "draws"), [(1, 3), (6, 1), (5, 2), (4, 4), (7, 3)])
+def test_the_best_of_blind_draws_is_that_of_all_draws_counted_out(of, draws):
+    best = [min(drawn) for drawn in itertools.product(range(1, of + 1), repeat=draws)]
+    assert best_of_blind(of, draws) == pytest.approx(np.mean(best))
+    for rank in range(1, of + 1):
+        assert blind_chance(rank, of, draws) == pytest.approx(np.mean([r <= rank for r in best]))
+
+
+def test_the_best_of_one_blind_draw_is_the_middle_and_of_ten_far_above_it():
+    assert best_of_blind(65_536, 1) == (65_536 + 1) / 2
+    assert best_of_blind(65_536, 10) == pytest.approx(65_537 / 11, rel=1e-3)
+
+
+def test_an_interval_of_ranks_stays_on_their_scale_and_is_that_of_their_logits():
+    ranks = [1, 3, 40]
+    got = rank_interval(ranks, 1000)
+    logits = [math.log((r - 0.5) / (1000 - r + 0.5)) for r in ranks]
+    low, high = stats.t.interval(0.95, 2, np.mean(logits), stats.sem(logits))
+    back = [1000 / (1 + math.exp(-x)) + 0.5 for x in (np.mean(logits), low, high)]
+    assert (got.mean, got.low, got.high, got.n) == pytest.approx((back[0], max(back[1], 1), back[2], 3))
+    assert t_interval(ranks).low < 1 <= got.low < got.mean < got.high <= 1000
+    mirrored = rank_interval([1001 - r for r in ranks], 1000)  # nothing but the names of the ends
+    assert (mirrored.low, mirrored.high) == pytest.approx((1001 - got.high, 1001 - got.low))
+    one = rank_interval([7], 1000)
+    assert (one.mean, one.low, one.high, one.n) == (pytest.approx(7), 1, 1000, 1)
+    with pytest.raises(PapersError, match=r"outside 1 … 10"):
+        rank_interval([11], 10)
 
 
 def test_bootstrap_over_items_is_close_to_the_normal_interval_and_repeats():
