@@ -131,7 +131,7 @@ def forest(claims: Sequence[Claim], badge: str = "", footer: str = "") -> Figure
     )
     return Figure(
         "claims",
-        "Claims tested on runs, with 95 % intervals",
+        "Claims tested on runs: raw 95 % intervals, coloured by the verdict after Holm",
         f"Forest plot of {len(data)} claims, a row each, right of zero for the claim: {said} after Holm's "
         "correction. Undecided rows are grey.",
         data,
@@ -158,7 +158,7 @@ def _draw_forest(canvas: Any, data: DataFrame) -> None:
             axes.plot(shown["effect"], shown.index, shape, color=colour, markersize=4, label=verdict)
     for row in data.itertuples():
         axes.annotate(
-            f"{row.difference:+.2f} [{row.low:.2f}, {row.high:.2f}], n = {row.n}",
+            f"{row.difference:+.4g} [{row.low:.4g}, {row.high:.4g}], n = {row.n}",
             (1.01, row.Index),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -171,7 +171,7 @@ def _draw_forest(canvas: Any, data: DataFrame) -> None:
     axes.set_xticks([-100, -10, -1, 0, 1, 10, 100], ["−100", "−10", "−1", "0", "1", "10", "100"])
     axes.set_xlabel("against the claim  ←  difference in standard deviations over seeds  →  for the claim")
     if len(data):
-        canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
 
 
 def errata_table(errata: Sequence[Erratum], badge: str = "", footer: str = "") -> Table:

@@ -174,13 +174,18 @@ class Table:
         names = [_row_name(row) for row in self.rows if _is_absent(row)]
         if not names:
             return ""
-        more = f" and {len(names) - NAMED} more rows" if len(names) > NAMED else ""
-        command = f"; to run: {self.command}" if self.command else ""
-        return f"{NOT_RUN}: {', '.join(names[:NAMED])}{more}{command}"
+        more = [f"{len(names) - NAMED} more rows"] if len(names) > NAMED else []
+        return f"{NOT_RUN}: {'; '.join(names[:NAMED] + more)}{self._how()}"
+
+    def _how(self) -> str:
+        return f" (where the profile has it: {self.command})" if self.command else ""
 
     def _one_line(self) -> str:
         """The whole table, where no row was run; empty otherwise."""
-        return f"{self._heading()}: {self._absent()}" if self.rows and not self._present() else ""
+        if not self.rows or self._present():
+            return ""
+        rows = "row" if len(self.rows) == 1 else "rows"
+        return f"{self._heading()}: {NOT_RUN}, {len(self.rows)} {rows}{self._how()}"
 
     def _right(self) -> list[bool]:
         """Columns of numbers are aligned to the right, others to the left."""
@@ -198,12 +203,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Line:
-    """One number of a paper beside ours: its labels, the paper's text, our value of each seed."""
+    """One number of a paper beside ours: its labels, the paper's text, our value of each seed.
+
+    With `quoted` the paper has it from elsewhere: it has no number of ours, and lacks none.
+    """
 
     labels: tuple[str, ...]
     printed: str | None
     values: Mapping[int, float]
     comparable: bool = False
+    quoted: bool = False
 
     def over(self, seeds: Collection[int]) -> Line:
         """The line over some seeds; one run alone stands as it is."""
@@ -250,6 +259,8 @@ def save(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def _compare(line: Line) -> list[Cell]:
+    if line.quoted:
+        return [*line.labels, line.printed, *[None] * 4, "quoted"]
     ours = t_interval(list(line.values.values())) if line.values else None  # mean ± t_{n−1} s / √n over seeds
     # on other data a difference would only look like a result
     gap = ours.mean - float(line.printed) if ours and line.printed and line.comparable else None

@@ -267,8 +267,9 @@ class Study:
 
     def line(self, results: Results, labels: tuple[str, ...], place: Place, comparable: bool) -> Line:
         """A printed number beside ours."""
-        values = self.answers(results, self.answer(results, place))  # {seed: ours}, in the paper's unit
-        return Line(labels, self.printed[place], values, comparable)
+        answer = self.answer(results, place)
+        values = self.answers(results, answer)  # {seed: ours}, in the paper's unit
+        return Line(labels, self.printed[place], values, comparable, answer is not None and answer.quoted)
 
     def cells(self, results: Results) -> list[Cell]:
         """For `coverage`: our number for each printed one; quoted works and settings are not ours to make."""

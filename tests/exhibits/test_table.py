@@ -51,13 +51,14 @@ def test_rows_that_were_not_run_are_one_line_and_so_is_a_table_of_them():
     half = ["C", "R@1", None, NOT_RUN, 3.5, 0]  # a row with a number of ours stays
     columns = ["Method", "metric", "paper", "ours", "interval", "n"]
     some = table(columns=columns, rows=[*rows, there, half], command="python -m x")
-    line = f"not run: {', '.join(f'A{i} R@1' for i in range(12))} and 3 more rows; to run: python -m x"
+    names = "; ".join(f"A{i} R@1" for i in range(12))
+    line = f"not run: {names}; 3 more rows (where the profile has it: python -m x)"
     assert line in repr(some).splitlines()
     assert [text.split()[0] for text in repr(some).splitlines()[4:6]] == ["B", "C"]
     assert some._repr_html_().count("<tr") == 6  # head, two rows, the line, a note and the footer
     assert some._repr_markdown_() is not None  # 17 rows, two of which are shown
     none = table(columns=columns, rows=rows, command="python -m x")
-    said = f"Table 1: toy [stand-in data]: {line}"
+    said = "Table 1: toy [stand-in data]: not run, 15 rows (where the profile has it: python -m x)"
     assert repr(none) == said
     assert none._repr_html_() == f"<p>{said}</p>" and none.markdown().count("\n") == 0
     assert "tabular" not in none._repr_latex_()
@@ -165,6 +166,12 @@ def test_comparison_has_the_columns_of_the_house():
     shown = repr(got).splitlines()
     assert shown[4].split() == ["A", "R@1", "61.49", "61.50", "0.01", "[61.25,", "61.75]", "3", "holds"]
     assert shown[7].split() == ["D", "R@1", "61.49", "41.40", "-20.09", "–", "1", "undecided"]
+
+
+def test_a_quoted_number_lacks_none_of_ours():
+    got = comparison("t", "T", ["Method", "metric"], [*LINES, Line(("GCL", "R@1"), "90.1", {}, False, True)])
+    assert got.rows[-1] == ["GCL", "R@1", "90.1", None, None, None, None, "quoted"]
+    assert "not run: E R@1" in repr(got).splitlines()
 
 
 SHOW = """
