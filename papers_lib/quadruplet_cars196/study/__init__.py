@@ -30,7 +30,7 @@ from papers_lib.study import (
 )
 
 ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
-RATE_SEEDS = 2  # of the grid: it chooses between rates that differ by factors of three
+RATE_SEEDS = 5  # of the grid: it chooses between rates that differ by factors of three
 NUMBERS = ("lr", "epochs", "batch_size", "refresh_every")
 
 
@@ -92,7 +92,8 @@ class Cars(Study):
             chosen = {"lr": rate} if (rate := self._rate(size, changes)) else {}
             yield self.run_spec(settings, arm.name, _complete(size.settings | chosen | changes), data)
             return
-        for rate in size.more["rates"]:
+        highest = size.more.get("highest", {}).get(changes.get("method"), 1.0)
+        for rate in (rate for rate in size.more["rates"] if rate <= highest):
             values = _complete(size.settings | changes | {"lr": rate})
             if values["reduction"] == "mean":
                 values["lr"] *= values["batch_size"]  # on the mean it acts as it does on the sum

@@ -116,7 +116,7 @@ def rates(study: Cars, results: Results) -> Table:
     for arm in study.arms.values():
         if arm.sweep == "rates":
             judged = [results.mean(f"{arm.name} {rate:g}", "history.-1.R@1 %") for rate in grid]
-            known = [value for value in judged if value is not None]
+            known = [value for value in judged if value is not None]  # a rate above the highest has none
             best = f"{grid[judged.index(max(known))]:g}" if known else None
             rows.append([arm.label, *judged, best if known else NOT_RUN])
     return study.table(
