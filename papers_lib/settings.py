@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from papers_lib.errors import PapersError
 from papers_lib.files import resolve
 
-Profile = Literal["smoke", "small", "medium", "paper"]
+Profile = Literal["smoke", "frozen", "small", "medium", "paper"]
 PROFILES: tuple[Profile, ...] = typing.get_args(Profile)
 DEPTH = 8  # of lists in lists that a parameter may have
 SHORT = 60  # letters of a wrong value that its error repeats

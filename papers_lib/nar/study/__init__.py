@@ -33,7 +33,7 @@ KINDS: dict[str, type[Frozen]] = {
     "standalone": options.StandaloneSettings,
     "search": options.SearchSettings,
     "enumerate": options.ScoreSettings,
-    "tau": options.TauSettings,
+    "alone": options.AloneSettings,
     "skips": options.SkipSettings,
     "faces": options.FaceSettings,
     "imagenet": options.ImageNetSettings,
