@@ -369,7 +369,7 @@ def test_scores_that_are_known_are_not_computed_again(root, few, tmp_path, monke
 
 def test_a_training_is_that_of_a_plain_loop(root, tmp_path):
     """Nesterov's SGD with weight decay, by hand: v ← μ v + g,  w ← w − η (g + μ v)."""
-    changes = {"epochs": 2, "warm_up_epochs": 1.0, "lr": 0.05, "weight_decay": 0.01}
+    changes = {"epochs": 2, "warm_up_epochs": 1.0, "lr": 0.05, "weight_decay": 0.01, "images": 60}
     vector = (0, 1, 2, 3, 0, 0)
     result = go("standalone", root, tmp_path, vector=vector, **changes)
     settings = StandaloneSettings.model_validate(COMMON | changes)
@@ -378,13 +378,13 @@ def test_a_training_is_that_of_a_plain_loop(root, tmp_path):
     network, generator = resnet18(vector, classes=10, width=4).train(), torch.Generator().manual_seed(0)
     speeds = [torch.zeros_like(p) for p in network.parameters()]
     for epoch in range(2):
-        order = torch.randperm(80, generator=generator)
-        for number in range(8):
+        order = torch.randperm(60, generator=generator)
+        for number in range(6):
             batch = loaded.chosen[order[10 * number : 10 * number + 10]]
             x = images.normalised(images.augmented(loaded.train[batch], generator))
             loss = F.cross_entropy(network(x), loaded.train_labels[batch])
             gradients = torch.autograd.grad(loss, list(network.parameters()))
-            rate = 0.05 * (number / 8 if epoch == 0 else (1 + math.cos(math.pi * number / 8)) / 2)
+            rate = 0.05 * (number / 6 if epoch == 0 else (1 + math.cos(math.pi * number / 6)) / 2)
             with torch.no_grad():
                 for p, gradient, v in zip(network.parameters(), gradients, speeds, strict=True):
                     g = gradient + 0.01 * p
