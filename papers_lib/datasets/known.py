@@ -17,7 +17,17 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = True) -> Any:
     Raises:
         PapersError: an unknown name, nothing there, or data that is not whole, or is withdrawn.
     """
-    from papers_lib.datasets import cars196, cars196_layouts, classification, coco, faces, reid, sysu30k, voc
+    from papers_lib.datasets import (
+        cars196,
+        cars196_layouts,
+        classification,
+        coco,
+        faces,
+        features,
+        reid,
+        sysu30k,
+        voc,
+    )
 
     if name in cars196_layouts.COUNTS:
         return cars196.load(root, name)
@@ -27,6 +37,8 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = True) -> Any:
         return reid.load(root, name, acknowledge_withdrawn)
     if name in faces.NAMES:
         return faces.load(root, name, acknowledge_withdrawn)
+    if name in features.NAMES:
+        return features.load(root, name)
     alone: dict[str, Callable[[Path], Any]] = {
         coco.NAME: coco.load,
         voc.NAME: voc.load,

@@ -20,6 +20,7 @@ class Output(NamedTuple):
     """What the network says of a batch of B images."""
 
     embedding: Tensor  # [B, d], on the unit sphere when `normalise`
+    raw: Tensor  # [B, d], before that
     coarse: Tensor  # [B, k1] scores of the coarse classes
     fine: Tensor  # [B, k2] scores of the fine classes
 
@@ -42,30 +43,42 @@ class EmbeddingNet(nn.Module):
         self.normalise, self.precision = settings.normalise, settings.precision
 
     def forward(self, images: Tensor) -> Output:
-        """Embed normalised images [B, 3, H, W]."""
+        """Embed normalised images [B, 3, H, W], or frozen features [B, dimension] of them."""
         with compute.autocast(images.device, self.precision):
             raw = self.fc(self.backbone(images))  # [B, dimension] → [B, d]
             coarse, fine = self.coarse(raw), self.fine(raw)
         raw = raw.float()  # losses and distances are taken in float32
-        return Output(F.normalize(raw) if self.normalise else raw, coarse.float(), fine.float())
+        return Output(F.normalize(raw) if self.normalise else raw, raw, coarse.float(), fine.float())
 
 
 def build(
-    settings: TrainSettings, classes: tuple[int, int], weights: Path | None, where: torch.device
+    settings: TrainSettings,
+    classes: tuple[int, int],
+    weights: Path | None,
+    where: torch.device,
+    features: int = 0,
 ) -> EmbeddingNet:
     """The network for so many coarse and fine classes, its backbone from the weights that `start` names.
+
+    `features` is the dimension of what it is given where that is frozen features: no backbone then.
 
     Raises:
         PapersError: `start` needs a file of weights and none is given, or it does not fit the backbone.
     """
     start: str | dict[str, Tensor] | None = None
-    if settings.start == "imagenet":
-        start = "imagenet"
+    if settings.start == "imagenet" and not settings.weights:
+        start = "imagenet"  # torchvision's
     elif settings.start != "scratch":
         if weights is None:
             raise PapersError(f"start={settings.start} needs weights; give a file with -p weights FILE")
         start = checkpoint.load_weights(weights)
-    net = EmbeddingNet(*backbones.build(settings.backbone, start), classes, settings)
+    if features:
+        net = EmbeddingNet(nn.Identity(), features, classes, settings)
+    else:
+        net = EmbeddingNet(*backbones.build(settings.backbone, start), classes, settings)
+    if settings.fc_start == "identity":
+        nn.init.eye_(net.fc.weight)  # the first d of the features, which are their widest components
+        nn.init.zeros_(net.fc.bias)
     compute.place(net, where)
     return net
 

@@ -9,19 +9,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from papers_lib.datasets import cars196
+from papers_lib.datasets import cars196, features
 from papers_lib.datasets.images import load_images
 from papers_lib.errors import PapersError
+from papers_lib.networks.backbones import MEAN, SD
 from papers_lib.quadruplet_cars196.options import TrainSettings
 
 HELD_OUT = 0.2  # share of the training classes that select="held_out_classes" sets aside
-MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every backbone expects
+
+
+Labels = tuple[Tensor, Tensor, Tensor]  # fine [N], coarse [N], and whether of the training classes [N]
 
 
 class Images(NamedTuple):
-    """Resident images of one split, and their labels on the CPU."""
+    """Resident images of one split, or frozen features of them, and their labels on the CPU."""
 
-    pixels: Tensor  # [N, S, S, 3] uint8
+    pixels: Tensor  # [N, S, S, 3] uint8, or features [N, D]
     fine: Tensor  # [N]
     coarse: Tensor  # [N]
 
@@ -35,10 +38,12 @@ def load(
     root: str, name: str, settings: TrainSettings, where: torch.device
 ) -> tuple[Images, Images, tuple[int, int]]:
     """Training and test images on the device, and the number of coarse and fine classes to predict."""
-    cars, pixels = _decoded(root, name, settings.coarse_map, settings.resize, settings.use_boxes)
-    fine, coarse = torch.from_numpy(cars.fine).long(), torch.from_numpy(cars.coarse).long()
-    train = torch.from_numpy(cars.train)  # [N] bool
-    types = len(cars.coarse_names)
+    if name in features.NAMES:
+        labels, pixels = _shipped(root, name, settings.coarse_map)
+    else:
+        labels, pixels = _decoded(root, name, settings.coarse_map, settings.resize, settings.use_boxes)
+    fine, coarse, train = labels  # [N] each
+    types = int(coarse.max()) + 1
     if settings.coarse_shuffle:
         coarse = shuffle_types(fine, coarse, train, settings.seed)
     if settings.coarse_head == "present":
@@ -50,12 +55,20 @@ def load(
 
 
 @lru_cache(maxsize=2)  # runs of one process share what they decode
-def _decoded(root: str, name: str, coarse_map: str, size: int, boxes: bool) -> tuple[cars196.Cars196, Tensor]:
+def _decoded(root: str, name: str, coarse_map: str, size: int, boxes: bool) -> tuple[Labels, Tensor]:
     cars = cars196.load(Path(root), name, coarse_map)
     if boxes and cars.boxes is None:
         raise PapersError(f"{name} in {root} carries no bounding boxes; use use_boxes=false")
     pixels = load_images(cars.files, size, cars.boxes if boxes else None)  # [N, 3, S, S]
-    return cars, pixels.permute(0, 2, 3, 1).contiguous()
+    fine, coarse = torch.from_numpy(cars.fine).long(), torch.from_numpy(cars.coarse).long()
+    return (fine, coarse, torch.from_numpy(cars.train)), pixels.permute(0, 2, 3, 1).contiguous()
+
+
+@lru_cache(maxsize=2)
+def _shipped(root: str, name: str, coarse_map: str) -> tuple[Labels, Tensor]:
+    found = features.load(Path(root), name)
+    fine, coarse, train = (torch.from_numpy(found.labels[key]) for key in ("fine", coarse_map, "train"))
+    return (fine, coarse, train.bool()), torch.from_numpy(found.values)
 
 
 def shuffle_types(fine: Tensor, coarse: Tensor, train: Tensor, seed: int) -> Tensor:
@@ -77,6 +90,8 @@ def hold_out(images: Images) -> tuple[Images, Images]:
 
 def crops(images: Images, rows: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
     """The training views [n, 3, crop, crop] of the images `rows` [n], augmented on the device."""
+    if images.pixels.ndim == 2:  # features have no other views
+        return images.pixels[rows.to(images.pixels.device)]
     if settings.augment:
         return random_crop(images.pixels, rows, settings.crop, generator)
     return centre_crop(images.pixels[rows.to(images.pixels.device)], settings.crop)
@@ -94,7 +109,9 @@ def random_crop(pixels: Tensor, rows: Tensor, crop: int, generator: torch.Genera
 
 
 def centre_crop(pixels: Tensor, crop: int) -> Tensor:
-    """[B, S, S, 3] uint8 → [B, 3, crop, crop] float, channels-last in memory."""
+    """[B, S, S, 3] uint8 → [B, 3, crop, crop] float, channels-last in memory; features stay as they are."""
+    if pixels.ndim == 2:
+        return pixels
     start = (pixels.shape[1] - crop) // 2
     return scale(pixels[:, start : start + crop, start : start + crop])
 

@@ -34,6 +34,7 @@ class TrainSettings(Frozen):
     backbone: str = "resnet101"
     embedding_dim: int = Field(1024, ge=1)
     start: Literal["scratch", "warm", "imagenet", "file"] = "imagenet"
+    fc_start: Literal["random", "identity"] = "random"
     weights: str = ""  # start=file: SHA-256 of the state dict's file
     freeze_bn: bool = False
     coarse_head: Literal["all", "present"] = "all"

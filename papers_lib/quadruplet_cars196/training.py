@@ -70,7 +70,8 @@ def train(
     where = compute.device(device)
     compute.prepare(settings.seed)
     trained, tested, classes = load(*data, settings, where)
-    net = build(settings, classes, weights, where)
+    width = trained.pixels.shape[1] if trained.pixels.ndim == 2 else 0  # of frozen features
+    net = build(settings, classes, weights, where, width)
     judged = tested  # whose R@1 the history shows
     if settings.select == "held_out_classes":
         trained, judged = hold_out(trained)

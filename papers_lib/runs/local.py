@@ -1,8 +1,7 @@
 """The local executor: worker processes in N slots, crash-isolated, cached, resumable.
 
-Above `smoke` each run has a process of its own. At `smoke`, where importing torch costs more than
-the run, one process per slot takes runs in turn. Either way a killed worker loses its current run
-alone.
+From `small` on each run has a process of its own. Below, where importing torch costs as much as the
+run, one process per slot takes runs in turn. Either way a killed worker loses its current run alone.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from papers_lib.runs.store import Failure, Result, Store, tidy
 from papers_lib.runs.worker import command as worker_command
 from papers_lib.settings import repository
 
+SHORT = ("smoke", "frozen")  # profiles whose runs take seconds
 POLL = 0.5  # seconds between two looks at a run that another process computes
 
 
@@ -226,7 +226,7 @@ class _Sweep:
             except PlaceError as error:
                 self.place = error
                 return
-            worker = self._worker(spec.profile == "smoke", folder)
+            worker = self._worker(spec.profile in SHORT, folder)
             worker.key, worker.folder = key, folder
             self.running[key] = self.pending.pop(key), folder
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import ValidationError
 
-from papers_lib.datasets import known
+from papers_lib.datasets import features, known, weights
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits import published
@@ -116,6 +116,7 @@ class Study:
         Raises:
             PapersError: names the parameter and what is known.
         """
+        refuse_unknown("profile", (settings.profile,), self.sizes)
         refuse_twice("seeds", settings.seeds)
         refuse_unknown("sweeps", settings.sweeps, self.sweeps)
         refuse_unknown("arms", settings.arms, self.arms)
@@ -145,6 +146,8 @@ class Study:
         # a folder that is given holds the profile's kind of data, drawn or real, and not the other kind
         given = bool(settings.data_root) and bool(folder) == bool(size.stand_in)
         root = data_root(settings.data_root) / ("" if given else folder)
+        if name in features.NAMES and not (given and (root / name).exists()):
+            root, given = features.SHIPPED, False  # they come with the library
         # a parameter of the wings that use withdrawn data alone
         acknowledged = getattr(settings, "acknowledge_withdrawn", False)
         # where runs are to train, or a folder was given, a lack of data is an error
@@ -161,7 +164,13 @@ class Study:
     ) -> RunSpec:
         """The run of complete settings `values`; `function` is by default the wing's `study:run`."""
         # settings say the weights' digest, `places` where they lie: a moved file is the same run
-        from_file = values.get("start") == "file"
+        places = {}
+        package = weights.PACKAGED.get(values.get("backbone", ""))
+        if values.get("start") == "file":
+            places["weights"] = str(resolve(settings.weights))
+        elif values.get("start") == "imagenet" and package:
+            values = values | {"weights": package.sha256}
+            places["weights"] = str(weights.path(data_root(settings.data_root), package.name))
         return RunSpec(
             paper=self.name,
             function=function or f"{type(self).__module__}:run",
@@ -171,7 +180,7 @@ class Study:
             needs=needs,
             label=label,
             device=settings.device,
-            places={"weights": str(resolve(settings.weights))} if from_file else {},
+            places=places,
         )
 
     # -- what the runs say --

