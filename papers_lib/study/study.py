@@ -18,7 +18,7 @@ from papers_lib.datasets import features, known, weights
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits import published
-from papers_lib.exhibits.claims import Claim, Erratum
+from papers_lib.exhibits.claims import Claim, Erratum, forest
 from papers_lib.exhibits.coverage import Cell
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.provenance import Provenance
@@ -205,6 +205,11 @@ class Study:
     def claims(self, results: Results) -> list[Claim]:
         """Every claim of the paper with the verdict of our runs."""
         return judge(self, results, read_statements(self.folder / "claims.csv"))
+
+    def forest(self, results: Results) -> Figure:
+        """The figure `claims` of every paper: each claim that a test on runs judged, with its interval."""
+        made = self.provenance(results)
+        return forest(self.claims(results), made.badge, made.text)
 
     def errata(self) -> list[Erratum]:
         """What is wrong or missing in the paper, shown by code where it can be."""
