@@ -165,7 +165,8 @@ def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks of scores, [V]: 1 is the highest, equal ones share the mean of theirs."""
     from scipy.stats import rankdata
 
-    return rankdata(-scores)
+    ranked: NDArray[np.float64] = rankdata(-scores)
+    return ranked
 
 
 def enumerate_vectors(
@@ -202,7 +203,8 @@ def enumerate_vectors(
     scores, result = score_space(settings, supernet, images, halves, folder, report)
     checkpoint.save(folder / "scores.pt", dict(zip(HALVES, scores, strict=True)))
     macs = count_all(*_network(settings, images))[:, 1].astype(float)
-    scored = Scored(*scores.numpy(), macs, settings.decisions, settings.operators)
+    choice, judge = scores.numpy()
+    scored = Scored(choice, judge, macs, settings.decisions, settings.operators)
     result |= _naive_difference(settings, supernet, *halves[0], scored)
     result |= _reward_noise(settings, supernet, images, parts.reward, needed)
     if settings.vectors:
@@ -350,7 +352,7 @@ def _summary(settings: ScoreSettings, scored: Scored, needed: Mapping[str, Any])
     drawn = random_vectors(settings, needed)
     singles = sampling.singles(settings.decisions, settings.operators).tolist()
     choices = dict(needed["choices"]) | {
-        "optimum": scored.vector(scored.order.argmin()),
+        "optimum": scored.vector(int(scored.order.argmin())),
         "best_random": scored.best(drawn),
         "single": scored.best(singles),
     }
