@@ -16,6 +16,7 @@ from papers_lib.exhibits.table import NOT_RUN
 from papers_lib.nar.counting import count
 from papers_lib.nar.sampling import singles
 from papers_lib.nar.study import KINDS, STUDY, Settings, cheapest_single, table_4
+from papers_lib.nar.study.tables import FACES
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.study import Results, mean
 
@@ -144,7 +145,7 @@ def results(specs) -> Results:
 
 def test_the_plan_has_every_arm_once_per_seed(specs):
     assert len({spec.identity for spec in specs}) == len(specs)
-    kinds = {"standalone", "search", "enumerate", "skips", "faces"}
+    kinds = {"standalone", "search", "enumerate", "skips"}
     possible = [name for name, arm in STUDY.arms.items() if arm.more["kind"] in kinds]
     assert Counter(spec.label for spec in specs) == dict.fromkeys(possible, 5)
     first = [spec.label for spec in specs if spec.seed == 0][:6]
@@ -192,7 +193,7 @@ def test_the_papers_vectors_are_trained_as_read(specs):
     assert vectors["base"] == (0,) * 8
     assert vectors["paper_8"] == table_4.PLACEMENTS["ResNet-18-8"][0]
     assert vectors["paper_16"] == table_4.PLACEMENTS["ResNet-18-16"][0]
-    assert [sum(map(bool, vectors[name])) for name in ("faces", "faces_5", "faces_8")] == [0, 5, 8]
+    assert [sum(map(bool, STUDY.face_vector(STUDY.arms[name], 0))) for name in FACES] == [0, 5, 8]
     macs = {
         v: count(v, "resnet18_cifar", image_size=32, classes=10)[1] for v in map(tuple, singles(8).tolist())
     }
@@ -230,7 +231,7 @@ def test_parameters_reach_the_runs_that_they_are_of(nowhere):
         assert spec.settings | own == spec.settings
         assert spec.settings.get("precision") == (None if kind == "skips" else "bfloat16")
         assert spec.settings.get("preset") == ("enas_code" if kind in ("search", "skips") else None)
-        assert spec.data.name == {"skips": "simulated", "faces": "faces_emore"}.get(kind, "cifar100")
+        assert spec.data.name == {"skips": "simulated"}.get(kind, "cifar100")
 
 
 # -- tables, figures, claims -------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def test_without_runs_everything_has_its_full_shape(specs, results):
     full, bare = STUDY.tables(results), STUDY.tables(empty)
     assert full.keys() == bare.keys()
     for name, table in bare.items():
-        if name not in ("vectors", "faces"):
+        if name != "vectors":
             assert len(table.rows) == len(full[name].rows), name
     assert any(NOT_RUN in line for line in bare["table_5"].rows)
     assert {claim.finding.verdict for claim in STUDY.claims(empty)} <= {"not tested", "holds", "fails"}
@@ -306,7 +307,8 @@ def test_figures_draw_what_the_runs_hold(results):
         assert figure.png and len(figure.csv()) < 100_000
 
 
-def test_drawn_faces_and_simulations_do_not_badge_the_rest(results):
+def test_drawn_faces_and_simulations_do_not_badge_the_rest(nowhere):
+    results = Results([(spec, row(spec)) for spec in STUDY.plan(Settings(profile="smoke"))])
     drawn = [
         (spec, made.model_copy(update={"data": made.data.model_copy(update={"stand_in": True})}))
         if spec.label.startswith("faces")

@@ -105,7 +105,7 @@ def blind(study: Refinement, results: Results) -> Rows:
         weights, runs = study.arms[label].label, results.rows(label)
         for key, words in BLIND.items():
             if not runs:
-                rows.append([weights, *not_run(words, 9, 0)])
+                rows.append([weights, *not_run(words, 8, 0)])
                 continue
             found = [row.metrics["blind"][key] for row in runs.values()]
             total = min(row.metrics["count"] for row in runs.values())
