@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -167,15 +167,25 @@ class Controller(nn.Module):
         return vectors.long()
 
 
-class Reinforce:
-    """∇ of E[R] by sampling, with a moving baseline β, and the Adam that follows it, as the released code.
+Baseline = Literal["moving", "leave_one_out"]
 
-    With β from 0 and rewards above 0 the first advantages (about 100 samples) are all positive: whatever
-    was drawn becomes likelier. `controller` is what is trained; `preset` gives rate, decay and weights.
+
+class Reinforce:
+    """∇ of E[R] by sampling, with a baseline, and the Adam that follows it.
+
+    "moving" is the released code's: β from 0 follows the rewards. With rewards above 0 the first advantages
+    (about 100 samples) are all positive: whatever was drawn becomes likelier. And rewards of one update share
+    their validation images: easy ones raise all of them, which β cannot see.
+
+    "leave_one_out" compares each draw with the others of its update (Kool et al. 2019, "Buy 4 REINFORCE
+    samples"): A_b = R_b − mean_{c ≠ b} R_c. What the images add to all draws cancels, and the gradient stays
+    unbiased, as the others do not depend on the draw.
+
+    `controller` is what is trained; `preset` gives rate, decay and weights.
     """
 
-    def __init__(self, controller: nn.Module, preset: Preset) -> None:
-        self.controller, self.preset, self.baseline = controller, preset, 0.0
+    def __init__(self, controller: nn.Module, preset: Preset, baseline: Baseline = "moving") -> None:
+        self.controller, self.preset, self.kind, self.baseline = controller, preset, baseline, 0.0
         self.optimiser = torch.optim.Adam(
             controller.parameters(), preset.rate, betas=(preset.beta1, 0.999), eps=preset.eps
         )
@@ -183,7 +193,7 @@ class Reinforce:
     def step(
         self, log_probs: Tensor, rewards: Tensor | Sequence[float], penalty: Tensor | None = None
     ) -> Tensor:
-        """One update; returns the advantages R_b − β, [B].
+        """One update; returns the advantages A_b, [B].
 
         Args:
             log_probs: [B, choices] of the drawn vectors, with gradient: `Controller.log_probs`.
@@ -191,7 +201,8 @@ class Reinforce:
             penalty: a scalar added to the loss.
 
         Raises:
-            PapersError: not one finite reward per vector, or a penalty that is not finite.
+            PapersError: not one finite reward per vector, a penalty that is not finite, or one draw alone
+                where each is compared with the others.
         """
         rewards = torch.as_tensor(rewards, dtype=torch.float32).cpu()
         if rewards.shape != log_probs.shape[:1] or not rewards.isfinite().all():
@@ -200,19 +211,16 @@ class Reinforce:
             )
         if penalty is not None and not penalty.isfinite():
             raise PapersError(f"the penalty is {penalty.item()}; a step needs a finite one")
+        if self.kind == "leave_one_out" and len(rewards) < 2:
+            raise PapersError("leave_one_out compares a draw with the others; draw two samples or more")
 
         # -- reward: R_b + weight · entropy, where the entropy is −Σ_t p log p of what was drawn alone --
         drawn = log_probs.detach()  # [B, choices]
         entropy = -(drawn * drawn.exp()).flatten(1).sum(1)  # [B]
 
-        # -- baseline: β ← β − (1 − d)(β − R_b), which every sample moves before it is judged --
-        differences = []
-        for reward in (rewards + self.preset.entropy * entropy).tolist():
-            self.baseline -= (1 - self.preset.decay) * (self.baseline - reward)
-            differences.append(reward - self.baseline)
-        advantages = torch.tensor(differences)  # [B]
+        advantages = self._advantages(rewards + self.preset.entropy * entropy)  # [B]
 
-        # -- loss = −mean_b (R_b − β) Σ_t log π(a_t | a_<t), one step of Adam for all samples --
+        # -- loss = −mean_b A_b Σ_t log π(a_t | a_<t), one step of Adam for all samples --
         loss = -(advantages * log_probs.flatten(1).sum(1)).mean()
         if penalty is not None:
             loss = loss + penalty
@@ -220,6 +228,17 @@ class Reinforce:
         loss.backward()
         self.optimiser.step()
         return advantages
+
+    def _advantages(self, rewards: Tensor) -> Tensor:
+        if self.kind == "leave_one_out":
+            others = (rewards.sum() - rewards) / (len(rewards) - 1)  # mean_{c ≠ b} R_c
+            return rewards - others
+        differences = []
+        # β ← β − (1 − d)(β − R_b), which every sample moves before it is judged
+        for reward in rewards.tolist():
+            self.baseline -= (1 - self.preset.decay) * (self.baseline - reward)
+            differences.append(reward - self.baseline)
+        return torch.tensor(differences)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed search needs, weights of the controller included."""

@@ -119,7 +119,7 @@ def score_all(
 
     Args:
         decisions: N: the last `decisions` of the supernet's vary, those before are the untouched
-            network's; all of them by default. 16 decisions would be 4.3e9 vectors: see `beam_search`.
+            network's; all of them by default. 16 decisions would be 4.3e9 vectors.
         known: what an earlier call gave, NaN where it had not yet come; only the chunks with NaN are
             computed.
         report: called after each chunk with all accuracies so far, to be saved or shown.
@@ -136,7 +136,7 @@ def score_all(
     if not 0 < total <= 2**24:  # some minutes on a GPU
         raise PapersError(
             f"{decisions} decisions of {supernet.operators} operators cannot be enumerated on a supernet of "
-            f"{supernet.decisions}; give fewer, or use beam_search"
+            f"{supernet.decisions}; give fewer"
         )
     if chunk < 1:
         raise PapersError(f"chunks of {chunk} vectors score none; give one or more")
@@ -181,44 +181,6 @@ def index_of(vector: Sequence[int], operators: int = 4) -> int:
     for code in vector:
         index = index * operators + code
     return index
-
-
-def beam_search(
-    supernet: SuperNet,
-    images: Tensor,
-    labels: Tensor,
-    width: int = 16,
-    *,
-    batch: int = 1000,
-    norm: Norm = "batch",
-    precision: Precision = "float32",
-) -> dict[Vector, float]:
-    """All vectors that a beam search scored, with their accuracies, the best first.
-
-    Decision by decision, every operator is tried behind each of the `width` best beginnings; what has
-    not been decided is as in the untouched network. So every vector tried is a whole one, and their
-    number, at most 1 + N (K − 1) width, is the search's cost against random vectors. Equal accuracies
-    stand in the vectors' order. The arguments are those of `score`.
-
-    Raises:
-        PapersError: as `score`, or a beam of no width.
-    """
-    if width < 1:
-        raise PapersError(f"a beam of width {width} holds nothing; give one or more")
-    scores: dict[Vector, float] = {}
-
-    def best_first(vectors: Sequence[Vector]) -> list[Vector]:
-        return sorted(vectors, key=lambda vector: (-scores[vector], vector))
-
-    beam: list[Vector] = [()]  # the best beginnings, t decisions long
-    for t in range(supernet.decisions):
-        rest = (0,) * (supernet.decisions - t - 1)  # what is not decided yet
-        tried = [(*start, code, *rest) for start in beam for code in range(supernet.operators)]
-        new = [vector for vector in tried if vector not in scores]  # … 0 0 is tried again at each decision
-        values = score(supernet, images, labels, new, batch=batch, norm=norm, precision=precision)
-        scores |= dict(zip(new, values.tolist(), strict=True))
-        beam = [vector[: t + 1] for vector in best_first(tried)[:width]]
-    return {vector: scores[vector] for vector in best_first(list(scores))}
 
 
 def _check(images: Tensor, labels: Tensor, classes: int, batch: int, norm: str, precision: str) -> None:

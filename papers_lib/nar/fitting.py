@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from papers_lib.nar import sampling
 from papers_lib.nar.counting import Count, count
 from papers_lib.nar.images import Loaded, load, normalised, shuffled
 from papers_lib.nar.networks import resnet18
-from papers_lib.nar.options import Common, StandaloneSettings
+from papers_lib.nar.options import AloneSettings, Common, StandaloneSettings
 
 Report = Callable[[int, int, str], None]  # step, steps in all, a note
 CHUNK = 2000  # images of an evaluation at once
+STRIDE = 1000  # between the starts of two repeats: seeds of other runs are below it
 TRAIN_IMAGES = 5000  # at most, of the training images, for the gap between training and test accuracy
 
 
@@ -79,6 +81,52 @@ def train(
     }
 
 
+def train_many(
+    settings: AloneSettings, data: tuple[str, str], folder: Path, device: str = "auto", report: Report = quiet
+) -> dict[str, Any]:
+    """Train each vector of a sample alone, on the training part, and test it; resumable behind each vector.
+
+    Returns:
+        Plain JSON: `points`, of each vector its `vector`, `accuracy` (test images) and `train_accuracy`; and
+        how many images these are of, `test_images` and `training_images`.
+
+    Arguments and errors are those of `papers_lib.nar.training.run`.
+    """
+    where = compute.device(device)
+    compute.prepare(settings.seed)
+    images = load(data, settings, where)
+    generator = torch.Generator().manual_seed(settings.seed)  # the sample of every repeat
+    vectors = sampling.mixed(settings.vectors, settings.decisions, settings.operators, generator).tolist()
+    common = {name: getattr(settings, name) for name in Common.model_fields}
+    start = settings.seed + STRIDE * settings.repeat  # of weights and order; images stay the seed's
+    recipe = StandaloneSettings(**common | {"seed": start}, epochs=settings.epochs, lr=settings.lr)
+    kept = checkpoint.load(folder / "checkpoint.pt")
+    points = checkpoint.take_up(kept, partial(_known, vectors), {"points": []}) or []
+    for number, vector in enumerate(vectors[len(points) :], len(points)):
+        report(number, len(vectors), f"vector {number + 1}")
+        torch.manual_seed(start)  # the same start for every vector, whatever came before a kill
+        fit = Fit(recipe, vector, images, images.training, where)
+        for _ in range(settings.epochs):
+            fit.run_epoch()
+        training = images.training
+        seen = fit.accuracy(images.train[training], images.train_labels[training])
+        accuracy = fit.accuracy(images.test, images.test_labels)
+        points.append({"vector": vector, "accuracy": accuracy, "train_accuracy": seen})
+        checkpoint.save(folder / "checkpoint.pt", {"points": points})
+    sizes = {"test_images": len(images.test), "training_images": len(images.training)}
+    return {"points": points, **sizes}
+
+
+def _known(vectors: list[list[int]], state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first vectors' points as a checkpoint has them."""
+    points: list[dict[str, Any]] = list(state["points"])
+    if [point["vector"] for point in points] != vectors[: len(points)]:
+        raise ValueError("points of other vectors")
+    if not all(0 <= point[name] <= 1 for point in points for name in ("accuracy", "train_accuracy")):
+        raise ValueError("accuracies that are no fractions")
+    return points
+
+
 def vector_of(settings: StandaloneSettings, needed: Mapping[str, Any] | None) -> tuple[int, ...]:
     """The vector that a stand-alone run trains: its own, or the one that the needed run decided.
 
@@ -126,7 +174,7 @@ class Fit(Loop):
         """An epoch's batches: the share of the epoch that is over, views [B, 3, H, W] and labels [B]."""
         batches = shuffled(self.indices, self.settings.batch_size, self.generator)
         for number, indices in enumerate(batches):
-            yield number / len(batches), *self.images.views(indices, self.generator)
+            yield number / len(batches), *self.images.views(indices, self.generator, self.settings.augment)
 
     def rate(self, now: float) -> float:
         """The learning rate at `now` epochs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,17 @@ from papers_lib.nar.options import Common
 
 PAD = 4  # pixels on each side, for the random crop
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training images
+
+
+class Parts(NamedTuple):
+    """Disjoint indices of training images that no weight was trained with: three uses, three parts.
+
+    What is chosen by some images looks better on them than it is: the best of many scores is the luckiest.
+    """
+
+    reward: Tensor  # of the controller and of the search
+    choice: Tensor  # of the pick among the final samples, and of every best of several
+    judge: Tensor  # of every score and rank that is reported
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +50,24 @@ class Loaded:
         """Indices of all images of the run."""
         return torch.cat((self.training, self.validation))
 
-    def views(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Training images cropped, mirrored and normalised, [B, 3, H, W], and their labels [B]."""
+    def parts(self, score_images: int) -> Parts:
+        """The validation part in three: for rewards, to choose by, and to judge what was chosen.
+
+        Raises:
+            PapersError: nothing is left for rewards.
+        """
+        rewards = len(self.validation) - 2 * score_images
+        if rewards < 2:
+            raise PapersError(
+                f"{len(self.validation)} validation images leave none for rewards beside 2 × "
+                f"{score_images} to choose and to judge by; raise valid_size or lower score_images"
+            )
+        return Parts(*self.validation.split([rewards, score_images, score_images]))
+
+    def views(self, indices: Tensor, generator: torch.Generator, augment: bool) -> tuple[Tensor, Tensor]:
+        """Training images normalised, cropped and mirrored or not, [B, 3, H, W], and their labels [B]."""
+        if not augment:
+            return self.plain(indices)
         return normalised(augmented(self.train[indices], generator)), self.train_labels[indices]
 
     def plain(self, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,9 @@ class Common(Frozen):
     seed: int = Field(0, ge=0)
     images: int = Field(0, ge=0)  # of the training set, an equal share of each class; 0: all
     image_size: int = Field(0, ge=0)  # 0: as the images are
+    augment: bool = True  # crop and mirror what is trained with
     valid_size: int = Field(5000, ge=1)  # of those, kept out of the shared weights' training
+    score_images: int = Field(1000, ge=2)  # of these, to choose by; as many to judge by; the rest for rewards
     decisions: Literal[6, 8, 16] = 8
     operators: int = Field(4, ge=2, le=6)
     rule: Rule = "A"
@@ -72,29 +74,28 @@ class SearchSettings(Common):
     reward_images: int = Field(128, ge=2)
     bn_eval: Literal["running", "batch"] = "running"  # statistics while a reward is taken
     cost_weight: float = Field(0.0, ge=0)  # reward −= weight · share of the untouched network's MACs
-    final_samples: int = Field(10, ge=1)
-    score_images: int = Field(5000, ge=2)  # of the validation part, to choose among them
+    baseline: Literal["moving", "leave_one_out"] = "moving"  # of REINFORCE
+    final_samples: int = Field(10, ge=1)  # of which the pick is the best
 
 
 class ScoreSettings(Common):
-    """The score of every vector by the shared weights of a finished search (16 decisions: beam search)."""
+    """The score of every vector by the shared weights of a finished search."""
 
     kind: Literal["enumerate"] = "enumerate"
-    score_images: int = Field(5000, ge=2)
     checked: int = Field(32, ge=1)  # vectors that are scored alone as well
     reward_images: int = Field(128, ge=2)  # of a batch, to see how noisy one is
-    beam: int = Field(64, ge=1)
     random: int = Field(0, ge=0)  # draws for `best_random`; 0: as many images as the search's rewards took
+    vectors: int = Field(0, ge=0)  # of `sampling.mixed`, read by other statistics of normalisation as well
 
 
-class TauSettings(Common):
-    """Do shared weights rank vectors as their own trainings do?"""
+class AloneSettings(Common):
+    """Many vectors, each trained from scratch on the images of the shared weights: the truth to rank by."""
 
-    kind: Literal["tau"] = "tau"
-    vectors: int = Field(40, ge=4)  # half uniform, half with one to four replacements
+    kind: Literal["alone"] = "alone"
+    vectors: int = Field(150, ge=1)  # of `sampling.mixed`
+    repeat: int = Field(0, ge=0)  # another one: other weights and order, the same vectors and images
     epochs: int = Field(30, ge=1)
-    lr: float = Field(0.1, gt=0)
-    score_images: int = Field(5000, ge=2)
+    lr: float = Field(0.1, gt=0)  # cosine to zero
 
 
 class SkipSettings(Frozen):

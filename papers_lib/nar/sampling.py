@@ -74,6 +74,28 @@ def singles(decisions: int, operators: int = 4) -> Tensor:
     return torch.einsum("nd,k->nkd", places, torch.arange(1, operators)).reshape(-1, decisions)
 
 
+@exact()
+def mixed(count: int, decisions: int, operators: int, generator: torch.Generator) -> Tensor:
+    """`count` vectors, no two alike, [count, N]: near the untouched network and far from it in equal parts.
+
+    First the untouched one and its single replacements; then in turn vectors with 2, 3 and 4 replacements,
+    and three uniform ones. Uniform vectors differ greatly in cost, which alone ranks them; those with few
+    replacements do not.
+
+    Raises:
+        PapersError: more vectors than there are.
+    """
+    _check(count, decisions, operators)
+    if count > operators**decisions:
+        raise PapersError(f"{count} vectors of {operators**decisions} are asked for; ask for no more")
+    found = dict.fromkeys([(0,) * decisions, *map(tuple, singles(decisions, operators).tolist())])
+    while len(found) < count:
+        rows = [replaced(1, decisions, n, operators, generator) for n in (2, 3, 4)]
+        rows.append(uniform(3, decisions, operators, generator))
+        found |= dict.fromkeys(map(tuple, torch.cat(rows).tolist()))
+    return torch.tensor(list(found)[:count])
+
+
 def _check(count: int, decisions: int, operators: int) -> None:
     if count < 0 or decisions < 1 or operators < 2:
         raise PapersError(

@@ -1,17 +1,17 @@
-"""What a finished search is worth: the rank of its vectors among all, and whether its ranking is true.
+"""What a finished search is worth: the rank of its vectors among all, on images that chose nothing.
 
-The paper cannot say where its vectors stand; with 8 decisions all 65,536 are scored here by the same weights
-and images, so that every pick has an exact rank. With 16 decisions a beam search takes their place. Whether
-the shared weights rank vectors as trainings of their own do, Kendall's τ says over a sample of vectors.
+The paper cannot say where its vectors stand; with 8 decisions all 65,536 are scored here by the same weights,
+so that every pick has an exact rank. All are scored twice, on the images that choose and on those that judge:
+the best of many is chosen by the first and ranked by the second, and how far the two agree bounds what any
+search by these scores can reach.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from papers_lib import checkpoint, compute
 from papers_lib.errors import PapersError
 from papers_lib.nar import enumeration, sampling
 from papers_lib.nar.counting import Costs, costs, count_all
-from papers_lib.nar.fitting import Fit, Report, counted
+from papers_lib.nar.fitting import Report
 from papers_lib.nar.images import Loaded, load, normalised
 from papers_lib.nar.operators import Rule
-from papers_lib.nar.options import Common, ScoreSettings, StandaloneSettings, TauSettings
+from papers_lib.nar.options import Common, ScoreSettings
 from papers_lib.nar.supernet import SuperNet, batch_statistics, recalibrated
 
 BINS = 48  # of the picture, along each axis
@@ -36,7 +36,7 @@ TOP = 0.01  # share of all vectors that counts as their top
 BATCH = 1000  # images that are normalised together
 NEEDED = {"choices", "samples", "history", "reward_images"}  # of the search's metrics
 DRAWN = (1, 5, 39)  # reward batches of a selection; 39 of 128 images are ENAS's validation part
-READINGS = ("batch", "running", "recalibrated", "macs")  # of τ: statistics of the shared weights, and cost
+HALVES = ("choice", "judge")  # of the images that all vectors are scored on
 RECALIBRATION = 8  # batches
 
 # -- shared weights ----------------------------------------------------------------------------------------
@@ -91,9 +91,12 @@ def _again(what: Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """All vectors' scores [V] and multiply-accumulates [V], in the order of `enumeration.score_all`."""
+    """All vectors' scores on the images of the choice and on those of the judge, [V] each, and their
+    multiply-accumulates [V], in the order of `enumeration.score_all`.
+    """
 
-    scores: NDArray[np.float64]
+    choice: NDArray[np.float64]
+    judge: NDArray[np.float64]
     macs: NDArray[np.float64]
     decisions: int
     operators: int
@@ -107,28 +110,63 @@ class Scored:
         return enumeration.index_of(vector, self.operators)
 
     def best(self, vectors: Sequence[Sequence[int]]) -> list[int]:
-        """Of some vectors the one of the highest score; of equal ones the one of the fewest operations."""
-        return self._best(np.array([self.place(vector) for vector in vectors]))
+        """Of some vectors the first in `order`."""
+        places = np.array([self.place(vector) for vector in vectors])
+        return self.vector(places[self.order[places].argmin()])
 
-    def optimum(self) -> list[int]:
-        """The best of all."""
-        return self._best(np.arange(len(self.scores)))
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Each vector's place by the choice, [V] from 0: the best first, of equal ones the cheapest."""
+        first = np.lexsort((np.arange(len(self.choice)), self.macs, -self.choice))  # last key first
+        order = np.empty(len(first), np.int64)
+        order[first] = np.arange(len(first))
+        return order
 
-    def _best(self, places: NDArray[np.int64]) -> list[int]:
-        order = np.lexsort((places, self.macs[places], -self.scores[places]))  # last key first
-        return self.vector(places[order[0]])
+    @cached_property
+    def ranks(self) -> NDArray[np.float64]:
+        """Each vector's rank by the judge, [V]: 1 is the best, equal scores share the mean of theirs."""
+        return ranks(self.judge)
+
+    def blind(self, draws: int, rank: float) -> dict[str, float]:
+        """What the best of that many uniform draws reaches, which the choice picks and the judge ranks.
+
+        `expected` is its mean rank, `chance` the probability that it ranks up to `rank`. Exact: draws are
+        with replacement, and the best of m is the vector at place j of `order` with probability
+        ((V − j) / V)^m − ((V − j − 1) / V)^m.
+        """
+        left = 1 - np.arange(len(self.order) + 1) / len(self.order)  # (V − j) / V, j = 0 … V
+        p = -np.diff(left**draws)  # [V] by place
+        by_vector = p[self.order]  # [V]
+        expected, chance = by_vector @ self.ranks, by_vector[self.ranks <= rank].sum()
+        return {"draws": draws, "expected": round(float(expected), 3), "chance": round(float(chance), 6)}
+
+    def agreement(self) -> dict[str, float]:
+        """Kendall's τ and Spearman's ρ between the two halves over all vectors: the ceiling of a search."""
+        from scipy.stats import kendalltau, spearmanr
+
+        pair = (self.choice, self.judge)
+        return {
+            name: round(float(f(*pair).statistic), 5) for name, f in (("tau", kendalltau), ("rho", spearmanr))
+        }
 
     def read(self, vector: Sequence[int]) -> dict[str, Any]:
-        """Score, rank and saving of one vector; rank 1 is the best, equal scores share the mean of theirs."""
+        """Scores on both halves, the judge's rank, and saving of one vector."""
         place = self.place(vector)
-        score = float(self.scores[place])
-        better, equal = int((self.scores > score).sum()), int((self.scores == score).sum())
         return {
             "vector": list(vector),
-            "score": score,
-            "rank": better + (equal + 1) / 2,
+            "choice": float(self.choice[place]),
+            "score": float(self.judge[place]),
+            "rank": float(self.ranks[place]),
             "saving": round(float(1 - self.macs[place] / self.macs[0]), 5),
         }
+
+
+def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks of scores, [V]: 1 is the highest, equal ones share the mean of theirs."""
+    from scipy.stats import rankdata
+
+    ranked: NDArray[np.float64] = rankdata(-scores)
+    return ranked
 
 
 def enumerate_vectors(
@@ -140,11 +178,13 @@ def enumerate_vectors(
     device: str,
     report: Report,
 ) -> dict[str, Any]:
-    """Score all vectors with the shared weights of a finished search; 16 decisions by beam search.
+    """Score all vectors with the shared weights of a finished search, on two halves of held-out images.
+
+    Leaves all scores as `folder/scores.pt`: `choice` and `judge`, [V] each.
 
     Returns:
-        Plain JSON: `choices`, `named` (score, rank and saving of the vectors that the study talks of), and
-        summaries of the rest, few numbers each.
+        Plain JSON: `choices`, `named` (scores, rank and saving of the vectors that the study talks of),
+        `blind` (what the best of blind draws reaches), `agreement` of the halves, and summaries of the rest.
 
     Raises:
         PapersError: bad data, metrics that are no search's, or weights as `network_of` refuses them.
@@ -158,14 +198,17 @@ def enumerate_vectors(
     compute.prepare(settings.seed)
     images = load(data, settings, where)
     supernet = network_of(settings, images, weights, where)
-    x, y = images.plain(images.validation[: settings.score_images])  # [n, 3, H, W], [n]
-    if settings.decisions == 16:
-        return _beam(settings, supernet, x, y, needed)
-    scores, result = score_space(settings, supernet, images, x, y, folder, report)
+    parts = images.parts(settings.score_images)
+    halves = [images.plain(parts.choice), images.plain(parts.judge)]  # x [n, 3, H, W] and y [n] each
+    scores, result = score_space(settings, supernet, images, halves, folder, report)
+    checkpoint.save(folder / "scores.pt", dict(zip(HALVES, scores, strict=True)))
     macs = count_all(*_network(settings, images))[:, 1].astype(float)
-    scored = Scored(scores.numpy(), macs, settings.decisions, settings.operators)
-    result |= _naive_difference(settings, supernet, x, y, scored)
-    result |= _reward_noise(settings, supernet, images, needed)
+    choice, judge = scores.numpy()
+    scored = Scored(choice, judge, macs, settings.decisions, settings.operators)
+    result |= _naive_difference(settings, supernet, *halves[0], scored)
+    result |= _reward_noise(settings, supernet, images, parts.reward, needed)
+    if settings.vectors:
+        result |= _other_statistics(settings, supernet, images, *halves[1])
     return result | _summary(settings, scored, needed)
 
 
@@ -173,37 +216,42 @@ def score_space(
     settings: ScoreSettings,
     supernet: SuperNet,
     images: Loaded,
-    x: Tensor,
-    y: Tensor,
+    halves: Sequence[tuple[Tensor, Tensor]],
     folder: Path,
     report: Report,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """All vectors' scores on x [n, 3, H, W] and y [n], resumable; and what they cost, as plain JSON."""
+    """All vectors' scores on each half, [2, V], resumable; and what they cost, as plain JSON."""
     total = settings.operators**settings.decisions
     began = time.perf_counter()  # of this process; `spent` is of those before
-    blank = {"scores": torch.full((total,), torch.nan, dtype=torch.float64), "seconds": 0.0}
+    blank = {"scores": torch.full((len(halves), total), torch.nan, dtype=torch.float64), "seconds": 0.0}
 
     def take(state: dict[str, Any]) -> tuple[Tensor, float]:
-        return enumeration.check_known(state["scores"], total), float(state["seconds"])
+        known = [enumeration.check_known(scores, total) for scores in state["scores"]]
+        if len(known) != len(halves):
+            raise ValueError("scores of another number of halves")
+        return torch.stack(known), float(state["seconds"])
 
     kept = checkpoint.load(folder / "checkpoint.pt")
     known, spent = checkpoint.take_up(kept, take, blank) or take(blank)
+    for half, (x, y) in enumerate(halves):
 
-    def save(scores: Tensor) -> None:
-        done = int((~scores.isnan()).sum())
-        report(done, total, f"{done} of {total} vectors")
-        state = {"scores": scores, "seconds": spent + time.perf_counter() - began}
-        checkpoint.save(folder / "checkpoint.pt", state)
+        def save(scores: Tensor, half: int = half) -> None:
+            known[half] = scores
+            done = int((~known.isnan()).sum())
+            report(done, known.numel(), f"{done} of {known.numel()} scores")
+            state = {"scores": known, "seconds": spent + time.perf_counter() - began}
+            checkpoint.save(folder / "checkpoint.pt", state)
 
-    scores = enumeration.score_all(
-        supernet, x, y, batch=BATCH, precision=settings.precision, known=known, report=save
-    )
+        known[half] = enumeration.score_all(
+            supernet, x, y, batch=BATCH, precision=settings.precision, known=known[half], report=save
+        )
     vectors = product(range(settings.operators), repeat=settings.decisions)
-    return scores, {
+    count = sum(len(y) for _, y in halves)
+    return known, {
         "seconds_scoring": round(spent + time.perf_counter() - began, 2),
-        "images": len(y),
+        "images": count,
         "count": total,
-        "multiply_accumulates": len(y) * costs_of(settings, images).macs_together(vectors),
+        "multiply_accumulates": count * costs_of(settings, images).macs_together(vectors),
         "block_calls": sum(settings.operators ** (n + 1) for n in range(settings.decisions)),
         "naive_block_calls": settings.decisions * total,
     }
@@ -222,33 +270,73 @@ def _naive_difference(
             right = 0
             for images, labels in zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True):
                 right += int((supernet(images, vector).argmax(1) == labels).sum())
-            gaps.append(abs(right / len(y) - scored.scores[scored.place(vector)]))
+            gaps.append(abs(right / len(y) - scored.choice[scored.place(vector)]))
     return {"checked": len(vectors), "max_difference_to_naive": float(max(gaps))}
 
 
-def _reward_noise(
-    settings: ScoreSettings, supernet: SuperNet, images: Loaded, needed: Mapping[str, Any]
+def _other_statistics(
+    settings: ScoreSettings, supernet: SuperNet, images: Loaded, x: Tensor, y: Tensor
 ) -> dict[str, Any]:
-    """The search's final samples by other reward batches: how often they make another one the best.
+    """The judge's score of a sample of vectors by running statistics, and by recalibrated ones."""
+    generator = torch.Generator().manual_seed(settings.seed)  # as those that are trained alone
+    vectors = sampling.mixed(settings.vectors, settings.decisions, settings.operators, generator).tolist()
+    running = enumeration.score(
+        supernet, x, y, vectors, batch=BATCH, norm="running", precision=settings.precision
+    )
+    some = images.training[torch.randperm(len(images.training), generator=torch.Generator().manual_seed(0))]
+    batches = [normalised(images.train[part]) for part in some.split(settings.batch_size)[:RECALIBRATION]]
+    sample = []
+    for vector, by_running in zip(vectors, running.tolist(), strict=True):
+        with recalibrated(supernet, vector, batches), torch.no_grad():
+            right = (supernet(x, vector).argmax(1) == y).double().mean()
+        readings = {"running": round(by_running, 6), "recalibrated": round(float(right), 6)}
+        sample.append({"vector": vector, **readings})
+    return {"sample": sample}
 
-    `se` is the standard deviation over batches of one vector's score, mean over the samples. `changed` is
-    the share of 1,000 draws of 1, 5 and 39 batches, as many as there are, in which the sample that is best
-    on all batches is beaten; a tie is no change. Statistics are the batch's, whatever the search took.
+
+def _reward_noise(
+    settings: ScoreSettings,
+    supernet: SuperNet,
+    images: Loaded,
+    indices: Tensor,
+    needed: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The search's final samples by batches of the reward's images: what decides which of them is best?
+
+    `shared` is the standard deviation over batches of what all samples have in common, `own` of what is
+    left of one sample when that is taken off, `spread` that of the samples' true scores, free of `own`:
+    see `components`. `changed` is the share of 1,000 draws of 1, 5 and 39 batches, as many as there are, in
+    which the sample that is best on all batches is beaten; a tie is no change. Statistics are the batch's,
+    whatever the search took.
     """
-    vectors = [sample["vector"] for sample in needed["samples"]]
-    batches = len(images.validation) // settings.reward_images
+    vectors = sorted({tuple(sample["vector"]) for sample in needed["samples"]})
+    batches = len(indices) // settings.reward_images
     rows = []
-    for indices in images.validation[: batches * settings.reward_images].view(batches, -1):
-        x, y = images.plain(indices)
+    for part in indices[: batches * settings.reward_images].view(batches, -1):
+        x, y = images.plain(part)
         rows.append(enumeration.score(supernet, x, y, vectors, batch=BATCH, precision=settings.precision))
-    table = torch.stack(rows)  # [batches, samples]
-    noise = {
-        "se": round(float(table.std(0).mean()) if batches > 1 else 0.0, 6),
-        "changed": {str(count): share_changed(table, count) for count in DRAWN if count <= batches},
-        "batches": batches,
-        "distinct": len({tuple(vector) for vector in vectors}),
-    }
+    noise: dict[str, Any] = {"batches": batches, "distinct": len(vectors)}
+    if batches > 1 and len(vectors) > 1:
+        table = torch.stack(rows)  # [batches, samples]
+        noise |= components(table)
+        noise["changed"] = {str(count): share_changed(table, count) for count in DRAWN if count <= batches}
     return {"reward_noise": noise}
+
+
+def components(table: Tensor) -> dict[str, float]:
+    """Standard deviations of R_bs = μ + batch_b + sample_s + own_bs, of rewards [batches, samples].
+
+    Two-way analysis of variance: own² = Σ (R_bs − R_b· − R_·s + R_··)² / ((B − 1)(S − 1)), and of the means
+    own² / S is taken off those over batches and own² / B off those over samples.
+    """
+    batches, samples = table.shape
+    rest = table - table.mean(0) - table.mean(1, keepdim=True) + table.mean()
+    own = float(rest.square().sum()) / ((batches - 1) * (samples - 1))
+    shared = max(0.0, float(table.mean(1).var()) - own / samples)
+    spread = max(0.0, float(table.mean(0).var()) - own / batches)
+    return {
+        name: round(value**0.5, 6) for name, value in (("shared", shared), ("own", own), ("spread", spread))
+    }
 
 
 def share_changed(table: Tensor, count: int, draws: int = 1000) -> float:
@@ -264,21 +352,21 @@ def _summary(settings: ScoreSettings, scored: Scored, needed: Mapping[str, Any])
     drawn = random_vectors(settings, needed)
     singles = sampling.singles(settings.decisions, settings.operators).tolist()
     choices = dict(needed["choices"]) | {
-        "optimum": scored.optimum(),
+        "optimum": scored.vector(int(scored.order.argmin())),
         "best_random": scored.best(drawn),
         "single": scored.best(singles),
     }
     base = [0] * settings.decisions  # the untouched network
     named = choices | {"base": base, "paper_8": [1, *base[1:]], "paper_8_second": [0, 1, *base[2:]]}
-    quantiles = np.quantile(scored.scores, np.linspace(0, 1, 101))  # per cent by per cent
+    pick = scored.read(choices["pick"])["rank"]
+    blind = {"samples": len(needed["samples"]), "equal_cost": len(drawn)}  # draws
     return {
         "choices": choices,
         "draws": len(drawn),
         "named": {name: scored.read(vector) for name, vector in named.items()},
-        "singles": [scored.read(vector) for vector in singles],
-        "mean": float(scored.scores.mean()),
-        "sd": float(scored.scores.std()),
-        "quantiles": [round(float(q), 5) for q in quantiles],
+        "blind": {name: scored.blind(draws, pick) for name, draws in blind.items()},
+        "agreement": scored.agreement(),
+        "sd": float(scored.judge.std()),
         "top": _top(scored, settings.operators),
         "map": _map(scored),
         "front": _front(scored),
@@ -295,14 +383,16 @@ def random_vectors(settings: ScoreSettings, needed: Mapping[str, Any]) -> list[l
 
 
 def _top(scored: Scored, operators: int) -> dict[str, Any]:
-    """The best hundredth: spread, replaced decisions and where they lie, operators at each decision."""
-    count = max(2, round(TOP * len(scored.scores)))
-    places = np.lexsort((scored.macs, -scored.scores))[:count]  # the best first, of equal ones the cheapest
+    """The best hundredth by the choice: the judge's spread of scores, replaced decisions and where they
+    lie, operators at each decision.
+    """
+    count = max(2, round(TOP * len(scored.order)))
+    places = scored.order.argsort()[:count]  # by the choice
     vectors = np.array([scored.vector(place) for place in places])  # [count, N]
     shares = [(vectors == code).mean(0) for code in range(operators)]  # [N] for each of the K operators
     return {
         "count": count,
-        "sd": float(scored.scores[places].std()),
+        "sd": float(scored.judge[places].std()),
         "depth": depth(vectors.tolist()),
         "replaced": float((vectors != 0).sum(1).mean()),
         "shares": [[round(float(x), 4) for x in row] for row in np.stack(shares, 1)],
@@ -318,7 +408,7 @@ def depth(vectors: Sequence[Sequence[int]]) -> float | None:
 def _map(scored: Scored) -> list[list[float]]:
     """The whole space as a picture: a bin's centre (share of MACs, score) and its number of vectors."""
     shares = scored.macs / scored.macs[0]  # [V], of the untouched network's
-    counts, x, y = np.histogram2d(shares, scored.scores, bins=BINS)  # [BINS, BINS] and the edges
+    counts, x, y = np.histogram2d(shares, scored.judge, bins=BINS)  # [BINS, BINS] and the edges
     return [
         [round((x[i] + x[i + 1]) / 2, 4), round((y[j] + y[j + 1]) / 2, 4), int(counts[i, j])]
         for i, j in zip(*np.nonzero(counts), strict=True)
@@ -327,11 +417,11 @@ def _map(scored: Scored) -> list[list[float]]:
 
 def _front(scored: Scored) -> list[list[float]]:
     """Share of MACs and score of the vectors that no cheaper one equals."""
-    order = np.lexsort((-scored.scores, scored.macs))  # the cheapest first, of equal ones the best
+    order = np.lexsort((-scored.judge, scored.macs))  # the cheapest first, of equal ones the best
     front, best = [], -1.0  # points, and the best score so far
     for place in order:
-        if scored.scores[place] > best:
-            best = float(scored.scores[place])
+        if scored.judge[place] > best:
+            best = float(scored.judge[place])
             front.append([round(float(scored.macs[place] / scored.macs[0]), 4), best])
     return front
 
@@ -346,134 +436,3 @@ def _path(scored: Scored, needed: Mapping[str, Any]) -> list[list[float]]:
             read = scored.read(before)
             path.append([epoch, round(1 - read["saving"], 4), read["score"], read["rank"]])
     return path
-
-
-def _beam(
-    settings: ScoreSettings, supernet: SuperNet, x: Tensor, y: Tensor, needed: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The best of a beam search, and how many of the vectors tried are better than the controller's pick."""
-    began = time.perf_counter()
-    tried = enumeration.beam_search(supernet, x, y, settings.beam, batch=BATCH, precision=settings.precision)
-    seconds = round(time.perf_counter() - began, 2)
-    drawn = random_vectors(settings, needed)
-    named = [needed["choices"]["pick"], [0] * settings.decisions, *drawn]
-    scores = enumeration.score(supernet, x, y, named, batch=BATCH, precision=settings.precision)
-    pick, base, *random = scores.tolist()  # in the order of `named`
-    best, best_random = next(iter(tried)), max(range(len(random)), key=random.__getitem__)
-    return {
-        "choices": dict(needed["choices"]) | {"optimum": list(best), "best_random": drawn[best_random]},
-        "tried": len(tried),
-        "draws": len(random),
-        "images": len(y),
-        "seconds_scoring": seconds,
-        "pick_score": pick,
-        "base_score": base,
-        "best_score": tried[best],
-        "random_score": random[best_random],
-        "better_than_pick": sum(value > pick for value in tried.values()),
-        "random_better_than_pick": sum(value > pick for value in random),
-    }
-
-
-# -- Kendall's τ -------------------------------------------------------------------------------------------
-
-
-def compare(
-    settings: TauSettings, data: tuple[str, str], folder: Path, weights: Path, device: str, report: Report
-) -> dict[str, Any]:
-    """Train some vectors alone, on the images of the shared weights, and correlate validation accuracies.
-
-    Half of the vectors are uniform and differ greatly in cost, which alone would rank them; the other half
-    have one to four replacements. `tau_few` is of all that have so few. "macs" is the ranking by cost alone.
-
-    Returns:
-        Plain JSON: `points` (vector, accuracy alone, and by each reading), `tau` and `tau_few` by reading.
-
-    Raises:
-        PapersError: bad data, or weights of another network.
-    """
-    where = compute.device(device)
-    compute.prepare(settings.seed)
-    images = load(data, settings, where)
-    supernet = network_of(settings, images, weights, where)
-    vectors = sample_of_vectors(settings)
-
-    # -- accuracy alone: one training per vector, kept behind each --
-    kept = checkpoint.load(folder / "checkpoint.pt")
-    take = partial(_accuracies, most=len(vectors))
-    alone = checkpoint.take_up(kept, take, {"alone": []}) or []
-    for number in range(len(alone), len(vectors)):
-        report(number, len(vectors), f"vector {number + 1}")
-        alone.append(_alone(settings, images, vectors[number], where))
-        checkpoint.save(folder / "checkpoint.pt", {"alone": alone})
-
-    # -- accuracy with the shared weights, and τ --
-    points: list[dict[str, Any]] = [
-        {"vector": list(vector), "alone": value, **readings}
-        for vector, value, readings in zip(
-            vectors, alone, _shared(settings, supernet, images, vectors), strict=True
-        )
-    ]
-    # Vectors of similar cost, which cost alone cannot rank.
-    few = [point for point in points if 1 <= sum(code != 0 for code in point["vector"]) <= 4]
-    return {
-        "points": points,
-        "tau": {name: kendall(points, name) for name in READINGS},
-        "tau_few": {name: kendall(few, name) for name in READINGS},
-    }
-
-
-def sample_of_vectors(settings: TauSettings) -> list[tuple[int, ...]]:
-    """The sample: uniform vectors, then vectors with one to four replacements in turn."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    decisions, operators, half = settings.decisions, settings.operators, settings.vectors // 2
-    rows = sampling.uniform(settings.vectors - half, decisions, operators, generator).tolist()
-    for number in range(half):
-        rows += sampling.replaced(1, decisions, 1 + number % 4, operators, generator).tolist()
-    return [tuple(row) for row in rows]
-
-
-def _accuracies(state: dict[str, Any], most: int) -> list[float]:
-    """The first vectors' accuracies as a checkpoint has them."""
-    kept: list[float] = state["alone"]
-    if len(kept) > most or not all(0 <= value <= 1 for value in kept):  # NaN is no more between them
-        raise ValueError(f"not at most {most} fractions")
-    return list(kept)
-
-
-def _alone(settings: TauSettings, images: Loaded, vector: tuple[int, ...], where: torch.device) -> float:
-    torch.manual_seed(settings.seed)  # the same start for every vector, whatever came before a kill
-    common = {name: getattr(settings, name) for name in Common.model_fields}
-    recipe = StandaloneSettings(**common, epochs=settings.epochs, lr=settings.lr)
-    fit = Fit(recipe, vector, images, images.training, where)
-    for _ in range(settings.epochs):
-        fit.run_epoch()
-    which = images.validation[: settings.score_images]
-    return fit.accuracy(images.train[which], images.train_labels[which])
-
-
-def _shared(
-    settings: TauSettings, supernet: SuperNet, images: Loaded, vectors: list[tuple[int, ...]]
-) -> list[dict[str, float]]:
-    """Each vector's accuracy with the shared weights under three kinds of statistics, and its cost."""
-    x, y = images.plain(images.validation[: settings.score_images])
-    score = partial(enumeration.score, supernet, x, y, vectors, batch=BATCH, precision=settings.precision)
-    by_batch, by_running = score(norm="batch").tolist(), score(norm="running").tolist()
-    some = images.training[torch.randperm(len(images.training), generator=torch.Generator().manual_seed(0))]
-    batches = [normalised(images.train[part]) for part in some.split(settings.batch_size)[:RECALIBRATION]]
-    readings = []  # one dict per vector
-    for place, vector in enumerate(vectors):
-        with recalibrated(supernet, vector, batches), torch.no_grad():
-            right = (supernet(x, vector).argmax(1) == y).float().mean()
-        cost = counted(vector, settings, images).multiply_accumulates
-        values = (by_batch[place], by_running[place], float(right), float(cost))
-        readings.append(dict(zip(READINGS, values, strict=True)))
-    return readings
-
-
-def kendall(points: list[dict[str, Any]], reading: str) -> float | None:
-    """Kendall's τ-b of a reading with the accuracy alone; None where one of them does not vary."""
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau([p["alone"] for p in points], [p[reading] for p in points]).statistic)
-    return None if math.isnan(tau) else round(tau, 5)

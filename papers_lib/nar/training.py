@@ -29,12 +29,12 @@ from papers_lib.nar.enumeration import Norm, score
 from papers_lib.nar.fitting import Loop, Report, mean_loss, quiet, set_rate, sgd, sgdr
 from papers_lib.nar.images import Loaded, load, shuffled
 from papers_lib.nar.options import (
+    AloneSettings,
     FaceSettings,
     ScoreSettings,
     SearchSettings,
     SkipSettings,
     StandaloneSettings,
-    TauSettings,
 )
 
 PROBES = 200  # vectors drawn to read the controller's entropy
@@ -72,14 +72,14 @@ def run(
     if kind == "standalone":
         alone = StandaloneSettings.model_validate(settings)
         return fitting.train(alone, data, folder, device, report, needed)
+    if kind == "alone":
+        return fitting.train_many(AloneSettings.model_validate(settings), data, folder, device, report)
     if kind == "search":
         return search(SearchSettings.model_validate(settings), data, folder, device, report)
     if needed is None or weights is None:
         raise PapersError(f"a run of kind {kind} starts from a finished search; compute that first")
-    if kind == "enumerate":
-        scored = ScoreSettings.model_validate(settings)
-        return scoring.enumerate_vectors(scored, data, folder, needed, weights, device, report)
-    return scoring.compare(TauSettings.model_validate(settings), data, folder, weights, device, report)
+    scored = ScoreSettings.model_validate(settings)
+    return scoring.enumerate_vectors(scored, data, folder, needed, weights, device, report)
 
 
 def search(
@@ -88,9 +88,10 @@ def search(
     """Search a vector; leaves the shared weights as `folder/weights.pt`, resumes from `folder/checkpoint.pt`.
 
     Returns:
-        Plain JSON: `choices` ("pick", the best of the final samples, and "argmax"), `samples` (vector and
-        score of each), `history` (an entry per epoch), `evaluations` (rewards taken), `reward_images` (of
-        all of them), and what it cost: `seconds_shared`, `seconds_controller`, `multiply_accumulates`.
+        Plain JSON: `choices` ("pick", the best of the final samples, and "argmax"), `samples` (vector of each
+        and its score on the images of the choice), `history` (an entry per epoch), `evaluations` (rewards
+        taken), `reward_images` (of all of them), and what it cost: `seconds_shared`, `seconds_controller`,
+        `multiply_accumulates`.
     """
     where = compute.device(device)
     compute.prepare(settings.seed)
@@ -108,6 +109,7 @@ class Search(Loop):
 
     def __init__(self, settings: SearchSettings, images: Loaded, where: torch.device) -> None:
         self.settings, self.images, self.where = settings, images, where
+        self.parts = images.parts(settings.score_images)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.supernet = scoring.supernet_of(settings, images, where)
         self.optimiser = sgd(self.supernet, settings, settings.lr)
@@ -116,7 +118,7 @@ class Search(Loop):
         self.controller = Controller(
             settings.decisions, settings.operators, settings.preset, generator=self.generator
         )
-        self.reinforce = Reinforce(self.controller, self.controller.preset)
+        self.reinforce = Reinforce(self.controller, self.controller.preset, settings.baseline)
         self.costs = scoring.costs_of(settings, images)  # of one image, by decision and operator
         self.epoch, self.macs, self.evaluations = 0, 0.0, 0  # operations computed, rewards taken
         self.history: list[dict[str, Any]] = []
@@ -174,7 +176,7 @@ class Search(Loop):
             set_rate(self.optimiser, settings.lr * factor)
 
             # -- batch and views --
-            x, y = self.images.views(indices, self.generator)  # [B, 3, H, W], [B]
+            x, y = self.images.views(indices, self.generator, settings.augment)  # [B, 3, H, W], [B]
 
             # -- forward of the vector's network, and loss(a; w) --
             with compute.autocast(self.where, settings.precision):
@@ -203,8 +205,8 @@ class Search(Loop):
         return round(float(torch.stack(rewards).mean()), 5)
 
     def rewards(self, vectors: Tensor) -> Tensor:
-        """R(a) = accuracy on one draw of validation images − cost_weight · MACs(a) / MACs(0), [B]."""
-        held = self.images.validation
+        """R(a) = accuracy on one draw of the reward's images − cost_weight · MACs(a) / MACs(0), [B]."""
+        held = self.parts.reward
         drawn = torch.randperm(len(held), generator=self.generator)[: self.settings.reward_images]
         rows = vectors.tolist()  # [B][N]
         accuracies = self.accuracies(rows, held[drawn.to(held.device)], self.settings.bn_eval)
@@ -221,10 +223,10 @@ class Search(Loop):
         return score(self.supernet, x, y, vectors, norm=norm, precision=self.settings.precision)
 
     def result(self) -> dict[str, Any]:
-        """The final sample with the best reward on the scored images, with what led to it."""
+        """The final sample with the best reward on the images of the choice, with what led to it."""
         settings = self.settings
         vectors = self.controller.sample(settings.final_samples, self.generator)[0].tolist()
-        scores = self.accuracies(vectors, self.images.validation[: settings.score_images]).tolist()
+        scores = self.accuracies(vectors, self.parts.choice).tolist()
         costs = (settings.cost_weight * self.relative_cost(vectors)).tolist()  # as in the reward
         best = max(range(len(vectors)), key=lambda i: scores[i] - costs[i])
         return {

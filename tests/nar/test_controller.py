@@ -166,6 +166,35 @@ def test_a_penalty_is_added_to_the_loss():
     torch.testing.assert_close(net.start.grad, 2 * before)
 
 
+def gradient(net, vectors, rewards, baseline):
+    learner = Reinforce(net, PRESETS["nar"], baseline)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    learner.step(net.log_probs(vectors), rewards)
+    net.load_state_dict(before)
+    return torch.cat([p.grad.flatten() for p in net.parameters()])
+
+
+def test_leave_one_out_is_unbiased_over_all_pairs_of_draws():
+    """E over both draws of the step's gradient is −∇ Σ_a π(a) R(a), whatever images add to both rewards."""
+    net = controller(2, 2)
+    every = list(itertools.product(range(2), repeat=2))
+    worth = dict(zip(every, (0.2, 0.9, 0.4, 0.3), strict=True))
+    p = net.log_probs(every).sum(1).exp()
+    exact = torch.autograd.grad(-(p * torch.tensor(list(worth.values()))).sum(), list(net.parameters()))
+    want = torch.cat([g.flatten() for g in exact])
+    chance = dict(zip(every, p.tolist(), strict=True))
+    found = torch.zeros_like(want)
+    for a, b in itertools.product(every, repeat=2):
+        shift = 0.3 * (a[0] + b[1])  # of the images that both meet: any number will do
+        one = gradient(net, [a, b], [worth[a], worth[b]], "leave_one_out")
+        shifted = gradient(net, [a, b], [worth[a] + shift, worth[b] + shift], "leave_one_out")
+        torch.testing.assert_close(shifted, one, rtol=1e-3, atol=1e-6)
+        found += chance[a] * chance[b] * one
+    torch.testing.assert_close(found, want, rtol=1e-3, atol=1e-6)
+    with pytest.raises(PapersError, match="draw two samples or more"):
+        gradient(net, [(0, 0)], [0.5], "leave_one_out")
+
+
 def search(net, learner, updates, draws, best):
     for _ in range(updates):
         vectors, _ = net.sample(20, draws)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from papers_lib.errors import PapersError
-from papers_lib.nar.enumeration import beam_search, block_evaluations, index_of, score, score_all, vector_at
+from papers_lib.nar.enumeration import block_evaluations, index_of, score, score_all, vector_at
 from papers_lib.nar.supernet import SuperNet
 
 
@@ -149,38 +149,6 @@ def test_places_of_vectors():
     assert index_of((1, 0, 0, 0, 0, 0, 0, 0)) == 4**7
 
 
-def slow_beam(net, images, labels, width):
-    beam, found = [()], {}
-    for t in range(net.decisions):
-        tried = {}
-        for start in beam:
-            for code in range(4):
-                vector = (*start, code) + (0,) * (net.decisions - t - 1)
-                if vector not in found:
-                    found[vector] = float(slow_score(net, images, labels, [vector])[0])
-                tried[vector] = found[vector]
-        beam = [v[: t + 1] for v in sorted(tried, key=lambda v: (-tried[v], v))][:width]
-    return found
-
-
-@pytest.mark.parametrize(("decisions", "width"), [(6, 2), (16, 1)])
-def test_beam_search_equals_the_loop(decisions, width):
-    net, images, labels = world(decisions, count=12, pixels=8)
-    found = beam_search(net, images, labels, width)
-    assert found == slow_beam(net, images, labels, width)
-    assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert len(found) <= 1 + decisions * 3 * width
-    assert next(iter(found.values())) >= found[(0,) * decisions]
-
-
-def test_a_beam_as_wide_as_the_space_finds_the_best():
-    net, images, labels = world(6, count=12, pixels=8, operators=2)
-    found = beam_search(net, images, labels, 2**5)
-    scores = score_all(net, images, labels)
-    assert {index_of(v, 2): value for v, value in found.items()} == dict(enumerate(scores.tolist()))
-    assert next(iter(found.values())) == float(scores.max())
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -205,9 +173,9 @@ def test_bad_input_of_scores(settings, message):
         score(net, **given)
 
 
-def test_bad_input_of_enumeration_and_beam():
+def test_bad_input_of_enumeration():
     net, images, labels = world(16)
-    with pytest.raises(PapersError, match="use beam_search"):
+    with pytest.raises(PapersError, match="cannot be enumerated"):
         score_all(net, images, labels)
     for decisions in (0, 17):
         with pytest.raises(PapersError, match=f"{decisions} decisions"):
@@ -225,5 +193,3 @@ def test_bad_input_of_enumeration_and_beam():
     for chunk in (0, -1):
         with pytest.raises(PapersError, match=f"chunks of {chunk} vectors"):
             score_all(net, images, labels, 3, chunk=chunk)
-    with pytest.raises(PapersError, match="width 0"):
-        beam_search(net, images, labels, 0)

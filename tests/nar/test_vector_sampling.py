@@ -69,3 +69,15 @@ def test_what_cannot_be_drawn():
         sampling.replaced(1, 8, 9)
     with pytest.raises(PapersError, match="1 operators"):
         sampling.singles(8, 1)
+
+
+def test_a_mixed_sample_has_near_and_far_vectors_none_twice():
+    rows = sampling.mixed(150, 8, 4, generator()).tolist()
+    assert len(set(map(tuple, rows))) == 150 and rows[0] == [0] * 8
+    replacements = [sum(map(bool, row)) for row in rows]
+    assert replacements[1:25] == [1] * 24 and 55 <= sum(2 <= n <= 4 for n in replacements) <= 75
+    assert sum(n > 4 for n in replacements) > 45
+    assert rows[:40] == sampling.mixed(40, 8, 4, generator()).tolist()
+    assert len(sampling.mixed(64, 6, 2, generator()).unique(dim=0)) == 64
+    with pytest.raises(PapersError, match="65 vectors of 64"):
+        sampling.mixed(65, 6, 2, generator())

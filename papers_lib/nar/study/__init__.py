@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
+from pydantic import Field
+
 from papers_lib.datasets import classification
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
-from papers_lib.exhibits.claims import Claim
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.provenance import Provenance
 from papers_lib.exhibits.table import Table
@@ -33,10 +33,19 @@ KINDS: dict[str, type[Frozen]] = {
     "standalone": options.StandaloneSettings,
     "search": options.SearchSettings,
     "enumerate": options.ScoreSettings,
-    "tau": options.TauSettings,
+    "alone": options.AloneSettings,
     "skips": options.SkipSettings,
     "faces": options.FaceSettings,
     "imagenet": options.ImageNetSettings,
+}
+ALONE, IMAGES = ("standalone", "alone"), ("standalone", "alone", "search", "enumerate")
+GIVEN = {  # parameter -> the setting that it gives, and the kinds of run that have it
+    "lr": ("lr", ALONE),
+    "epochs": ("epochs", ALONE),
+    "batch_size": ("batch_size", IMAGES),
+    "search_epochs": ("epochs", ("search",)),
+    "images": ("images", IMAGES),
+    "width": ("width", IMAGES),
 }
 # Which arms answer a printed number of Table 5, on CIFAR-10 and on ImageNet; and which metric, on which data.
 MODELS = {
@@ -54,8 +63,14 @@ RESULTS = ("LFW", "CFP-FP", "AgeDB-30", "fewer FLOPS", "GPU hours")
 
 
 class Settings(NotebookSettings):
-    """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
+    """The notebook's parameters. Empty text, an empty list and 0 mean: as the profile says."""
 
+    lr: float = Field(0, ge=0)  # of a network that is trained on its own
+    epochs: int = Field(0, ge=0)  # of a network that is trained on its own
+    batch_size: int = Field(0, ge=0)  # of all runs on images of CIFAR
+    search_epochs: int = Field(0, ge=0)  # of a search, PreTrain's included
+    images: int = Field(0, ge=0)  # of the training set, validation included
+    width: int = Field(0, ge=0)  # of the first stage
     preset: str = ""  # of the controller
     acknowledge_withdrawn: bool = False  # read a real copy of faces_emore all the same
 
@@ -103,6 +118,9 @@ class Refinement(Study):
         values = ({} if kind in APART else size.settings) | size.more[kind] | arm.changes | {"seed": seed}
         if settings.precision and "precision" in KINDS[kind].model_fields:
             values["precision"] = settings.precision
+        for parameter, (field, kinds) in GIVEN.items():
+            if kind in kinds and (value := getattr(settings, parameter)):
+                values[field] = value
         if settings.preset and kind == "search":
             values["preset"] = settings.preset
         if kind == "standalone" and not arm.more["needs"]:
@@ -111,13 +129,17 @@ class Refinement(Study):
             if vector == "cheapest":
                 vector = cheapest_single(decisions)
             values["vector"] = vector[:decisions]  # a network without its last stage has the first six
-        if replacements := arm.more["replacements"]:
-            values["vector"] = random_vector(24, int(replacements), seed)  # blocks of the face network
+        if kind == "faces":
+            values["vector"] = self.face_vector(arm, seed)
         full = KINDS[kind].model_validate(values).model_dump(mode="json")  # no default left out
         needed = self.arms[arm.more["needs"]] if arm.more["needs"] else None
         needs = tuple(self.specs(settings, needed, seed)) if needed else ()  # of the same seed
         function = IMAGENET if kind == "imagenet" else ""
         yield self.run_spec(settings, arm.name, full, self._data(settings, kind), needs, function)
+
+    def face_vector(self, arm: Arm, seed: int) -> tuple[int, ...]:
+        """The vector of a face arm: as many replacements, of 24 blocks, as its line says."""
+        return random_vector(24, int(arm.more["replacements"] or 0), seed)
 
     def _data(self, settings: Settings, kind: str) -> Data:
         if kind == "skips":
@@ -141,12 +163,6 @@ class Refinement(Study):
     def read(self, results: Results, label: str, metric: str) -> Values:
         """The metrics of a run, and the readings of `readings`."""
         return readings.read(results, label, metric)
-
-    def claims(self, results: Results) -> list[Claim]:
-        """The paper's claims C1–C19, each with the verdict of our runs, and where a search was timed."""
-        devices = ", ".join(sorted({row.device for row in results.rows("search").values()}))
-        timed = {"devices": devices or "nothing yet"}
-        return [replace(c, evidence=c.evidence.format(**timed)) for c in super().claims(results)]
 
     def provenance(self, results: Results, labels: Sequence[str] = ()) -> Provenance:
         """Footer and badge of what is made from some arms, by default from all on the study's own images."""

@@ -10,8 +10,9 @@ import pandas as pd
 
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
+from papers_lib.nar import bench
 from papers_lib.nar.operators import NAMES
-from papers_lib.nar.study import exhibits
+from papers_lib.nar.study import bench_tables, exhibits
 from papers_lib.nar.study.printed import skip_ceiling
 from papers_lib.study import Results
 
@@ -28,6 +29,7 @@ MARKS = {  # named vectors of the picture: label, marker, colour
     "optimum": ("best of all", "*", "#E69F00"),
 }
 SKIPS = {"skips": BLUE, "skips_flat": GREY, "skips_penalty": GREEN}  # arms of Figure 1
+WORDS = {"skips": "no penalty", "skips_flat": "skips change nothing", "skips_penalty": "with the penalty"}
 SEARCHED = {"search": BLUE, "search_plain": ORANGE}  # with and without PreTrain
 
 
@@ -38,7 +40,7 @@ def figures(study: Refinement, results: Results) -> dict[str, Figure]:
         space(study, results),
         convergence(study, results),
         operators(study, results),
-        tau(study, results),
+        tau(),
     )
     return {figure.name: figure for figure in every}
 
@@ -63,8 +65,11 @@ def figure_1(study: Refinement, results: Results) -> Figure:
 
 def _draw_figure_1(canvas: Any, data: pd.DataFrame) -> None:
     left, right = canvas.subplots(1, 2)
+    seen: set[str] = set()
     for (name, _), part in data.groupby(["reward", "seed"]):
-        left.plot(part["epoch"], part["kl"], color=SKIPS[name])
+        label = WORDS[name] if name not in seen else None  # once, for all seeds
+        seen.add(name)
+        left.plot(part["epoch"], part["kl"], color=SKIPS[name], label=label)
         right.plot(part["epoch"], part["rate"], color=SKIPS[name])
     left.axhline(skip_ceiling(1.5), color=ORANGE, linestyle="--", label="ceiling of the tanh")
     left.set(xlabel="epoch", ylabel="KL, nats")
@@ -137,7 +142,7 @@ def convergence(study: Refinement, results: Results) -> Figure:
 def operators(study: Refinement, results: Results) -> Figure:
     """Which operators trained the shared weights, by epoch: where the choices go, and when."""
     source = study.provenance(results)
-    names = (*SEARCHED, "search_6")
+    names = tuple(name for name in (*SEARCHED, "search_6") if results.rows(name)) or ("search",)
     rows = [
         (name, seed, epoch, code, sum(row[code] for row in entry["shares"]) / len(entry["shares"]))
         for name, seed, epoch, entry in _epochs(results, names)
@@ -147,7 +152,8 @@ def operators(study: Refinement, results: Results) -> Figure:
     colours = (BLUE, ORANGE, GREEN, PINK, "#000000", GREY)  # by the operator's code
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
-        for axes, name in zip(canvas.subplots(1, 3, sharey=True), names, strict=True):
+        panels = canvas.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, names, strict=True):
             for key, part in data[data["search"] == name].groupby("operator"):
                 code = int(str(key))
                 axes.plot(part["epoch"], part["share"], color=colours[code], label=NAMES[code])
@@ -162,27 +168,25 @@ def operators(study: Refinement, results: Results) -> Figure:
     return exhibits.figure("operators", mean, draw, source)
 
 
-def tau(study: Refinement, results: Results) -> Figure:
-    """Stand-alone against shared accuracy of the sampled vectors."""
-    source = study.provenance(results)
-    colours = {"tau": BLUE, "tau_plain": ORANGE}
-    rows = [
-        (name, seed, sum(code != 0 for code in point["vector"]), point["batch"], point["alone"])
-        for name in colours
-        for seed, row in sorted(results.rows(name).items())
-        for point in row.metrics["points"]
-    ]
+def tau() -> Figure:
+    """Stand-alone against shared accuracy of the benchmark's sample."""
+    colours = dict(zip(bench.WEIGHTS, (BLUE, ORANGE), strict=True))
+    rows: list[tuple[Any, ...]] = []
+    if known := bench_tables.known():
+        replaced, alone = (known.sample != 0).sum(1).tolist(), known.trained.mean(1).tolist()
+        for name, scored in known.shared.items():
+            shared = scored.judge[known.places].tolist()
+            rows += [(name, *point) for point in zip(replaced, shared, alone, strict=True)]
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         for axes, (name, colour) in zip(canvas.subplots(1, 2, sharey=True), colours.items(), strict=True):
             part = data[data["weights"] == name]
-            few, more = part[part["replaced"] <= 4], part[part["replaced"] > 4]  # as in the table `tau`
-            axes.scatter(few["shared"], few["alone"], color=colour, s=16, label="1 to 4 replaced")
+            few, more = part[part["replaced"] <= 4], part[part["replaced"] > 4]  # as in the table `bench`
+            axes.scatter(few["shared"], few["alone"], color=colour, s=16, label="up to 4 replaced")
             open_points = {"facecolors": "none", "edgecolors": colour, "s": 16, "label": "more"}
             axes.scatter(more["shared"], more["alone"], **open_points)
-            title = study.arms[name].label.rpartition(", ")[2]  # what the two differ in
-            axes.set(title=title, xlabel="accuracy, shared weights")
+            axes.set(title=bench.WEIGHTS[name], xlabel="accuracy, shared weights")
             axes.legend()
         canvas.axes[0].set_ylabel("accuracy, trained alone")
 
-    return exhibits.figure("tau_networks", rows, draw, source)
+    return exhibits.figure("tau_networks", rows, draw, exhibits.EXACT)

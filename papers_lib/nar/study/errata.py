@@ -16,7 +16,7 @@ from papers_lib.exhibits.table import Table
 from papers_lib.exhibits.verdicts import Finding, Kind, Verdict
 from papers_lib.nar.counting import count, count_all
 from papers_lib.nar.operators import RULES
-from papers_lib.nar.study import printed, table_4
+from papers_lib.nar.study import bench_tables, printed, table_4
 from papers_lib.nar.study.printed import numbers
 from papers_lib.nar.study.table_4 import FLOPS, MODELS, PARAMETERS, PLACEMENTS
 from papers_lib.study import Results, Statement
@@ -26,7 +26,7 @@ EIGHT, SIXTEEN = "ResNet-18-8", "ResNet-18-16"
 
 def tables() -> dict[str, Table]:
     """What the printed numbers and exact counts say without a run."""
-    return {**table_4.tables(), **printed.tables()}
+    return {**table_4.tables(), **printed.tables(), **bench_tables.tables()}
 
 
 # -- checks of errata: what shows it, and whether it does --------------------------------------------------
@@ -284,11 +284,6 @@ def faces_not_shipped(results: Results, line: Statement) -> Finding:
     return Finding("not tested", f"face data is not shipped; printed: {text}: not tested")
 
 
-def not_tested(results: Results, line: Statement) -> Finding:
-    """Column `metric` says why."""
-    return Finding("not tested", f"{line.metric}: not tested")
-
-
 def fewer_blocks(results: Results, line: Statement) -> Finding:
     """C18b: the blocks that the tree evaluates, at worst of all seeds."""
     naive, tree = (results.values(line.a, path) for path in ("naive_block_calls", "block_calls"))
@@ -319,9 +314,9 @@ TESTS = MappingProxyType(
             space_saves,
             eight_blocks_save,
             faces_not_shipped,
-            not_tested,
             fewer_blocks,
             same_as_alone,
+            bench_tables.bench_tau,
         )
     }
 )

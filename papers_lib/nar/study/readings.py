@@ -13,11 +13,14 @@ Metrics = dict[str, Any]
 
 
 def read(results: Results, label: str, metric: str) -> Values:
-    """A metric of an arm by seed: minutes, hours, the saving in MACs, one of `READINGS`, or a plain path."""
-    if metric == "minutes":
-        return results.minutes(label)
-    if metric == "hours":
-        return {seed: value / 60 for seed, value in results.minutes(label).items()}
+    """A metric of an arm by seed: the saving in MACs, one of `READINGS`, or a plain path.
+
+    A search whose final samples are all one vector says nothing of their noise.
+    """
+    if metric.startswith("reward_noise."):
+        rows = results.rows(label)
+        several = {seed for seed, row in rows.items() if row.metrics["reward_noise"]["distinct"] > 1}
+        results = Results([(s, row if s.seed in several else None) for s, row in results.runs])
     if metric == "saving":  # multiply-accumulates saved against the untouched network, in %
         ours, base = (results.values(name, "multiply_accumulates") for name in (label, "base"))
         return {seed: 100 * (1 - ours[seed] / base[seed]) for seed in ours.keys() & base.keys()}
@@ -83,8 +86,9 @@ READINGS: dict[str, Callable[[Metrics], float | None]] = {
     "last diversity": lambda m: diversity(m, slice(-1, None)),
     "settled": settled,
     "share of 5×5": large_kernels,
-    "middle rank": lambda m: (m["count"] + 1) / 2,
-    # of the best of as many uniform draws: (V + 1) / (n + 1)
-    "expected rank": lambda m: (m["count"] + 1) / (m["draws"] + 1),
+    # ranks in decades: the judge's rank of the pick, and of the best of blind draws that the choice picks
+    "log pick rank": lambda m: math.log10(m["named"]["pick"]["rank"]),
+    "log blind samples": lambda m: math.log10(m["blind"]["samples"]["expected"]),
+    "log blind equal cost": lambda m: math.log10(m["blind"]["equal_cost"]["expected"]),
     "near the ceiling": lambda m: 0.9 * skip_ceiling(1.5),  # of Figure 1's KL, as released
 }

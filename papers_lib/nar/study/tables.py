@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papers_lib.exhibits.intervals import t_interval
+from papers_lib.exhibits.intervals import rank_interval, t_interval
 from papers_lib.exhibits.table import NOT_RUN, Cell, Table, comparison
-from papers_lib.exhibits.verdicts import greater
 from papers_lib.nar.counting import count
 from papers_lib.nar.study import exhibits
 from papers_lib.nar.study.printed import NOT_IN_OUR_TEXT
@@ -23,12 +22,7 @@ Rows = list[list[Cell]]
 NAMED = ("pick", "argmax", "optimum", "best_random", "single", "base", "paper_8", "paper_8_second")
 ENUMERATIONS = ("enumerate", "enumerate_plain")  # weights with and without PreTrain
 FACES = ("faces", "faces_5", "faces_8")
-STATISTICS = {  # of batch normalisation, under which the shared weights rank; and the ranking by cost
-    "batch": "the batch's own",
-    "running": "running",
-    "recalibrated": "recalibrated",
-    "macs": "cost alone",
-}
+BLIND = {"samples": "final samples", "equal_cost": "the search's images"}  # what the draws are as many as
 
 
 def tables(study: Refinement, results: Results) -> dict[str, Table]:
@@ -37,14 +31,13 @@ def tables(study: Refinement, results: Results) -> dict[str, Table]:
         "networks": networks(study, results),
         "ranks": ranks(study, results),
         "searches": searches(study, results),
-        "tau": tau(study, results),
+        "blind": blind(study, results),
         "reward_noise": reward_noise(study, results),
         "depth": depth(study, results),
         "cost": cost(study, results),
         "tables_1_to_3": tables_1_to_3(),
         "faces": faces(study, results),
         "vectors": vectors(study, results),
-        "sixteen": sixteen(results),
     }
     sources = {name: study.provenance(results) for name in filled}
     sources |= {"tables_1_to_3": exhibits.EXACT, "faces": study.provenance(results, FACES)}
@@ -93,15 +86,36 @@ def ranks(study: Refinement, results: Results) -> Rows:
     for label in ENUMERATIONS:
         weights, total = study.arms[label].label, results.mean(label, "count")
         for name in NAMED:
-            rank, score, saving = (_named(results, label, name, what) for what in ("rank", "score", "saving"))
+            rank, chosen, judged, saving = (
+                _named(results, label, name, what) for what in ("rank", "choice", "score", "saving")
+            )
             if not rank or not total:  # not run, or a vector that it does not have
-                rows.append([weights, *not_run(name, 8, 0)])
+                rows.append([weights, *not_run(name, 7, 0)])
                 continue
-            regret = difference(_named(results, label, "optimum", "score"), score)
-            place = [mean(rank), 100 * (mean(rank) or 0) / total, t_interval(list(rank.values()))]
-            points = mean({seed: 100 * value for seed, value in regret.items()})
-            shares = [100 * (mean(values) or 0) for values in (score, saving)]
-            rows.append([weights, name, *place, shares[0], points, shares[1], len(rank)])
+            interval = rank_interval(list(rank.values()), int(total))
+            shares = [100 * (mean(values) or 0) for values in (chosen, judged, saving)]
+            rows.append([weights, name, interval.mean, interval, *shares, len(rank)])
+    return rows
+
+
+def blind(study: Refinement, results: Results) -> Rows:
+    """The pick against the best of blind draws: of as many as it is the best of, and of equal cost."""
+    rows: Rows = []
+    for label in ENUMERATIONS:
+        weights, runs = study.arms[label].label, results.rows(label)
+        for key, words in BLIND.items():
+            if not runs:
+                rows.append([weights, *not_run(words, 8, 0)])
+                continue
+            found = [row.metrics["blind"][key] for row in runs.values()]
+            total = min(row.metrics["count"] for row in runs.values())
+            pick = rank_interval([row.metrics["named"]["pick"]["rank"] for row in runs.values()], total)
+            expected = rank_interval([line["expected"] for line in found], total)
+            agreement = results.mean(label, "agreement.tau")
+            draws = max(line["draws"] for line in found)
+            chances = ", ".join(f"{line['chance']:.2g}" for line in found)
+            row: list[Cell] = [weights, words, draws, pick.mean, pick, expected.mean, chances]
+            rows.append([*row, agreement, len(found)])
     return rows
 
 
@@ -126,18 +140,6 @@ def _searches(study: Refinement) -> list[str]:
     return [arm.name for arm in study.arms.values() if arm.more["kind"] == "search"]
 
 
-def tau(study: Refinement, results: Results) -> Rows:
-    """Kendall's τ between shared and stand-alone accuracy, by the statistics of batch normalisation."""
-    rows: Rows = []
-    for name in ("tau", "tau_plain"):
-        for part, sample in (("tau", "all"), ("tau_few", "1 to 4 replaced")):
-            for key, statistics in STATISTICS.items():
-                values = results.values(name, f"{part}.{key}")
-                above = greater(values, dict.fromkeys(values, 0.0))
-                rows.append([study.arms[name].label, sample, statistics, *_interval(values), above])
-    return rows
-
-
 def _interval(values: Values) -> list[Cell]:
     """Mean, interval, and number of seeds."""
     interval = t_interval(list(values.values())) if values else None
@@ -145,26 +147,25 @@ def _interval(values: Values) -> list[Cell]:
 
 
 def reward_noise(study: Refinement, results: Results) -> Rows:
-    """One reward batch against the spread of the scores that are to be told apart."""
+    """What one reward batch adds to all final samples, and to each alone, against their true spread."""
     rows: Rows = []
     for name in ENUMERATIONS:
-        label, runs = study.arms[name].label, results.rows(name)
-        if not runs:
+        label = study.arms[name].label
+        own = study.read(results, name, "reward_noise.own %")
+        if not own:
             rows.append(not_run(label, 8, 0))
             continue
-        spreads = [100 * (results.mean(name, path) or 0) for path in ("reward_noise.se", "sd", "top.sd")]
-        changed = []
-        for batches in ("1", "5"):  # of a selection; a small validation part has fewer
-            shares = {s: row.metrics["reward_noise"]["changed"].get(batches) for s, row in runs.items()}
-            known = mean({seed: share for seed, share in shares.items() if share is not None})
-            changed.append(None if known is None else 100 * known)
-        rows.append([label, *spreads, *changed, results.mean(name, "reward_noise.batches"), len(runs)])
+        parts = [study.read(results, name, f"reward_noise.{part} %") for part in ("shared", "own", "spread")]
+        changed = study.read(results, name, "reward_noise.changed.1 %")
+        batches = study.read(results, name, "reward_noise.batches")
+        everything = results.mean(name, "sd %")
+        rows.append([label, *map(mean, parts), everything, mean(changed), mean(batches), len(own)])
     return rows
 
 
 def depth(study: Refinement, results: Results) -> Rows:
     """Where replaced decisions lie: 0 the first, 1 the last, ½ by chance."""
-    picks, labels = ("pick", "pick_plain", "pick_16"), {arm.name: arm.label for arm in study.arms.values()}
+    picks, labels = ("pick", "pick_plain"), {arm.name: arm.label for arm in study.arms.values()}
     rows: Rows = [[labels[name], *_interval(study.read(results, name, "depth"))] for name in picks]
     tops = {name: _interval(results.values(name, "top.depth")) for name in ENUMERATIONS}
     return rows + [[f"Top 1 %: {labels[name]}", *interval] for name, interval in tops.items()]
@@ -173,7 +174,7 @@ def depth(study: Refinement, results: Results) -> Rows:
 def cost(study: Refinement, results: Results) -> Rows:
     """Minutes of every kind of run, and the operations of a search."""
     rows: Rows = []
-    for name in ("base", *_searches(study), *ENUMERATIONS, "beam_16", "tau"):
+    for name in ("base", *_searches(study), *ENUMERATIONS):
         minutes = results.minutes(name)
         metrics = {seed: row.metrics for seed, row in results.rows(name).items()}
         # A search counts all that it computes. A training's own count is of one image; an enumeration's
@@ -197,15 +198,15 @@ def faces(study: Refinement, results: Results) -> Rows:
     """LResNet50E-IR with vectors of ours: exact counts at full width, verification of drawn faces."""
     base = count((0,) * 24, "lresnet50e_ir", "A", 112, 512).multiply_accumulates
     rows: Rows = []
-    for spec, row in results.runs:
-        if spec.label not in FACES:
-            continue
-        vector = spec.settings["vector"]
-        parameters, macs = count(vector, "lresnet50e_ir", "A", 112, 512)
-        tests = sorted(row.metrics["verification"].items()) if row else ()  # by the name of the set
-        accuracies = "; ".join(f"{name} {100 * test['accuracy']:.1f}" for name, test in tests)
-        label, saved = study.arms[spec.label].label, 100 * (1 - macs / base)
-        rows.append([label, spec.seed, code(vector), parameters, macs, saved, accuracies or NOT_RUN])
+    for name in FACES:
+        runs = results.rows(name)
+        for seed in sorted(runs) or (0, 1, 2):
+            vector = study.face_vector(study.arms[name], seed)
+            parameters, macs = count(vector, "lresnet50e_ir", "A", 112, 512)
+            tests = sorted(runs[seed].metrics["verification"].items()) if runs else ()  # by the set's name
+            accuracies = "; ".join(f"{test} {100 * found['accuracy']:.1f}" for test, found in tests) or None
+            saved = 100 * (1 - macs / base)
+            rows.append([study.arms[name].label, seed, code(vector), parameters, macs, saved, accuracies])
     return rows
 
 
@@ -216,15 +217,4 @@ def vectors(study: Refinement, results: Results) -> Rows:
         for seed, row in sorted(results.rows(name).items()):
             pick, likeliest = (code(row.metrics["choices"][choice]) for choice in ("pick", "argmax"))
             rows.append([study.arms[name].label, seed, pick, likeliest])
-    return rows
-
-
-def sixteen(results: Results) -> Rows:
-    """16 decisions: beam search and random vectors against the pick, by the same weights and images."""
-    rows: Rows = []
-    for seed, row in sorted(results.rows("beam_16").items()):
-        m = row.metrics  # of a beam search
-        scores = [100 * m[f"{name}_score"] for name in ("base", "pick", "random", "best")]
-        counts = [m[name] for name in ("draws", "random_better_than_pick", "tried", "better_than_pick")]
-        rows.append([seed, *scores, *counts, code(m["choices"]["optimum"])])
     return rows

@@ -1,0 +1,95 @@
+"""What NAR-Bench says: how far any ranking can go, and whether a pick beats blind draws. Nothing is run."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from papers_lib.exhibits.intervals import Interval
+from papers_lib.exhibits.table import Cell, Table
+from papers_lib.exhibits.verdicts import Finding, Verdict
+from papers_lib.nar import bench
+from papers_lib.nar.study import exhibits
+from papers_lib.study import Results, Statement, not_run
+
+WORDS = {
+    "repeats": "the same training once more (ceiling)",
+    "cost": "cost alone, dearer is better",
+    "parameters": "parameters alone",
+    "judge": "shared weights, judge's half",
+    "choice": "shared weights, choosing half",
+    "both": "shared weights, both halves",
+    "running": "shared weights, running statistics",
+    "recalibrated": "shared weights, recalibrated",
+}
+
+
+@cache
+def known() -> bench.NarBench | None:
+    """The shipped benchmark, read once; None where it has not been made."""
+    return bench.load() if bench.FILE.exists() else None
+
+
+def tables() -> dict[str, Table]:
+    """All tables of this module by name."""
+    every = (rankings(), blind())
+    return {table.name: table for table in every}
+
+
+def rankings() -> Table:
+    """Kendall's τ of each way to rank with the accuracy of vectors that were trained alone."""
+    found = known()
+    if found is None:
+        return exhibits.table("bench", [not_run("NAR-Bench", 6)], total="-", kept="-", fitted=0, right=0)
+    every, few = found.taus(), found.taus(few=True)
+    rows: list[list[Cell]] = []
+    for name, tau in every.items():
+        way, _, weights = name.partition(", ")
+        rows.append([WORDS[way], bench.WEIGHTS.get(weights), *_cells(tau), *_cells(few[name])])
+    n, fitted, right = len(found.sample), found.fitted.mean(), found.trained.mean()
+    total = f"{n} vectors, each trained {found.trained.shape[1]} times"
+    kept = f"{int((found.fitted.mean(1) >= 0.95).sum())} of them fit 95 % or more of their training images"
+    return exhibits.table("bench", rows, total=total, kept=kept, fitted=100 * fitted, right=100 * right)
+
+
+def _cells(tau: bench.Correlation) -> list[Cell]:
+    assert tau.low is not None and tau.high is not None
+    return [tau.tau, Interval(tau.tau, tau.low, tau.high, bench.RESAMPLES)]
+
+
+def blind() -> Table:
+    """The two halves' agreement over all vectors, and each pick against the best of blind draws."""
+    found, rows = known(), list[list[Cell]]()
+    if found is None:
+        return exhibits.table("bench_blind", [not_run("NAR-Bench", 8)], samples="m", equal_cost="m")
+    ceilings = found.ceilings()
+    for name, line in found.blind().items():
+        few, many = line["samples"], line["equal_cost"]
+        ranks: list[Cell] = [line["rank"], few["expected"], few["chance"], many["expected"], many["chance"]]
+        rows.append([bench.WEIGHTS[name], ceilings[name]["tau"], ceilings[name]["rho"], *ranks])
+    draws = next(iter(found.blind().values()))
+    few, many = (int(draws[key]["draws"]) for key in ("samples", "equal_cost"))
+    return exhibits.table("bench_blind", rows, samples=few, equal_cost=many)
+
+
+# -- tests of claims that the benchmark settles ------------------------------------------------------------
+
+
+def bench_tau(results: Results, line: Statement) -> Finding:
+    """Ranking `a` agrees with accuracy alone better than ranking `b`, or than the number `b`.
+
+    Column `metric` is "few" where only vectors with one to four replacements count. The interval is a
+    bootstrap over vectors, of one draw of images.
+    """
+    few, found = line.metric == "few", known()
+    if found is None:
+        return Finding("not tested", "NAR-Bench is not there", kind="computed")
+    if line.b in found.rankings():
+        gap = found.ahead(line.a, line.b, few)
+    else:
+        tau, level = found.taus(few)[line.a], float(line.b)
+        assert tau.low is not None and tau.high is not None
+        gap = bench.Correlation(tau.tau - level, tau.low - level, tau.high - level)
+    assert gap.low is not None and gap.high is not None
+    verdict: Verdict = "holds" if gap.low > 0 else "fails" if gap.high < 0 else "undecided"
+    text = f"τ ahead by {gap.tau:+.3f}, 95 % over vectors [{gap.low:+.3f}, {gap.high:+.3f}]"
+    return Finding(verdict, text, kind="computed")

@@ -1,0 +1,142 @@
+"""NAR-Bench on a file whose numbers are planted, and the shipped one against its card."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from papers_lib.errors import PapersError
+from papers_lib.nar import bench
+from papers_lib.nar.counting import count
+from papers_lib.nar.enumeration import index_of, vector_at
+from papers_lib.nar.study import bench_tables
+from papers_lib.study import Results, Statement
+
+SETTINGS = {
+    "decisions": 8, "operators": 4, "rule": "A", "image_size": 12, "width": 8, "score_images": 800,
+}  # fmt: skip
+SAMPLE = [[0] * 8, *([int(i == place) for i in range(8)] for place in range(8)), [1, 2, 3, 1, 2, 3, 1, 2]]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    """Shared scores are random but for the sample's, which the judge of `pretrain` ranks as training does."""
+    random = np.random.default_rng(0)
+    truth = np.linspace(0.3, 0.34, 10)
+    fractions = {
+        "trained": (np.stack([truth, truth[::-1]], 1) * 0.5 + truth[:, None] * 0.5, 10000),
+        "fitted": (np.full((10, 2), 0.99), 600),
+    }
+    for name in bench.WEIGHTS:
+        scores = random.integers(100, 300, (2, 4**8)) / 800
+        if name == "pretrain":
+            scores[1, [index_of(vector) for vector in SAMPLE]] = truth.round(2) + np.arange(10) / 800
+        fractions[f"scores_{name}"] = (scores, 800)
+        for kind in bench.STATISTICS:
+            fractions[f"{kind}_{name}"] = (random.integers(100, 300, 10) / 800, 800)
+    picks = {name: {"vector": SAMPLE[1], "samples": 10, "equal_cost": 500} for name in bench.WEIGHTS}
+    about = {"settings": SETTINGS, "test_images": 10000, "training_images": 600, "picks": picks}
+    path = tmp_path_factory.mktemp("bench") / "bench.npz"
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, **bench.pack(about, SAMPLE, fractions))
+    return path
+
+
+@pytest.fixture(scope="module")
+def known(file) -> bench.NarBench:
+    return bench.load(file)
+
+
+def test_a_query_is_what_the_file_holds(known):
+    entry = known.query((1, 0, 0, 0, 0, 0, 0, 0))
+    exact = count((1, 0, 0, 0, 0, 0, 0, 0), "resnet18_cifar", "A", 12, 10, 8)
+    assert (entry.parameters, entry.multiply_accumulates) == exact
+    assert entry.trained == pytest.approx(known.trained[1]) and len(entry.trained) == 2
+    place = 4**7
+    for name, scored in known.shared.items():
+        assert (entry.choice[name], entry.judge[name]) == (scored.choice[place], scored.judge[place])
+        above, equal = (scored.judge > scored.judge[place]).sum(), (scored.judge == scored.judge[place]).sum()
+        assert entry.rank[name] == above + (equal + 1) / 2
+    assert known.query(vector_at(65535, 8)).trained == ()
+    for vector in ((0,) * 7, (4,) + (0,) * 7):
+        with pytest.raises(PapersError):
+            known.query(vector)
+
+
+def test_taus_are_those_of_the_numbers(known):
+    taus = known.taus()
+    assert taus["judge, pretrain"].tau == pytest.approx(1)
+    truth = known.trained.mean(1)
+    for name, values in known.rankings().items():
+        assert taus[name].tau == pytest.approx(kendalltau(truth, values).statistic), name
+    assert taus["repeats"].tau == pytest.approx(kendalltau(*known.trained.T).statistic)
+    few = known.taus(few=True)["cost"].tau  # the eight single replacements
+    assert few == pytest.approx(kendalltau(truth[1:9], known.counts[known.places[1:9], 1]).statistic)
+    gap = known.ahead("judge, pretrain", "running, plain")
+    assert gap.tau == pytest.approx(1 - taus["running, plain"].tau) and gap.low <= gap.tau <= gap.high
+
+
+def test_a_resample_is_tau_of_items_taken_several_times():
+    random = np.random.default_rng(1)
+    a, b = random.integers(0, 6, (2, 12)).astype(float)  # with ties
+    found, many = bench.correlate(a, b)
+    assert found.tau == pytest.approx(kendalltau(a, b).statistic)
+    copies = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), bench.RESAMPLES)
+    for number in range(5):
+        again = kendalltau(np.repeat(a, copies[number]), np.repeat(b, copies[number])).statistic
+        assert many[number] == pytest.approx(again)
+    assert (found.low, found.high) == pytest.approx(np.quantile(many, (0.025, 0.975)))
+
+
+def test_a_pick_is_held_against_blind_draws(known):
+    line = known.blind()["plain"]
+    assert line["rank"] == known.query(SAMPLE[1]).rank["plain"]
+    assert line["samples"] == known.shared["plain"].blind(10, line["rank"])
+    assert line["equal_cost"]["draws"] == 500
+    assert abs(known.ceilings()["plain"]["tau"]) < 0.02  # the halves are independent here
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:2000], lambda c: b"", lambda c: c.replace(b"about", b"abaft")]
+)
+def test_a_damaged_file_is_one_line(file, tmp_path, damage: Callable[[bytes], bytes]):
+    path = tmp_path / "bench.npz"
+    path.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(PapersError, match=r"bench\.npz is no NAR-Bench \(\w+\); restore it"):
+        bench.load(path)
+    with pytest.raises(PapersError, match="cannot read"):
+        bench.load(tmp_path / "none.npz")
+
+
+def test_claims_are_settled_by_the_benchmark(known, monkeypatch):
+    monkeypatch.setattr(bench_tables, "known", lambda: known)
+    line = Statement("C7a", "", "", "bench_tau", "judge, pretrain", "0", "", "", "", "", "")
+    results = Results([])
+    assert bench_tables.bench_tau(results, line).verdict == "holds"
+    assert bench_tables.bench_tau(results, line._replace(b="1.5")).verdict == "fails"
+    ahead = bench_tables.bench_tau(results, line._replace(b="running, pretrain"))
+    assert ahead.kind == "computed" and ahead.verdict == "holds"
+    tables = bench_tables.tables()
+    assert [len(table.rows) for table in tables.values()] == [13, 2]
+    assert "10 vectors, each trained 2 times" in str(tables["bench"])
+    monkeypatch.setattr(bench_tables, "known", lambda: None)
+    assert bench_tables.bench_tau(results, line).verdict == "not tested"
+    assert [len(table.rows) for table in bench_tables.tables().values()] == [1, 1]
+
+
+@pytest.mark.skipif(not bench.FILE.exists(), reason="the benchmark has not been made")
+def test_the_shipped_file_is_that_of_its_card():
+    content = bench.FILE.read_bytes()
+    card = bench.FILE.with_name("CARD.md").read_text(encoding="utf-8")
+    assert re.findall(r"\b[0-9a-f]{64}\b", card) == [hashlib.sha256(content).hexdigest()]
+    assert len(content) <= 4 * 2**20
+    shipped = bench.load()
+    assert len(shipped.sample) >= 150 and shipped.trained.shape[1] == 2
+    assert len({tuple(vector) for vector in shipped.sample.tolist()}) == len(shipped.sample)
+    assert len(shipped.query((0,) * 8).trained) == 2
