@@ -109,7 +109,7 @@ def test_what_a_reader_turns_reaches_the_runs_that_do_not_fix_it_themselves(nowh
     assert spec.label.endswith("/random")
     assert all(spec.settings[name] == value for name, value in turned.items() if name != "iterations")
     assert spec.settings["iters_per_epoch"] == 7
-    assert (cell.settings["batch_size"], cell.settings["iters_per_epoch"]) == (128, 14)
+    assert (cell.settings["batch_size"], cell.settings["iters_per_epoch"]) == (128, 21)
 
 
 def test_the_paper_profile_is_the_papers_settings_on_real_data(nowhere):
@@ -150,7 +150,7 @@ def test_the_factorial_changes_one_thing_at_a_time(specs):
             name = "quarter" if "quarter" in arm.name else "twice"
             assert changed == differ[name], arm.name
     steps = {made["iters_per_epoch"] for name, made in by_name.items() if STUDY.arms[name].sweep == "p_by_k"}
-    assert steps == {2 * by_name["random"]["iters_per_epoch"]}
+    assert steps == {3 * by_name["random"]["iters_per_epoch"]}
 
 
 def test_each_control_is_held_against_an_arm_that_is_run():
