@@ -45,9 +45,9 @@ def work_of_random_resolution(_results: Results, _line: Statement) -> Finding:
     share = printed.random_resolution(printed.numbers())
     text = (
         f"at 224 pixels {share.online:.3f} of the pixels online, {share.target:.3f} in the target, "
-        f"{share.step:.3f} of a step's work: holds"
+        f"{share.step:.3f} of a step's work"
     )
-    return Finding("holds" if share.step < 0.6 else "fails", text)
+    return Finding("holds" if share.step < 0.6 else "fails", text, kind="computed")
 
 
 def same_run(results: Results, line: Statement) -> Finding:
@@ -61,7 +61,8 @@ def same_run(results: Results, line: Statement) -> Finding:
         return Finding("not tested", "no seed has both runs: not tested")
     equal = sum(ours[seed] == other[seed] for seed in seeds)
     verdict: Verdict = "holds" if equal == len(seeds) else "fails"
-    return Finding(verdict, f"equal in linear and kNN accuracy at {equal} of {len(seeds)} seeds: {verdict}")
+    text = f"equal in linear and kNN accuracy at {equal} of {len(seeds)} seeds"
+    return Finding(verdict, text, kind="computed")  # an identity, which no chance decides
 
 
 def falls_with_k(results: Results, line: Statement) -> Finding:
@@ -109,7 +110,7 @@ def printed_ahead(_results: Results, line: Statement) -> Finding:
     pairs = {column: (float(value["median triplet", column]), value[line.b, column]) for column in columns}
     verdict: Verdict = "holds" if all(ours > theirs for ours, theirs in pairs.values()) else "fails"
     text = ", ".join(f"{column} {ours} against {theirs}" for column, (ours, theirs) in pairs.items())
-    return Finding(verdict, f"printed: {text}: {verdict}")
+    return Finding(verdict, f"printed: {text}", kind="printed")
 
 
 def hardest_first(_results: Results, _line: Statement) -> Finding:
@@ -128,7 +129,7 @@ def hardest_first(_results: Results, _line: Statement) -> Finding:
     first = bool((selected(query, target, 1) == nearest.indices).all())
     implied = bool((others[satisfied] < positive[satisfied, None]).all())
     verdict: Verdict = "holds" if first and implied else "fails"
-    return Finding(verdict, f"64 queries, {int(satisfied.sum())} satisfied: {verdict}")
+    return Finding(verdict, f"64 queries, {int(satisfied.sum())} satisfied", kind="computed")
 
 
 def speed(_results: Results, line: Statement) -> Finding:

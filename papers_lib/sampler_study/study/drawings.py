@@ -8,7 +8,7 @@ import pandas as pd
 
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.sampler_study.study.tables import GRID, SAMPLERS, beside, network_of_controls, title
+from papers_lib.sampler_study.study.tables import GRID, SAMPLERS, beside, grid, network_of_controls, title
 from papers_lib.study import Results
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
 
 
 def by_setting(study: Samplers, results: Results) -> Figure:
-    """mAP over K and N: the paper's curves above, ours below, a point a seed."""
-    made = study.provenance(results)
+    """mAP over K and N: the paper's curves above, ours below, a point a seed, all at the same seeds."""
+    made, results = study.provenance(results), grid(study, results)
     paper: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
     for network, column in beside(results).items():
@@ -182,12 +182,13 @@ def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
 def p_by_k(study: Samplers, results: Results) -> Figure:
     """mAP over P and K apart, at equal steps that visit every cluster: the product is the batch."""
     made, network = study.provenance(results), network_of_controls(results)
+    arms = [arm for arm in study.arms.values() if arm.sweep == "p_by_k"]
+    results = results.common([f"{network}/{arm.name}" for arm in arms])
     rows = []
-    for arm in study.arms.values():
-        if arm.sweep == "p_by_k":
-            label = f"{network}/{arm.name}"
-            cell = {"P": arm.changes["p"], "K": arm.changes["k"], "n": len(results.rows(label))}
-            rows.append(cell | {"mAP": results.mean(label, "mAP %")})
+    for arm in arms:
+        label = f"{network}/{arm.name}"
+        cell = {"P": arm.changes["p"], "K": arm.changes["k"], "n": len(results.rows(label))}
+        rows.append(cell | {"mAP": results.mean(label, "mAP %")})
     return Figure(
         "p_by_k",
         f"mAP by clusters a batch (P) and images of each (K), {title(network)}, %",
@@ -219,6 +220,7 @@ def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
 def by_epoch(study: Samplers, results: Results) -> Figure:
     """mAP over the epochs: which settings learn, and which fall below their start."""
     made, network = study.provenance(results), network_of_controls(results)
+    results = grid(study, results)
     lines = results.by_epoch([f"{network}/{arm}" for arm in SHOWN], ["mAP"], factor=100)
     data = pd.DataFrame(list(lines), columns=["arm", "seed", "epoch", "mAP"])
     labels = {name: study.arms[name].label for name in SHOWN}  # what readers see; the CSV has the names
@@ -248,6 +250,7 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
 def classes(study: Samplers, results: Results) -> Figure:
     """mAP against the number of clusters in a batch: the quantity that K changes at a fixed batch."""
     made, network = study.provenance(results), network_of_controls(results)
+    results = grid(study, results)
     rows = []
     for method in SAMPLERS:
         for k in GRID:
