@@ -8,7 +8,17 @@ import pandas as pd
 
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.sampler_study.study.tables import GRID, SAMPLERS, beside, grid, network_of_controls, title
+from papers_lib.sampler_study.study.tables import (
+    BESIDE,
+    GRID,
+    NETWORKS,
+    OTHERS,
+    SAMPLERS,
+    beside,
+    grid,
+    network_of_controls,
+    title,
+)
 from papers_lib.study import Results
 
 if TYPE_CHECKING:
@@ -171,12 +181,12 @@ def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
             axes.set_xscale("log", base=2)
             axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
             axes.set_ylim(bottom=0)
-            if of == "paper":
-                axes.set_title(title(network))
+            if of == "paper" or network in OTHERS:
+                axes.set_title(NETWORKS.get(network, BESIDE) if of == "paper" else title(network))
         row[0].set_ylabel(f"mAP, %, {of}")
     for axes in panels[-1]:
         axes.set_xlabel("K or N")
-    canvas.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    panels[0][0].legend(loc="lower center")
 
 
 def p_by_k(study: Samplers, results: Results) -> Figure:
@@ -212,6 +222,7 @@ def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
         for x, value in enumerate(values):
             shown = "not run" if pd.isna(value) else f"{value:.1f}"
             axes.text(x, y, shown, ha="center", va="center", color="black" if value > middle else "white")
+    axes.grid(visible=False)
     axes.set(xlabel="images of a cluster, K", ylabel="clusters a batch, P")
     axes.set_xticks(range(cells.shape[1]), cells.columns)
     axes.set_yticks(range(cells.shape[0]), cells.index)

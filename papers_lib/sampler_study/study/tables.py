@@ -31,6 +31,7 @@ SAMPLERS = {
 GRID = (1, 2, 4, 8, 12, 16, 32)  # K and N in the paper
 NETWORKS = {"market1501": "Market1501", "dukemtmc": "DukeMTMC", "msmt17_v1": "MSMT17"}  # as the tables print
 # Other networks stand beside the first of them, which has six cameras as they have.
+BESIDE = next(iter(NETWORKS.values()))
 OTHERS = {"cars_cameras_features": "cars", "reid_from_images": "cars"}
 METRICS = ("mAP", "R1", "R5", "R10")
 # The rows of Table I, and the arm that answers each; "": another paper's number that no run of ours can.
@@ -168,9 +169,8 @@ def table_by_setting(
 
 def beside(results: Results) -> dict[str, str]:
     """The camera networks of the plan, and the printed column that each stands beside."""
-    first = next(iter(NETWORKS.values()))
     names = dict.fromkeys(spec.data.name for spec, _ in results.runs)
-    return {name: NETWORKS.get(name, first) for name in names}
+    return {name: NETWORKS.get(name, BESIDE) for name in names}
 
 
 def title(network: str) -> str:
