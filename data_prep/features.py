@@ -18,7 +18,7 @@ from pydantic import Field
 
 from data_prep.pictures import shown
 from data_prep.sets import DataSet, StandIn
-from papers_lib.datasets import cars196, features, weights
+from papers_lib.datasets import cars196, features, reid, weights
 from papers_lib.datasets.images import load_images
 from papers_lib.files import resolve
 from papers_lib.settings import Frozen, data_root
@@ -92,6 +92,21 @@ def _cars(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return {}
 
 
+def _cars_cameras(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    network = reid.load(resolve(recipe.images) if recipe.images else data_root(), "reid_from_images")
+    sides = (network.train, network.query, network.gallery)  # labelled 0, 1 and 2
+    side = np.repeat(np.arange(3), [len(part.files) for part in sides])
+    pixels = load_images([file for part in sides for file in part.files], recipe.size)
+    values = features.principal(embed(pixels, recipe), side == 0, recipe.components)
+    labels: dict[str, NDArray[Any]] = {
+        "side": side.astype(np.uint8),
+        "identity": np.concatenate([part.ids for part in sides]).astype(np.uint16),
+        "camera": np.concatenate([part.cameras for part in sides]).astype(np.uint8),
+    }
+    features.save(folder / features.FILE, values, labels)
+    return {}
+
+
 def _survey(root: Path, name: str) -> Found:
     base = root.parent if root.name == name else root
     found = features.load(base, name)
@@ -103,7 +118,10 @@ def _summary(found: Found) -> str:
     return f"{found.set.name}, {shape} features, SHA-256 {found.set.fingerprint[:16]}"
 
 
-MAKERS: dict[str, Callable[[Path, Recipe], dict[str, Any]]] = {"cars196_half_features": _cars}
+MAKERS: dict[str, Callable[[Path, Recipe], dict[str, Any]]] = {
+    "cars196_half_features": _cars,
+    "cars_cameras_features": _cars_cameras,
+}
 DATASETS = tuple(
     DataSet(
         name,

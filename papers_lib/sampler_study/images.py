@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from papers_lib.datasets import reid
+from papers_lib.datasets import features, reid
 from papers_lib.datasets.crops import load_images
 from papers_lib.sampler_study.options import TrainSettings
 
@@ -22,7 +22,10 @@ TRIES = 10  # shapes drawn for an erased box; one that fits is all but certain a
 
 
 class Unlabelled(NamedTuple):
-    """What training may see: pixels uint8 [N, H, W, 3] and cameras [N]. Identities are not here."""
+    """What training may see: pixels uint8 [N, H, W, 3] or frozen features [N, D], and cameras [N].
+
+    Identities are not here.
+    """
 
     pixels: Tensor
     cameras: Tensor
@@ -51,7 +54,8 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
     Raises:
         PapersError: the data set is not there, or not whole.
     """
-    parts = _decoded(*data, settings.height, settings.width)
+    frozen = data[1] in features.NAMES
+    parts = _shipped(*data) if frozen else _decoded(*data, settings.height, settings.width)
     train, query, gallery = (part._replace(pixels=part.pixels.to(where)) for part in parts)
     return Loaded(Unlabelled(train.pixels, train.cameras), train.ids, query, gallery)
 
@@ -71,13 +75,30 @@ def _decoded(root: str, name: str, height: int, width: int) -> tuple[Part, ...]:
     )
 
 
+@lru_cache(maxsize=1)
+def _shipped(root: str, name: str) -> tuple[Part, ...]:
+    """The same of frozen features of a camera network."""
+    found = features.load(Path(root), name)
+    of = {key: torch.from_numpy(values) for key, values in found.labels.items()}
+    sides = [of["side"] == side for side in range(3)]
+    values = torch.from_numpy(found.values)  # [N, D]
+    return tuple(Part(values[side], of["identity"][side], of["camera"][side]) for side in sides)
+
+
 def prepared(pixels: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] → float [B, 3, H, W], normalised, channels-last in memory."""
+    """uint8 [B, H, W, 3] → float [B, 3, H, W], normalised, channels-last in memory; features as they are."""
+    if pixels.ndim == 2:
+        return pixels
     return _normalised(pixels).permute(0, 3, 1, 2)
 
 
 def augmented(pixels: Tensor, indices: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Training images `pixels[indices]`, each flipped, shifted and erased by its own draw: [B, 3, H, W]."""
+    """Training images `pixels[indices]`, each flipped, shifted and erased by its own draw: [B, 3, H, W].
+
+    Frozen features have one view, as they are: [B, D].
+    """
+    if pixels.ndim == 2:
+        return pixels[indices.to(pixels.device)]
     n, (height, width) = len(indices), pixels.shape[1:3]
     where, pad = pixels.device, settings.pad
     # -- flip, pad and crop: which pixel of the image each pixel of the crop is --

@@ -54,11 +54,13 @@ def sampler(settings: TrainSettings, groups: Groups, epoch: int) -> GroupedSampl
     s = settings
     labels = (groups.proxies if s.method in ("triplet_proxy", "group_proxy") else groups.clusters).cpu()
     cameras = groups.cameras.cpu()
+    seed = s.seed * len(STREAMS) + STREAMS.index(s.method)
+    labels = some_classes(labels, s.visited, seed, epoch)
     common: dict[str, Any] = {
         "batch_size": s.batch_size,
         "iterations": s.iters_per_epoch or max(1, int((labels >= 0).sum()) // s.batch_size),
         "shuffle_batches": s.shuffle_batches,
-        "seed": s.seed * len(STREAMS) + STREAMS.index(s.method),
+        "seed": seed,
     }
     chosen: GroupedSampler
     if s.method.startswith("triplet"):
@@ -81,6 +83,16 @@ def sampler(settings: TrainSettings, groups: Groups, epoch: int) -> GroupedSampl
         chosen = RandomSampler(labels, **common)
     chosen.set_epoch(epoch)
     return chosen
+
+
+def some_classes(labels: Tensor, share: float, seed: int, epoch: int) -> Tensor:
+    """The labels [N] with a random `share` of the classes, and −1 for the images of all others."""
+    classes = labels[labels >= 0].unique()
+    if share == 1 or not len(classes):
+        return labels
+    generator = torch.Generator().manual_seed(len(STREAMS) * 1000 * seed + epoch)
+    kept = classes[torch.randperm(len(classes), generator=generator)[: round(share * len(classes))]]
+    return labels.where(torch.isin(labels, kept), -1)
 
 
 class Learner(nn.Module):

@@ -16,21 +16,23 @@ from papers_lib.sampler_study.images import prepared
 class ReidNet(nn.Module):
     """Images [B, 3, H, W] to features [B, d] on the unit sphere.
 
-    The last stage keeps its resolution (stride 1), the normalisation's bias stays zero, and the stem
-    has no ReLU unless `stem_relu`: all as in CAP, which the paper follows.
+    Of a ResNet the last stage keeps its resolution (stride 1) and the stem has no ReLU unless `stem_relu`;
+    the normalisation's bias stays zero: all as in CAP, which the paper follows.
     """
 
     def __init__(self, backbone: Any, dimension: int, stem_relu: bool) -> None:
         super().__init__()
         self.backbone: nn.Module = backbone
-        # Stride 1 in the last stage; the weights are the same.
-        ours = hasattr(backbone, "stages")  # else torchvision's, whose blocks have ReLUs of their own
-        for part in (backbone.stages[-1] if ours else backbone.layer4[0]).modules():
-            if isinstance(part, nn.Conv2d):
-                part.stride = (1, 1)
+        # ours, or torchvision's, whose blocks have ReLUs of their own
+        ours, theirs = hasattr(backbone, "stages"), hasattr(backbone, "layer4")
+        if ours or theirs:
+            # Stride 1 in the last stage; the weights are the same.
+            for part in (backbone.stages[-1] if ours else backbone.layer4[0]).modules():
+                if isinstance(part, nn.Conv2d):
+                    part.stride = (1, 1)
         if not stem_relu and ours:
             backbone.stem[2] = nn.Identity()
-        elif not stem_relu:
+        elif not stem_relu and theirs:
             backbone.relu = nn.Identity()
         self.bn = nn.BatchNorm1d(dimension)
         self.bn.bias.requires_grad_(False)
@@ -41,6 +43,17 @@ class ReidNet(nn.Module):
         with compute.autocast(images.device, self.precision):
             pooled = self.backbone(images)  # [B, d]
         return F.normalize(self.bn(pooled.float()))
+
+
+def head(dimension: int) -> nn.Module:
+    """The trained part before the normalisation where the backbone is frozen: [B, D] → [B, D], linear.
+
+    It begins as a random rotation: distances are those of the features, and the components stand mixed, as
+    channels do. In their own basis, batch normalisation would whiten them before anything is learnt.
+    """
+    linear = nn.Linear(dimension, dimension, bias=False)
+    nn.init.orthogonal_(linear.weight)
+    return linear
 
 
 def training_mode(net: ReidNet, freeze_bn: str) -> None:

@@ -29,7 +29,7 @@ class TrainSettings(Frozen):
     erase_ratio: tuple[float, float] = (0.3, 3.0)
 
     # -- network --
-    backbone: str = "resnet50"
+    backbone: str = "resnet50"  # of frozen features there is none: a linear layer stands for it
     start: Literal["scratch", "warm", "imagenet", "file"] = "imagenet"
     weights: str = ""  # start=file: SHA-256 of the state dict's file
     stem_relu: bool = False  # CAP's network has none after the first convolution
@@ -49,6 +49,7 @@ class TrainSettings(Frozen):
     method: Method = "triplet_proxy"
     k: int = Field(4, ge=1)  # the paper's K of triplets and N of groups
     p: int = Field(0, ge=0)  # classes a batch; 0: as batch_size and k leave room for
+    visited: float = Field(1.0, gt=0, le=1)  # share of the classes that an epoch may draw, anew each epoch
     batch_size: int = Field(32, ge=2)
     iters_per_epoch: int = Field(400, ge=0)  # 0: inliers / batch_size, as CAP
     partial_group: Literal["straddle", "carry", "pad"] = "straddle"

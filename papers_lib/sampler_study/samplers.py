@@ -374,8 +374,9 @@ def visits(batches: Sequence[Array], labels: Labels) -> dict[str, float]:
         labels: class of each image [N]; an outlier (−1) that was drawn is a class of its own in its batch.
 
     Returns:
-        distinct_images, distinct_classes: of a batch, mean; classes_visited, images_drawn: shares of all
-        classes and of all inliers that were drawn at least once.
+        distinct_images, distinct_classes: of a batch, mean; images_per_class: how many, repeats counted, it
+        has of each of its classes, mean; classes_visited, images_drawn: shares of all classes and of all
+        inliers that were drawn at least once; steps: batches.
 
     Raises:
         PapersError: no batch, or one with what is no image.
@@ -391,9 +392,12 @@ def visits(batches: Sequence[Array], labels: Labels) -> dict[str, float]:
     number = known.unique(return_inverse=True)[1]
     classes = torch.where(known < 0, len(known) + torch.arange(len(known)), number)
     inliers = images[known[images] >= 0]
+    held = len((batch * size + classes[images]).unique())  # classes of all batches
     return {
+        "steps": float(len(batches)),
         "distinct_images": len((batch * size + images).unique()) / len(batches),
-        "distinct_classes": len((batch * size + classes[images]).unique()) / len(batches),
+        "distinct_classes": held / len(batches),
+        "images_per_class": len(images) / held,
         "classes_visited": len(known[inliers].unique()) / max(1, len(known[known >= 0].unique())),
         "images_drawn": len(inliers.unique()) / max(1, int((known >= 0).sum())),
     }

@@ -2,7 +2,7 @@
 
 Each epoch (Cao et al., Section III): embed all training images, cluster them, split the clusters by camera
 into proxies, fill the memory with the proxies' means, let the sampler choose batches, and learn. Training
-sees pixels and camera numbers; identities are read after it, for the diagnosis alone.
+sees pixels, or frozen features, and camera numbers; identities are read after it, for the diagnosis alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from papers_lib.networks import backbones
 from papers_lib.sampler_study import diagnosis, supervised
 from papers_lib.sampler_study.images import Loaded, Unlabelled, augmented, load
 from papers_lib.sampler_study.methods import LEARNERS, CameraAware, sampler
-from papers_lib.sampler_study.network import ReidNet, embed, training_mode
+from papers_lib.sampler_study.network import ReidNet, embed, head, training_mode
 from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.samplers import visits
 
@@ -58,7 +58,8 @@ def train(
     where = compute.device(device)
     compute.prepare(settings.seed)
     images = load(data, settings, where)
-    net = build(settings, weights, where)
+    frozen = images.train.pixels.ndim == 2
+    net = build(settings, weights, where, images.train.pixels.shape[1] if frozen else 0)
     start = evaluate(net, images, settings)
 
     # -- training --
@@ -93,10 +94,17 @@ def train(
     }
 
 
-def build(settings: TrainSettings, weights: Path | None, where: torch.device) -> ReidNet:
-    """The network, its backbone from the weights that `start` names."""
+def build(settings: TrainSettings, weights: Path | None, where: torch.device, features: int = 0) -> ReidNet:
+    """The network, its backbone from the weights that `start` names.
+
+    `features` is the dimension of what it is given where that is frozen features: a linear layer then.
+    """
+    if features:
+        net = ReidNet(head(features), features, settings.stem_relu)
+        compute.place(net, where)
+        return net
     given: str | dict[str, Tensor] | None = None
-    if settings.start == "imagenet":
+    if settings.start == "imagenet" and not settings.weights:
         given = "imagenet"
     elif settings.start != "scratch":
         if weights is None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from papers_lib import checkpoint
+from papers_lib.datasets import features
 from papers_lib.errors import PapersError
 from papers_lib.sampler_study import diagnosis, methods, training
 from papers_lib.sampler_study.images import augmented, prepared
-from papers_lib.sampler_study.network import ReidNet, embed, training_mode
+from papers_lib.sampler_study.network import ReidNet, embed, head, training_mode
 from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.training import rate, train
 
@@ -80,6 +81,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     *(("method", name, {}) for name in ("random", "triplet_cluster", "group_cluster", "group_proxy")),
     *(("method", name, {}) for name in ("spcl", "mmcl", "supervised", "none")),
     ("k", 2, {}),
+    ("visited", 0.3, {}),
     ("batch_size", 6, {}),
     ("batch_size", 6, SUPERVISED),
     ("iters_per_epoch", 0, {}),
@@ -389,3 +391,42 @@ def test_each_method_draws_from_a_stream_of_its_own():
     groups = methods.Groups(torch.arange(64), torch.arange(64), torch.zeros(64, dtype=torch.int64))
     drawn = [methods.sampler(settings(method=m, k=1), groups, 0).batches()[0] for m in methods.STREAMS]
     assert len({tuple(batch.tolist()) for batch in drawn}) == len(methods.STREAMS)
+
+
+# -- frozen features --
+
+
+def test_a_share_of_the_classes_is_drawn_whole_and_anew_each_epoch():
+    labels = torch.arange(8).repeat_interleave(torch.arange(1, 9)) - 1  # classes −1, 0 … 6
+    kept = [methods.some_classes(labels, 3 / 7, 0, epoch) for epoch in range(20)]
+    for found in kept:
+        classes = found[found >= 0].unique()
+        assert len(classes) == 3
+        assert torch.equal(found >= 0, torch.isin(labels, classes))
+    assert len({tuple(found.unique().tolist()) for found in kept}) > 5
+    assert torch.equal(methods.some_classes(labels, 1.0, 0, 0), labels)
+
+
+def test_the_head_of_frozen_features_starts_with_their_cosines():
+    features = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
+    net = ReidNet(head(6), 6, stem_relu=False)
+    found, expected = embed(net, features), torch.nn.functional.normalize(features)
+    assert torch.allclose(found @ found.T, expected @ expected.T, atol=1e-5)
+    views = augmented(features, torch.tensor([3, 3, 1]), settings(), torch.Generator())
+    assert torch.equal(views, features[[3, 3, 1]])
+
+
+def test_shipped_features_are_a_camera_network_that_a_head_learns_from(tmp_path):
+    name = "cars_cameras_features"
+    images = training.load((str(features.SHIPPED), name), settings(), torch.device("cpu"))
+    assert [len(part) for part in (images.train_ids, images.query.ids, images.gallery.ids)] == [
+        1920,
+        480,
+        1440,
+    ]
+    assert not set(images.train_ids.tolist()) & set(images.query.ids.tolist())
+    assert set(images.query.ids.tolist()) == set(images.gallery.ids.tolist())
+    changes = {"method": "random", "k1": 20, "k2": 6, "eps": 0.5, "batch_size": 32, "iters_per_epoch": 30}
+    quick = settings(**changes, lr=1e-3, warm_up_epochs=0)
+    found = train(quick, (str(features.SHIPPED), name), tmp_path, "cpu")
+    assert found["mAP"] > found["start"]["mAP"] + 0.02

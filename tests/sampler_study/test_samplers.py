@@ -471,8 +471,10 @@ def test_visits_equals_a_plain_loop() -> None:
     drawn = {int(i) for b in batches for i in b if LABELS[i] >= 0}
     assert visits(batches, LABELS) == pytest.approx(
         {
+            "steps": 7,
             "distinct_images": sum(len(set(b.tolist())) for b in batches) / 7,
             "distinct_classes": sum(len(set(c)) for c in classes) / 7,
+            "images_per_class": 7 * 32 / sum(len(set(c)) for c in classes),
             "classes_visited": len({int(LABELS[i]) for i in drawn}) / len(images),
             "images_drawn": len(drawn) / sum(len(of) for of in images.values()),
         }

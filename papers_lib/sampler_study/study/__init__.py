@@ -6,7 +6,6 @@ A run's label is "camera network/arm"; an arm of the grid is named `<sampler>_<K
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
@@ -18,9 +17,9 @@ from papers_lib.runs.planning import refuse_unknown
 from papers_lib.runs.spec import RunSpec
 from papers_lib.sampler_study.options import PRESETS, TrainSettings
 from papers_lib.sampler_study.study import drawings, errata, tables
-from papers_lib.sampler_study.study.tables import GRID, MANY_DATA, NETWORKS, ROWS_1, SAMPLERS
+from papers_lib.sampler_study.study.tables import GRID, NETWORKS, ROWS_1, SAMPLERS, beside
 from papers_lib.settings import NotebookSettings
-from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, run_training, weights_of
+from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, run_training, weights_of
 
 # The warm-up that stands for ImageNet, and what it has in common with the run that starts from it.
 WARM = {
@@ -31,14 +30,21 @@ WARM = {
     "evaluate_every": 100,
 }
 WARM_DATA = "pedestrians_warmup"
+TURNED = ("lr", "epochs", "batch_size", "tau", "eps", "precision")  # parameters that are settings of a run
 SHARED = ("height", "width", "pad", "backbone", "precision", "stem_relu")
 
 
 class Settings(NotebookSettings):
-    """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
+    """The notebook's parameters. Empty text, an empty list and 0 mean: as the profile says."""
 
     preset: str = "paper"
-    eps: float = Field(0.0, ge=0, le=1)  # 0: as the preset says
+    # 0: as preset and profile say
+    lr: float = Field(0.0, ge=0)
+    epochs: int = Field(0, ge=0)
+    batch_size: int = Field(0, ge=0)
+    iterations: int = Field(0, ge=0)  # of an epoch
+    tau: float = Field(0.0, ge=0)
+    eps: float = Field(0.0, ge=0, le=1)
     weights: str = ""
     acknowledge_withdrawn: bool = False
 
@@ -48,15 +54,8 @@ class Samplers(Study):
 
     name = "sampler_study"
     parameters = Settings
-    datasets = reid.NAMES
+    datasets = (*reid.NAMES, "cars_cameras_features")
     checks = errata.CHECKS
-    tests = MappingProxyType(
-        {
-            "best_at_every_seed": tables.best_at_every_seed,
-            "no_sweep": tables.images_per_proxy,
-            "shown_by_a_test": tables.identities_are_not_read,
-        }
-    )
 
     def refuse(self, settings: Settings) -> None:
         """An unknown preset too."""
@@ -66,16 +65,13 @@ class Samplers(Study):
     def specs(self, settings: Settings, arm: Arm, seed: int) -> Iterator[RunSpec]:
         """The grid and the rivals on all camera networks, the controls on the first."""
         size = self.sizes[settings.profile]
-        if not (settings.seeds or arm.more["all_seeds"] or seed in size.more["few_seeds"]):
-            return
-        networks = tuple(NETWORKS)
-        if arm.sweep == "many":  # rendered for this question, and for it alone
-            networks = (MANY_DATA,) if size.stand_in else ()
-        elif settings.dataset:
-            networks = (settings.dataset,)
-        elif arm.sweep not in ("grid", "rivals"):
+        alone = settings.dataset or size.dataset
+        networks = (alone,) if alone else tuple(NETWORKS)
+        if arm.sweep not in ("grid", "rivals"):
             networks = networks[:1]
-        chosen = {name: value for name in ("eps", "precision") if (value := getattr(settings, name))}
+        chosen = {name: value for name in TURNED if (value := getattr(settings, name))}
+        if settings.iterations:
+            chosen["iters_per_epoch"] = settings.iterations
         chosen = PRESETS[settings.preset] | size.settings | chosen | weights_of(settings)
         values = _complete(chosen | arm.changes | {"seed": seed})
         needs: tuple[RunSpec, ...] = ()
@@ -98,26 +94,22 @@ class Samplers(Study):
     # -- the seven settings of a sampler, "network/sampler" --
 
     def resolve(self, results: Results, arm: str) -> str:
-        """`network/sampler_best` is the setting with the highest mean mAP, as Table I chooses it."""
-        label, best, _ = arm.partition("_best")
+        """`network/sampler_best` is the setting with the highest mean mAP, as Table I chooses it.
+
+        An arm without a network is that of the first of the plan.
+        """
+        network = "" if "/" in arm or not results.runs else f"{results.runs[0][0].data.name}/"
+        label, best, _ = f"{network}{arm}".partition("_best")
         if not best:
-            return arm
+            return label
         equal = results.common([f"{label}_{k}" for k in GRID])  # or the largest n would help its setting
         means = {k: equal.mean(f"{label}_{k}", "mAP %") for k in GRID}
         known = {k: value for k, value in means.items() if value is not None}
         return f"{label}_{max(known, key=lambda k: known[k]) if known else GRID[0]}"
 
-    def read(self, results: Results, label: str, metric: str) -> Values:
-        """`range of mAP %` is the highest minus the lowest of a sampler's settings."""
-        extent, _, plain = metric.partition("range of ")
-        if extent or not plain:
-            return super().read(results, label, metric)
-        by_seed = tables.by_seed(results, label, plain)
-        return {seed: max(by_k.values()) - min(by_k.values()) for seed, by_k in by_seed.items()}
-
     # -- printed numbers --
 
-    def answer(self, results: Results, place: Place) -> Answer:
+    def answer(self, results: Results, place: Place) -> Answer | None:
         """The four tables are ours to make, but for GCL's row; settings and quoted works are not."""
         exhibit, row, column = place
         methods = {sampler.exhibit: method for method, sampler in SAMPLERS.items()}
@@ -130,25 +122,21 @@ class Samplers(Study):
         if not arm:
             return QUOTED
         name, _, metric = column.rpartition(" ")
-        network = next(network for network, printed in NETWORKS.items() if printed == name)
+        network = next((network for network, column in beside(results).items() if column == name), None)
+        if network is None:
+            return None
         return Answer(self.resolve(results, f"{network}/{arm}"), f"{metric} %")
 
 
 def _complete(changes: dict[str, Any]) -> dict[str, Any]:
     """All settings of a run as plain JSON, none left to a default.
 
-    Three are relative to the profile's: `samples_of_batch` keeps the images that an epoch draws as they are
-    in batches of that size, `iterations_times` and `epochs_times` multiply.
+    `iterations_times` is relative to the profile's iterations.
     """
     default = {name: field.default for name, field in TrainSettings.model_fields.items()}
     values = default | changes
-    if batch := values.pop("samples_of_batch", 0):
-        values["iters_per_epoch"] = round(values["iters_per_epoch"] * batch / values["batch_size"])
     if times := values.pop("iterations_times", 0):
         values["iters_per_epoch"] *= times
-    if times := values.pop("epochs_times", 0):
-        values["epochs"] = round(values["epochs"] * times)
-        values["milestones"] = [round(milestone * times) for milestone in values["milestones"]]
     if values["method"] in ("supervised", "none"):
         values["eps"] = default["eps"]  # no clustering
     return TrainSettings.model_validate(values).model_dump(mode="json")

@@ -8,7 +8,17 @@ import pandas as pd
 
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.sampler_study.study.tables import GRID, NETWORKS, SAMPLERS, grid
+from papers_lib.sampler_study.study.tables import (
+    BESIDE,
+    GRID,
+    NETWORKS,
+    OTHERS,
+    SAMPLERS,
+    beside,
+    grid,
+    network_of_controls,
+    title,
+)
 from papers_lib.study import Results
 
 if TYPE_CHECKING:
@@ -16,7 +26,6 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CAMERAS = "os^D"
-MARKET = "market1501"
 # A label list that the eye can check: cluster and camera of 24 images, in clusters of unequal size.
 TOY_CLUSTERS = [0] * 7 + [1] * 5 + [2] * 4 + [3] * 3 + [4] * 3 + [5] * 2
 TOY_CAMERAS = [0, 0, 0, 1, 1, 2, 3, 0, 1, 1, 2, 2, 0, 0, 3, 3, 1, 1, 2, 0, 2, 3, 1, 1]
@@ -32,7 +41,13 @@ SHOWN = (
 
 def figures(study: Samplers, results: Results) -> dict[str, Figure]:
     """Every figure by name."""
-    every = (samplers(), by_setting(study, results), by_epoch(study, results), classes(study, results))
+    every = (
+        samplers(),
+        by_setting(study, results),
+        p_by_k(study, results),
+        by_epoch(study, results),
+        classes(study, results),
+    )
     return {figure.name: figure for figure in every}
 
 
@@ -129,7 +144,7 @@ def by_setting(study: Samplers, results: Results) -> Figure:
     made, results = study.provenance(results), grid(study, results)
     paper: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
-    for network, column in NETWORKS.items():
+    for network, column in beside(results).items():
         for method, (_, symbol, exhibit) in SAMPLERS.items():
             for k in GRID:
                 place = {"network": network, "sampler": method, "k": k}
@@ -143,9 +158,9 @@ def by_setting(study: Samplers, results: Results) -> Figure:
     return Figure(
         "by_setting",
         "mAP by K and N: the paper above, ours below",
-        "Six panels, three camera networks wide, the paper's numbers above and ours below; a line a sampler "
-        "over K or N on a logarithmic axis. In the paper both triplet samplers fall to nothing at 32 and "
-        "groups do not.",
+        "Panels as wide as there are camera networks, the paper's numbers above and ours below; a line a "
+        "sampler over K or N on a logarithmic axis. In the paper both triplet samplers fall to nothing at 32 "
+        "and groups do not.",
         data,
         _draw_by_setting,
         made.badge,
@@ -155,28 +170,69 @@ def by_setting(study: Samplers, results: Results) -> Figure:
 
 
 def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
-    panels = canvas.subplots(2, len(NETWORKS), sharex=True, sharey="row", squeeze=False)
+    networks = list(dict.fromkeys(data["network"]))
+    panels = canvas.subplots(2, len(networks), sharex=True, sharey="row", squeeze=False)
     colours = {label: colour for (label, *_), colour in zip(SAMPLERS.values(), COLOURS, strict=False)}
     data = data.assign(sampler=[SAMPLERS[method][0] for method in data["sampler"]])
     for row, of in zip(panels, ("paper", "ours"), strict=True):
-        for axes, (network, column) in zip(row, NETWORKS.items(), strict=True):
+        for axes, network in zip(row, networks, strict=True):
             shown = data[(data["of"] == of) & (data["network"] == network)]
             curves(axes, shown, "k", "mAP", "sampler", colours, points=True)
             axes.set_xscale("log", base=2)
             axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
             axes.set_ylim(bottom=0)
-            if of == "paper":
-                axes.set_title(column)
+            if of == "paper" or network in OTHERS:
+                axes.set_title(NETWORKS.get(network, BESIDE) if of == "paper" else title(network))
         row[0].set_ylabel(f"mAP, %, {of}")
     for axes in panels[-1]:
         axes.set_xlabel("K or N")
-    canvas.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    panels[0][0].legend(loc="lower center")
+
+
+def p_by_k(study: Samplers, results: Results) -> Figure:
+    """mAP over P and K apart, at equal steps that visit every cluster: the product is the batch."""
+    made, network = study.provenance(results), network_of_controls(results)
+    arms = [arm for arm in study.arms.values() if arm.sweep == "p_by_k"]
+    results = results.common([f"{network}/{arm.name}" for arm in arms])
+    rows = []
+    for arm in arms:
+        label = f"{network}/{arm.name}"
+        cell = {"P": arm.changes["p"], "K": arm.changes["k"], "n": len(results.rows(label))}
+        rows.append(cell | {"mAP": results.mean(label, "mAP %")})
+    return Figure(
+        "p_by_k",
+        f"mAP by clusters a batch (P) and images of each (K), {title(network)}, %",
+        "A grid of cells, P upwards and K to the right, each with its mean mAP, the darker the lower. The "
+        "steps are the same everywhere, so that a cell differs from its neighbours in what a batch holds.",
+        pd.DataFrame(rows, columns=["P", "K", "n", "mAP"]).astype({"mAP": float}),
+        _draw_p_by_k,
+        made.badge,
+        made.text,
+        size=(5.4, 3.6),
+    )
+
+
+def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
+    axes = canvas.add_subplot()
+    cells = data.pivot(index="P", columns="K", values="mAP")  # [P, K]
+    if cells.notna().any(axis=None):
+        canvas.colorbar(axes.imshow(cells, origin="lower", cmap="cividis", aspect="auto"), ax=axes)
+    middle = float(cells.stack().median()) if cells.notna().any(axis=None) else 0.0
+    for y, values in enumerate(cells.to_numpy()):
+        for x, value in enumerate(values):
+            shown = "not run" if pd.isna(value) else f"{value:.1f}"
+            axes.text(x, y, shown, ha="center", va="center", color="black" if value > middle else "white")
+    axes.grid(visible=False)
+    axes.set(xlabel="images of a cluster, K", ylabel="clusters a batch, P")
+    axes.set_xticks(range(cells.shape[1]), cells.columns)
+    axes.set_yticks(range(cells.shape[0]), cells.index)
 
 
 def by_epoch(study: Samplers, results: Results) -> Figure:
     """mAP over the epochs: which settings learn, and which fall below their start."""
-    made, results = study.provenance(results), grid(study, results)
-    lines = results.by_epoch([f"{MARKET}/{arm}" for arm in SHOWN], ["mAP"], factor=100)
+    made, network = study.provenance(results), network_of_controls(results)
+    results = grid(study, results)
+    lines = results.by_epoch([f"{network}/{arm}" for arm in SHOWN], ["mAP"], factor=100)
     data = pd.DataFrame(list(lines), columns=["arm", "seed", "epoch", "mAP"])
     labels = {name: study.arms[name].label for name in SHOWN}  # what readers see; the CSV has the names
 
@@ -191,7 +247,7 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
 
     return Figure(
         "by_epoch",
-        f"mAP by epoch, {NETWORKS[MARKET]}",
+        f"mAP by epoch, {title(network)}",
         "Lines of mAP over the epochs, a colour a setting, a thin line a seed and a thick one their mean; "
         "epoch 0 is the start before any training.",
         data,
@@ -204,11 +260,12 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
 
 def classes(study: Samplers, results: Results) -> Figure:
     """mAP against the number of clusters in a batch: the quantity that K changes at a fixed batch."""
-    made, results = study.provenance(results), grid(study, results)
+    made, network = study.provenance(results), network_of_controls(results)
+    results = grid(study, results)
     rows = []
     for method in SAMPLERS:
         for k in GRID:
-            label = f"{MARKET}/{method}_{k}"
+            label = f"{network}/{method}_{k}"
             held = results.mean(label, "history.-1.distinct_classes")
             if held is not None:
                 mean_ap = results.mean(label, "mAP %")
@@ -216,7 +273,7 @@ def classes(study: Samplers, results: Results) -> Figure:
     data = pd.DataFrame(rows, columns=["sampler", "k", "classes", "mAP"])
     return Figure(
         "classes",
-        f"mAP by clusters in a batch of 32, {NETWORKS[MARKET]}",
+        f"mAP by clusters in a batch of 32, {title(network)}",
         "Points of mean mAP against the mean number of different clusters in a batch in the last epoch, a "
         "colour a sampler, each point named by its K or N.",
         data,
