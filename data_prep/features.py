@@ -32,7 +32,7 @@ class Recipe(Frozen):
     seed: int = Field(0, ge=0)
     images: str = ""  # where images and weights lie; empty: where data lies
     backbone: str = "efficientnet_lite0"
-    size: int = Field(96, ge=32, le=512)  # images are squared to this side
+    size: int = Field(128, ge=32, le=512)  # images are squared to this side
     components: int = Field(384, ge=1)
 
 

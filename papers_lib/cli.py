@@ -1,4 +1,4 @@
-"""`python -m papers_lib`: list, run, sweep, collect, claims, errata, coverage, why, doctor.
+"""`python -m papers_lib`: list, run, sweep, collect, compare, claims, errata, coverage, why, doctor.
 
 Bad input is one line on stderr and exit code 2; runs that failed are exit code 1.
 """
@@ -48,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--retry-failed", action="store_true", help="try runs again that failed before")
     sweep.add_argument("--again", action="store_true", help="runs too that the ledger holds")
     _verb(verbs, "collect", _collect, "append finished runs to the ledger", paper=True, parameters=False)
+    text = "rows computed elsewhere against the committed ones"
+    compare = _verb(verbs, "compare", _compare, text, paper=True, parameters=False)
+    compare.add_argument("folder", help="where the other ledger lies, as $PAPERS_FIGURES named it")
     _verb(verbs, "claims", _claims, "every claim with its verdict", paper=False)
     _verb(verbs, "errata", _errata, "every erratum and how it is shown", paper=False, parameters=False)
     coverage = "how many printed cells have a number of ours"
@@ -198,6 +201,32 @@ def _collect(options: argparse.Namespace) -> int:
     return _print(
         options, report, [f"{added} rows added of {len(results)} finished runs: {report['ledger']}"]
     )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Kernels differ between processors: this says by how much, metric by metric."""
+    from papers_lib import papers
+    from papers_lib.exhibits import ledger
+    from papers_lib.files import resolve
+
+    paper = papers.get(options.paper)
+    theirs = ledger.read_file(resolve(options.folder) / paper.name / ledger.NAME)
+    ours = {row.identity: row.metrics for row in ledger.read(paper.name)}
+    pairs = [(row.metrics, ours[row.identity]) for row in theirs if row.identity in ours]
+    if not pairs:
+        raise PapersError(f"no row of {options.folder} is one of ours; compute the same runs first")
+    gaps: dict[str, list[float]] = {}
+    for one, other in pairs:
+        for name in one.keys() & other.keys():
+            if isinstance(one[name], int | float):
+                gaps.setdefault(name, []).append(abs(one[name] - other[name]))
+    found = {name: {"largest": max(gap), "mean": sum(gap) / len(gap)} for name, gap in sorted(gaps.items())}
+    lines = [f"{paper.name}: {len(pairs)} rows of {len(theirs)} stand in both ledgers"]
+    lines += [
+        f"  {name:16} differs by {gap['mean']:.5f} on average, {gap['largest']:.5f} at most"
+        for name, gap in found.items()
+    ]
+    return _print(options, {"rows": len(pairs), "differences": found}, lines)
 
 
 def _claims(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import importlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,13 +140,14 @@ class Book:
     def _tables(self) -> dict[str, Table]:
         with ledger.reading(self.paper.name):
             tables: dict[str, Table] = self.paper.study.tables(self.results)
-        return tables
+        return {name: replace(table, command=self._command) for name, table in tables.items()}
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:
         with ledger.reading(self.paper.name):
+            forest: Figure = self.paper.study.forest(self.results)
             figures: dict[str, Figure] = self.paper.study.figures(self.results)
-        return figures
+        return figures | {forest.name: forest}
 
     def table(self, name: str) -> Table:
         """A table by name; written to `figures/` as CSV and Markdown as well."""
@@ -160,7 +162,7 @@ class Book:
         return figure
 
     def claims(self) -> Table:
-        """Every claim of the paper with its verdict."""
+        """The claims of the paper with a verdict; the figure `claims` has all that were tested."""
         origin = self.paper.study.provenance(self.results)
         with ledger.reading(self.paper.name):
             return claims_table(self.paper.study.claims(self.results), origin.badge, origin.text)
@@ -175,8 +177,12 @@ class Book:
         footer = self.paper.study.provenance(self.results).text
         if rows == len(self.specs):
             return f"All {rows} runs are there. {footer}"
-        command = f"python -m papers_lib sweep {self.paper.name} -p profile {self.settings.profile}"
-        return f"{rows} of {len(self.specs)} runs are there; the rest: {command}. {footer}"
+        return f"{rows} of {len(self.specs)} runs are there; the rest: {self._command}. {footer}"
+
+    @property
+    def _command(self) -> str:
+        """What computes the runs that are missing."""
+        return f"python -m papers_lib sweep {self.paper.name} -p profile {self.settings.profile}"
 
 
 def missing(paper: Paper, settings: NotebookSettings) -> int:
@@ -252,6 +258,19 @@ def open_paper(name: str, **parameters: Any) -> Book:
     """
     paper = get(name)
     return Book(paper, validate(paper.settings, parameters))
+
+
+def train_now(name: str, **parameters: Any) -> list[ledger.Row]:
+    """Train what is asked for, by default at `frozen`, whatever the ledger holds, and return its rows.
+
+    Nothing that git tracks is written. The rows come in the order of the arms' table, seed by seed.
+
+    Raises:
+        PapersError: as `open_paper`, or a run failed.
+    """
+    paper = get(name)
+    settings = validate(paper.settings, {"profile": "frozen", "train": True} | parameters)
+    return compute(paper.study.plan(settings), settings)
 
 
 def open_notebook(name: str, scope: Mapping[str, Any]) -> Book:

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -120,16 +121,17 @@ def test_sigterm_stops_a_sweep_as_ctrl_c_does():
 
 def test_a_sweep_from_dry_run_to_the_store(capsys, places):
     sweep = ["sweep", PAPER, *ONE, "--json"]
+    sweep[sweep.index("0")] = "0,1"
     assert cli.main([*sweep, "--dry-run"]) == 0
-    assert json.loads(out(capsys))["to_do"] == 2  # the start, and the warm run that it needs
+    assert json.loads(out(capsys))["to_do"] == 2
     assert cli.main([*sweep, "--print-commands"]) == 0
     first = json.loads(out(capsys))[0]
     subprocess.run(shlex.split(first), check=True, capture_output=True, cwd=Path(__file__).parents[1])
-    assert [result.spec.label for result in Store().finished()] == ["warm"]
+    assert [result.spec.seed for result in Store().finished()] == [0]
     assert cli.main(sweep) == 0
-    assert json.loads(out(capsys)) == {"done": 1, "cached": 0, "in_ledger": 0, "failed": []}
+    assert json.loads(out(capsys)) == {"done": 1, "cached": 1, "in_ledger": 0, "failed": []}
     assert cli.main(sweep) == 0
-    assert json.loads(out(capsys))["cached"] == 1
+    assert json.loads(out(capsys))["cached"] == 2
     assert cli.main(["collect", PAPER, "--json"]) == 0
     assert json.loads(out(capsys))["added"] == 0, "smoke never enters the ledger"
     assert ledger.read(PAPER) == []
@@ -194,10 +196,26 @@ def test_the_doctor_tells_machine_places_and_arithmetic(capsys, places, monkeypa
 
 
 def test_what_is_read_follows_the_precision_of_the_rows_and_what_is_asked_stays():
-    rows = ledger.read(PAPER)
     model = papers.get(PAPER).settings
-    assert {row.settings["precision"] for row in rows} == {"bfloat16"}
+    row = SimpleNamespace(profile="small", settings={"precision": "bfloat16"})
+    rows = [row, row, SimpleNamespace(profile="small", settings={"precision": "float32"})]
     assert papers.shown(model(profile="small"), rows).precision == "bfloat16"
     assert papers.shown(model(profile="small", precision="float32"), rows).precision == "float32"
     assert papers.shown(model(profile="medium"), rows).precision == ""
     assert papers.shown(model(profile="small"), []).precision == ""
+
+
+def test_rows_computed_elsewhere_are_compared_by_what_they_answer(capsys, places, monkeypatch, tmp_path):
+    monkeypatch.setenv("PAPERS_LEDGER", str(ROOT / "figures"))
+    assert cli.main(["compare", "nar", str(tmp_path)]) == 2
+    assert "no row of" in capsys.readouterr().err
+    row = next(row for row in ledger.read("nar") if isinstance(row.metrics.get("accuracy"), float))
+    metrics = row.metrics | {"accuracy": row.metrics["accuracy"] + 0.25}
+    moved = row.model_copy(update={"metrics": metrics})
+    monkeypatch.setattr(ledger, "read_file", lambda file: [moved])
+    monkeypatch.setattr(ledger, "read", lambda paper: [row])
+    assert cli.main(["compare", "nar", str(tmp_path), "--json"]) == 0
+    found = json.loads(out(capsys))
+    assert found["rows"] == 1
+    assert found["differences"]["accuracy"] == {"largest": pytest.approx(0.25), "mean": pytest.approx(0.25)}
+    assert found["differences"]["train_accuracy"]["largest"] == 0

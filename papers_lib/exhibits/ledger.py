@@ -71,10 +71,11 @@ def read(paper: str) -> list[Row]:
     """
     files = dict.fromkeys((ledger_root() / paper / NAME, path(paper)))  # once where both are the same
     # the one that is written comes last and wins
-    return list({row.key: row for file in files for row in _rows(file)}.values())
+    return list({row.key: row for file in files for row in read_file(file)}.values())
 
 
-def _rows(file: Path) -> list[Row]:
+def read_file(file: Path) -> list[Row]:
+    """The rows of one ledger; none where there is no such file. Errors as `read`."""
     if not file.exists():
         return []
     try:
@@ -94,7 +95,7 @@ def append(paper: str, rows: Iterable[Row]) -> int:
     """
     file = path(paper)
     with _locked(file):
-        old = _rows(file)
+        old = read_file(file)
         # what another ledger holds is not written a second time
         elsewhere = {row.key for row in read(paper)} - {row.key for row in old}
         by_key = {row.key: row for row in old}

@@ -7,32 +7,38 @@ import html
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, takewhile
 from pathlib import Path
 
 from rich.cells import cell_len
 
 from papers_lib.errors import PapersError
-from papers_lib.exhibits.intervals import Interval, t_interval
-from papers_lib.exhibits.verdicts import agrees
+from papers_lib.exhibits.intervals import Interval, common_seeds, t_interval
+from papers_lib.exhibits.verdicts import Finding, agrees, holm
 from papers_lib.files import replacing
 
 NOT_RUN = "not run"  # our number is absent because no run has made it yet
 NOT_APPLICABLE = "–"  # there is no such number
+NAMED = 12  # so many rows that were not run are named below a table
+YES = {"holds": "yes", "fails": "no"}  # of "greater than its counterpart", which is no claim of a paper
 LONG = 10  # rows; a longer table goes into a notebook as HTML and text alone, to keep the file small
 LEFT = ' style="text-align:left"'
 
-Cell = str | int | float | Interval | None
+Cell = str | int | float | Interval | Finding | None
 
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """A named table. A cell is text, a number, an `Interval` or None (not applicable).
+    """A named table. A cell is text, a number, an `Interval`, a `Finding` or None (not applicable).
 
     Numbers are shown with `decimals` places (one for all columns, or by column name, else 2), whole
-    numbers as they are, text as it is; the CSV keeps full precision.
+    numbers as they are, text as it is; the CSV keeps full precision. The findings of a table are one family,
+    corrected by Holm, and read "yes", "no" or "undecided".
+
+    A row with a cell "not run" and no number of ours is named in one line below the table, with `command`,
+    which would run it; a table of such rows alone is that line. The CSV keeps them.
 
     Raises:
         PapersError: a row of another length than `columns`, or a name that is no file name.
@@ -46,9 +52,11 @@ class Table:
     footer: str = ""
     notes: Sequence[str] = ()
     decimals: int | Mapping[str, int] = field(default=2)
+    command: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        object.__setattr__(self, "rows", _judged(self.rows))  # frozen, and this is its construction
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise PapersError(
@@ -58,6 +66,8 @@ class Table:
 
     def __repr__(self) -> str:
         """Aligned text without a box."""
+        if line := self._one_line():
+            return line
         cells = [list(self.columns), *self._shown()]  # [1 + rows, columns] of text
         # cell_len: some signs are two columns wide, some none
         widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
@@ -67,12 +77,14 @@ class Table:
         return "\n".join([self._heading(), "", lines[0], rule, *lines[1:], *self._below("")])
 
     def _repr_markdown_(self) -> str | None:
-        if len(self.rows) > LONG:
+        if len(self._present()) > LONG:
             return None
         return self.markdown()
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown."""
+        if line := self._one_line():
+            return _markdown(line)
         rows = [[_markdown(text) for text in row] for row in [self.columns, *self._shown()]]
         lines = [f"| {' | '.join(row)} |" for row in rows]
         # ---: aligns to the right
@@ -83,6 +95,8 @@ class Table:
         return "\n".join([heading, "", lines[0], rule, *lines[1:], *chain(*(("", x) for x in below))])
 
     def _repr_html_(self) -> str:
+        if line := self._one_line():
+            return f"<p>{html.escape(line)}</p>"
         styles = ["" if right else LEFT for right in self._right()]  # a row is to the right, as numbers are
         heads = [
             f'<th scope="col"{style}>{html.escape(name)}</th>'
@@ -101,8 +115,10 @@ class Table:
         )
 
     def _repr_latex_(self) -> str | None:
-        if len(self.rows) > LONG:
+        if len(self._present()) > LONG:
             return None
+        if line := self._one_line():
+            return _latex(line)
         rows = [" & ".join(map(_latex, row)) + r" \\" for row in [self.columns, *self._shown()]]
         below = [rf"\par\footnotesize {_latex(text)}" for text in self._below()]
         lines = [
@@ -148,7 +164,28 @@ class Table:
             self.decimals if isinstance(self.decimals, int) else self.decimals.get(name, 2)
             for name in self.columns
         ]
-        return [list(map(_show, row, places)) for row in self.rows]
+        return [list(map(_show, row, places)) for row in self._present()]
+
+    def _present(self) -> list[Sequence[Cell]]:
+        return [row for row in self.rows if not _is_absent(row)]
+
+    def _absent(self) -> str:
+        """The rows that were not run, in a line; empty if there is none."""
+        names = [_row_name(row) for row in self.rows if _is_absent(row)]
+        if not names:
+            return ""
+        more = [f"{len(names) - NAMED} more rows"] if len(names) > NAMED else []
+        return f"{NOT_RUN}: {'; '.join(names[:NAMED] + more)}{self._how()}"
+
+    def _how(self) -> str:
+        return f" (where the profile has it: {self.command})" if self.command else ""
+
+    def _one_line(self) -> str:
+        """The whole table, where no row was run; empty otherwise."""
+        if not self.rows or self._present():
+            return ""
+        rows = "row" if len(self.rows) == 1 else "rows"
+        return f"{self._heading()}: {NOT_RUN}, {len(self.rows)} {rows}{self._how()}"
 
     def _right(self) -> list[bool]:
         """Columns of numbers are aligned to the right, others to the left."""
@@ -159,18 +196,29 @@ class Table:
         return f"{self.title} [{self.badge}]" if self.badge else self.title
 
     def _below(self, *first: str) -> list[str]:
-        texts = [*self.notes, *([self.footer] if self.footer else [])]
+        absent = self._absent()
+        texts = [*([absent] if absent else []), *self.notes, *([self.footer] if self.footer else [])]
         return [*first, *texts] if texts else []  # no blank line above nothing
 
 
 @dataclass(frozen=True)
 class Line:
-    """One number of a paper beside ours: its labels, the paper's text, our value of each seed."""
+    """One number of a paper beside ours: its labels, the paper's text, our value of each seed.
+
+    With `quoted` the paper has it from elsewhere: it has no number of ours, and lacks none.
+    """
 
     labels: tuple[str, ...]
     printed: str | None
     values: Mapping[int, float]
     comparable: bool = False
+    quoted: bool = False
+
+    def over(self, seeds: Collection[int]) -> Line:
+        """The line over some seeds; one run alone stands as it is."""
+        if len(self.values) < 2:
+            return self
+        return replace(self, values={seed: x for seed, x in self.values.items() if seed in seeds})
 
 
 def comparison(
@@ -185,8 +233,11 @@ def comparison(
 ) -> Table:
     """The table *paper | ours | Δ | 95 % interval | n | verdict*, after one column a label.
 
-    Our number is the mean over seeds in the paper's unit. Δ stands only where `Line.comparable`.
+    Our number is the mean over seeds in the paper's unit, over the seeds that all lines of several runs have.
+    Δ stands only where `Line.comparable`.
     """
+    seeds = common_seeds(line.values for line in lines)
+    lines = [line.over(seeds) for line in lines]
     columns = [*labels, "paper", "ours", "Δ", "95 % interval", "n", "verdict"]
     rows = [_compare(line) for line in lines]
     return Table(name, title, columns, rows, badge, footer, notes, decimals)
@@ -208,12 +259,33 @@ def save(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def _compare(line: Line) -> list[Cell]:
+    if line.quoted:
+        return [*line.labels, line.printed, *[None] * 4, "quoted"]
     ours = t_interval(list(line.values.values())) if line.values else None  # mean ± t_{n−1} s / √n over seeds
     # on other data a difference would only look like a result
     gap = ours.mean - float(line.printed) if ours and line.printed and line.comparable else None
     verdict = agrees(ours, line.printed, line.comparable).verdict if line.printed else None
     mean = ours.mean if ours else NOT_RUN
     return [*line.labels, line.printed, mean, gap, ours, ours.n if ours else 0, verdict]
+
+
+def _judged(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    """The rows with their findings corrected together, and in words."""
+    found = holm([cell for row in rows for cell in row if isinstance(cell, Finding)])
+    words = iter([YES.get(finding.verdict, finding.verdict) for finding in found])
+    return [[next(words) if isinstance(cell, Finding) else cell for cell in row] for row in rows]
+
+
+def _is_absent(row: Sequence[Cell]) -> bool:
+    # a printed number is text; n = 0 is no number of ours
+    ours = any(isinstance(cell, Interval | float) or (isinstance(cell, int) and cell) for cell in row)
+    return NOT_RUN in row and not ours
+
+
+def _row_name(row: Sequence[Cell]) -> str:
+    """The labels before "not run", without the paper's number."""
+    labels = takewhile(lambda cell: cell != NOT_RUN, row)
+    return " ".join(cell for cell in labels if isinstance(cell, str) and not _is_number(cell))
 
 
 def _show(cell: Cell, places: int) -> str:

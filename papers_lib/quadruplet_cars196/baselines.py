@@ -1,7 +1,7 @@
 """The losses that Table 1 compares with, on one class-balanced batch each.
 
-Every loss takes embeddings [B, D] of length 1 and labels [B] and gives a scalar, a mean over what it
-sums; a mean over triplets is one over those that cost something. Reference numbers are the paper's.
+Every loss takes embeddings [B, D] and labels [B] and gives a scalar, a mean over what it sums. Embeddings
+have length 1, but for N-pairs. Reference numbers are the paper's.
 Margins are those of the cited papers where a batch of unit vectors leaves them a meaning, and
 pytorch-metric-learning's defaults else.
 """
@@ -29,27 +29,32 @@ def semi_hard(embeddings: Array, labels: Array, margin: float = 0.2) -> Tensor:
 @exact(gradients=True)
 def lifted(embeddings: Array, labels: Array, margin: float = 1.0) -> Tensor:
     """Lifted structure [21]: ½ [log Σ exp(m − D_neg) + D_pos]₊² over the positive pairs; the sum
-    runs over the negatives of both ends.
+    runs over the negatives of both ends. No positive pair costs 0.
     """
-    from pytorch_metric_learning.losses import LiftedStructureLoss
-
     embeddings, labels = _batch(embeddings, labels)
-    loss: Tensor = LiftedStructureLoss(neg_margin=margin, pos_margin=0)(embeddings, labels)
-    return loss
+    d = _distances(embeddings)  # [B, B]
+    same = labels[:, None] == labels
+    # log Σ_{n: y_n ≠ y_i} exp(m − D_in), [B]
+    ends = (margin - d).masked_fill(same, -torch.inf).logsumexp(1)
+    a, b = same.triu(1).nonzero().T  # [pairs] each
+    hinge = F.relu(torch.logaddexp(ends[a], ends[b]) + d[a, b])
+    return hinge.square().sum() / (2 * max(1, len(a)))
 
 
 @exact(gradients=True)
-def n_pairs(embeddings: Array, labels: Array) -> Tensor:
+def n_pairs(embeddings: Array, labels: Array, penalty: float = 0.002) -> Tensor:
     """N-pairs [4]: cross-entropy of an anchor's product with its positive against other positives.
 
-    One pair a class. The original leaves embeddings free and penalises their length; here they have
-    length 1, as in pytorch-metric-learning.
+    One pair per class. Embeddings keep their own length, on which the scale of the products rests, and
+    penalty · mean |x|² holds it down: on the unit sphere the loss could hardly fall.
     """
+    from pytorch_metric_learning.distances import DotProductSimilarity
     from pytorch_metric_learning.losses import NPairsLoss
 
     embeddings, labels = _batch(embeddings, labels)
-    loss: Tensor = NPairsLoss()(embeddings, labels)
-    return loss
+    products = DotProductSimilarity(normalize_embeddings=False)
+    loss: Tensor = NPairsLoss(distance=products)(embeddings, labels)
+    return loss + penalty * embeddings.square().sum(1).mean()
 
 
 @exact(gradients=True)
@@ -75,15 +80,17 @@ def triplet_global(
 
 
 def _triplets(x: Tensor, labels: Tensor, margin: float, semi_hard: bool) -> Tensor:
-    """[D_RP² − D_RN² + m]₊ over triplets of a batch, the mean of what is above 0."""
+    """Mean [D_RP² − D_RN² + m]₊ over the triplets of a batch: the semi-hard ones, or all."""
     from pytorch_metric_learning.distances import LpDistance
     from pytorch_metric_learning.losses import TripletMarginLoss
     from pytorch_metric_learning.miners import TripletMarginMiner
+    from pytorch_metric_learning.reducers import MeanReducer
 
     squared = LpDistance(power=2)
     miner = TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=squared)
     triplets = miner(x, labels) if semi_hard else None  # None: all of them
-    loss: Tensor = TripletMarginLoss(margin=margin, distance=squared)(x, labels, triplets)
+    hinge = TripletMarginLoss(margin=margin, distance=squared, reducer=MeanReducer())
+    loss: Tensor = hinge(x, labels, triplets)
     return loss
 
 
@@ -131,7 +138,8 @@ def greedy_medoids(d: Tensor, labels: Tensor, gamma: float) -> Tensor:
     F is monotone and submodular (up to a constant), so that for γ = 0 the gain over the first medoid
     set reaches (1 − 1/e) of the best. Ties go to the lowest index.
     """
-    count = len(labels.unique())
+    _, names = labels.unique(return_inverse=True)
+    count = int(names.max()) + 1
     nearest = torch.full_like(d[0], torch.inf)  # min_{j ∈ S} D_ij, [B]
     cluster = torch.zeros_like(labels)  # which of S that is, [B]
     free = torch.ones_like(labels, dtype=torch.bool)
@@ -140,7 +148,7 @@ def greedy_medoids(d: Tensor, labels: Tensor, gamma: float) -> Tensor:
         score = -torch.minimum(d, nearest).sum(1)  # F of S and each candidate, [B]
         if gamma:
             clusters = torch.where(d < nearest, step, cluster)  # [candidate, B]
-            score = score + gamma * (1 - nmi_of_clusters(clusters, labels))
+            score = score + gamma * (1 - _nmi(clusters, names, step + 1, count))
         best = score.masked_fill(~free, -torch.inf).argmax()
         cluster = torch.where(d[best] < nearest, step, cluster)
         nearest = torch.minimum(nearest, d[best])
@@ -156,13 +164,21 @@ def nmi_of_clusters(clusters: Tensor, labels: Tensor) -> Tensor:
     """
     _, names = torch.unique(labels, return_inverse=True)
     _, clusters = torch.unique(clusters, return_inverse=True)
-    width, classes = int(clusters.max()) + 1, int(names.max()) + 1
+    return _nmi(clusters, names, int(clusters.max()) + 1, int(names.max()) + 1)
+
+
+def _nmi(clusters: Tensor, names: Tensor, width: int, classes: int) -> Tensor:
+    """`nmi_of_clusters` of clusters numbered below `width` and labels numbered below `classes`."""
+    items = clusters.shape[1]  # B
     cell = clusters * classes + names  # [R, B] places in the tables of both labels
-    table = torch.zeros(len(clusters), width * classes, dtype=torch.float64, device=labels.device)
-    table.scatter_add_(1, cell, torch.ones_like(cell, dtype=torch.float64))
-    joint = table.view(-1, width, classes) / clusters.shape[1]  # p(cluster, class)
-    h_clusters, h_labels = _entropy(joint.sum(2)), _entropy(joint.sum(1))
-    mutual = h_clusters + h_labels - _entropy(joint.flatten(1))  # MI = H(u) + H(v) − H(u, v)
+    table = torch.zeros(len(clusters), width * classes, dtype=torch.long, device=names.device)
+    table.scatter_add_(1, cell, torch.ones_like(cell))
+    joint = table.view(-1, width, classes)  # how many of a cluster and a class
+    # −p log p of p = n / B, n = 0 … B: looked up, since a logarithm of every cell would take most of the time
+    share = torch.arange(items + 1, dtype=torch.float64, device=names.device) / items
+    terms = torch.special.entr(share)
+    h_clusters, h_labels = terms[joint.sum(2)].sum(1), terms[joint.sum(1)].sum(1)
+    mutual = h_clusters + h_labels - terms[table].sum(1)  # MI = H(u) + H(v) − H(u, v)
     both_one = (h_clusters == 0) & (h_labels == 0)
     norm = (h_clusters * h_labels).sqrt().clamp(min=1e-12)
     return torch.where(both_one, 1.0, mutual / norm).clamp(0, 1)
@@ -171,11 +187,6 @@ def nmi_of_clusters(clusters: Tensor, labels: Tensor) -> Tensor:
 def _batch(embeddings: Array, labels: Array) -> tuple[Tensor, Tensor]:
     x = arrays.numbers("embeddings", embeddings)
     return x, arrays.integers("labels", labels, len(x)).to(x.device)
-
-
-def _entropy(p: Tensor) -> Tensor:
-    terms: Tensor = torch.special.entr(p)
-    return terms.sum(1)
 
 
 def _distances(embeddings: Tensor) -> Tensor:
@@ -190,6 +201,7 @@ BASELINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "clustering": facility_location,
     "triplet_global": triplet_global,
 }
+FREE_LENGTH = ("n_pairs",)  # those that take embeddings as they are
 
 
 # Batches -----------------------------------------------------------------------------------------

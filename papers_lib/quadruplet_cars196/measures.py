@@ -69,10 +69,26 @@ def mined(features: Tensor, images: Images, settings: TrainSettings) -> dict[str
         "skips_a_closer_sibling": skips,
         "distinct_method_1": _distinct(one),
         "distinct_method_2": _distinct(two),
+        "method_1_positive_rank": _positive_rank(features, images.fine, one),
+        "method_2_positive_rank": _positive_rank(features, images.fine, two),
         "method_2_positive_fallback": two.positive_fallback.float().mean(),
         "method_2_sibling_fallback": two.sibling_fallback.float().mean(),
     }
     return {name: round(float(value), 5) for name, value in shares.items()}
+
+
+def _positive_rank(features: Tensor, fine: Tensor, chosen: Selection) -> float:
+    """How far out P+ lies in its class: the mean share of R's other class mates that are nearer to R."""
+    shares = []
+    for part in chosen.quadruplets.split(512):
+        r, p = part[:, 0], part[:, 1]
+        d = torch.cdist(features[r], features)  # [m, N]
+        mates = fine[r][:, None].to(d.device) == fine.to(d.device)
+        mates[torch.arange(len(r)), r] = False
+        nearer = (mates & (d < d.gather(1, p[:, None]))).sum(1)
+        others = mates.sum(1) - 1  # but P+ itself
+        shares.append(nearer[others > 0] / others[others > 0])
+    return float(torch.cat(shares).mean())
 
 
 def _distinct(chosen: Selection) -> float:

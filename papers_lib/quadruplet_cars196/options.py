@@ -33,9 +33,9 @@ class TrainSettings(Frozen):
     # -- network --
     backbone: str = "resnet101"
     embedding_dim: int = Field(1024, ge=1)
-    start: Literal["scratch", "warm", "imagenet", "file"] = "imagenet"
+    start: Literal["scratch", "imagenet", "file"] = "imagenet"
+    weights: str = ""  # of a file that it starts from: SHA-256
     fc_start: Literal["random", "identity"] = "random"
-    weights: str = ""  # start=file: SHA-256 of the state dict's file
     freeze_bn: bool = False
     coarse_head: Literal["all", "present"] = "all"
     normalise: bool = True
@@ -72,12 +72,13 @@ class TrainSettings(Frozen):
     lr: float = Field(3e-4, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "one_cycle"] = "constant"
+    schedule: Literal["constant", "linear"] = "constant"  # linear: down to 0
+    backbone_lr: float = Field(1.0, ge=0)  # times `lr`: the rate of what is pretrained
+    heads_first: int = Field(0, ge=0)  # epochs in which the backbone stays as it is
     select: Literal["last", "held_out_classes"] = "last"
 
     # -- evaluation --
     nmi_seeds: int = Field(10, ge=1)
-    keep_weights: bool = False  # leave the backbone's weights for runs that start from this one
 
     @property
     def mines(self) -> bool:

@@ -21,7 +21,7 @@ from papers_lib import checkpoint, compute
 from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
 from papers_lib.quadruplet_cars196 import losses
-from papers_lib.quadruplet_cars196.baselines import BASELINES, class_batches
+from papers_lib.quadruplet_cars196.baselines import BASELINES, FREE_LENGTH, class_batches
 from papers_lib.quadruplet_cars196.embedding import EmbeddingNet, build, embed
 from papers_lib.quadruplet_cars196.images import Images, crops, hold_out, load
 from papers_lib.quadruplet_cars196.measures import evaluate, mined, recall_at_1
@@ -53,9 +53,9 @@ def train(
     Args:
         settings: all that can change the result.
         data: the data set's root folder and name.
-        folder: where the checkpoint (and `weights.pt`, with `keep_weights`) goes.
+        folder: where the checkpoint goes.
         device: "auto", "cpu" or "cuda".
-        weights: file of backbone weights, for `start` "warm" or "file".
+        weights: file of backbone weights, where the run starts from one.
         report: called with step, steps in all, and a note.
 
     Returns:
@@ -89,8 +89,6 @@ def train(
     if loop.best is not None:
         net.load_state_dict(loop.best[1])
 
-    if settings.keep_weights:
-        checkpoint.save(folder / "weights.pt", net.backbone.state_dict())
     choices = mined(loop.bank(), trained, settings)
     return evaluate(net, tested, settings) | {"history": loop.history, "mined": choices}
 
@@ -124,16 +122,15 @@ class Loop(checkpoint.Resumable):
         self.references = usable.quadruplets[:, 0]  # ascending
         self.steps = math.ceil(len(self.references) / settings.batch_size)  # the same for every method
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimiser = SGD(
-            net.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
-        )
-        self.schedule: lr_scheduler.LRScheduler
-        if settings.schedule == "one_cycle" and settings.epochs:
-            # As torch's default has it, the momentum cycles too, from .95 to .85 and back.
-            total = settings.epochs * self.steps
-            self.schedule = lr_scheduler.OneCycleLR(self.optimiser, settings.lr, total, pct_start=0.3)
-        else:
-            self.schedule = lr_scheduler.ConstantLR(self.optimiser, factor=1.0)
+        heads = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
+        groups: list[dict[str, Any]] = [{"params": heads}]
+        if pretrained := list(net.backbone.parameters()):  # none under frozen features
+            groups.append({"params": pretrained, "lr": settings.lr * settings.backbone_lr})
+        self.optimiser = SGD(groups, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
+        # of each group's own rate: lr · (1 − step / steps), or lr
+        falls = settings.schedule == "linear"
+        total = max(1, settings.epochs * self.steps)
+        self.schedule = lr_scheduler.LambdaLR(self.optimiser, lambda step: 1 - step / total if falls else 1.0)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, dict[str, Tensor]] | None = None  # R@1 of held-out classes, weights
@@ -142,6 +139,8 @@ class Loop(checkpoint.Resumable):
         """One pass over the references; the means of what its steps log go to `history`."""
         before, total = self.epoch * self.steps, self.settings.epochs * self.steps
         self.net.train()
+        # a new head's first gradients would spoil what the backbone knows
+        self.net.backbone.requires_grad_(self.epoch >= self.settings.heads_first)
         if self.settings.freeze_bn:
             backbones.freeze_batch_norm(self.net)
         logged: dict[str, list[Tensor]] = {}
@@ -206,7 +205,8 @@ class Loop(checkpoint.Resumable):
         # -- loss --
         if settings.method in BASELINES:
             # Eq. 6 sums over its references; a baseline is a mean, scaled to as many.
-            logged = {"loss": BASELINES[settings.method](out.embedding, fine) * settings.batch_size}
+            x = out.raw if settings.method in FREE_LENGTH else out.embedding  # [n, d]
+            logged = {"loss": BASELINES[settings.method](x, fine) * settings.batch_size}
         elif settings.method == "ce":
             logged = {"loss": losses.classification_loss(out.coarse, out.fine, coarse, fine, **equation_4)}
         else:

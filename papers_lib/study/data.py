@@ -56,8 +56,9 @@ class Size:
 class Statement(NamedTuple):
     """A line of `claims.csv`: what the paper says and where, the statement that tests it, and the test.
 
-    `test` is "greater" (side `a` is ahead of side `b` in `metric`) or the name of one of the wing's own;
-    `decimals` only shapes the sentence.
+    `test` is "greater" (side `a` is ahead of side `b` in `metric`), "greater_blocked" (so on the mean over
+    data sets) or the name of one of the wing's own; `decimals` only shapes the sentence. Statements of one
+    `family` are corrected together; the column may be left out.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Statement(NamedTuple):
     exhibit: str
     controls: str
     evidence: str
+    family: str = ""
 
 
 class Misprint(NamedTuple):
@@ -127,7 +129,8 @@ def read_sizes(file: Path) -> dict[str, Size]:
 
 def read_statements(file: Path) -> list[Statement]:
     """The claims of `claims.csv`, in its order."""
-    return [Statement(**line) for line in _lines(file, Statement._fields)]
+    needed = [name for name in Statement._fields if name not in Statement._field_defaults]
+    return [Statement(**line) for line in _lines(file, needed)]
 
 
 def read_misprints(file: Path) -> list[Misprint]:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from papers_lib.exhibits import provenance as origin
-from papers_lib.exhibits.intervals import Interval, paired
+from papers_lib.exhibits.intervals import Interval, common_seeds
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN, Cell
-from papers_lib.exhibits.verdicts import greater
+from papers_lib.exhibits.verdicts import Finding, greater
 from papers_lib.runs.spec import RunSpec
 
 Values = dict[int, float]  # by seed
 
 
 class Gap(NamedTuple):
-    """Ours against another arm, paired by seed: cells of a table, empty where no seed has both."""
+    """Ours against another arm, paired by seed: cells of a table, empty where no seed has both.
+
+    The table that `verdict` stands in corrects it together with its other rows.
+    """
 
     mean: float | None
     interval: Interval | None
     n: int
-    verdict: str
+    verdict: Finding
 
 
 class Results:
@@ -47,6 +50,20 @@ class Results:
     def rows(self, label: str) -> dict[int, Row]:
         """The rows of an arm by seed."""
         return self._rows.get(label, {})
+
+    def common(self, labels: Collection[str]) -> Results:
+        """The same runs, those of `labels` at their common seeds alone, as `common_seeds` has them.
+
+        For means that stand side by side.
+        """
+        seeds = common_seeds(self.rows(label) for label in labels)
+        several = {label for label in labels if len(self.rows(label)) > 1}
+        return Results(
+            [
+                (spec, row if spec.label not in several or spec.seed in seeds else None)
+                for spec, row in self.runs
+            ]
+        )
 
     def values(self, label: str, path: str, factor: float = 1) -> Values:
         """A number of each row's metrics by seed.
@@ -109,10 +126,10 @@ def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Values:
 
 def gap(ours: Mapping[int, float], other: Mapping[int, float]) -> Gap:
     """The paired difference of ours to another arm, and whether ours is greater."""
-    if not ours.keys() & other.keys():
-        return Gap(None, None, len(ours), "not tested")
-    interval = paired(ours, other)  # of d_s = ours_s − other_s over the seeds s of both
-    return Gap(interval.mean, interval, interval.n, greater(ours, other).verdict)
+    finding = greater(ours, other)  # of d_s = ours_s − other_s over the seeds s of both
+    if not finding.difference:
+        return Gap(None, None, len(ours), finding)
+    return Gap(finding.difference.mean, finding.difference, finding.difference.n, finding)
 
 
 def not_run(label: str, columns: int, *last: Cell) -> list[Cell]:

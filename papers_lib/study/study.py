@@ -18,7 +18,7 @@ from papers_lib.datasets import features, known, weights
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits import published
-from papers_lib.exhibits.claims import Claim, Erratum
+from papers_lib.exhibits.claims import Claim, Erratum, forest
 from papers_lib.exhibits.coverage import Cell
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.provenance import Provenance
@@ -206,6 +206,11 @@ class Study:
         """Every claim of the paper with the verdict of our runs."""
         return judge(self, results, read_statements(self.folder / "claims.csv"))
 
+    def forest(self, results: Results) -> Figure:
+        """The figure `claims` of every paper: each claim that a test on runs judged, with its interval."""
+        made = self.provenance(results)
+        return forest(self.claims(results), made.badge, made.text)
+
     def errata(self) -> list[Erratum]:
         """What is wrong or missing in the paper, shown by code where it can be."""
         errata = []
@@ -271,8 +276,9 @@ class Study:
 
     def line(self, results: Results, labels: tuple[str, ...], place: Place, comparable: bool) -> Line:
         """A printed number beside ours."""
-        values = self.answers(results, self.answer(results, place))  # {seed: ours}, in the paper's unit
-        return Line(labels, self.printed[place], values, comparable)
+        answer = self.answer(results, place)
+        values = self.answers(results, answer)  # {seed: ours}, in the paper's unit
+        return Line(labels, self.printed[place], values, comparable, answer is not None and answer.quoted)
 
     def cells(self, results: Results) -> list[Cell]:
         """For `coverage`: our number for each printed one; quoted works and settings are not ours to make."""

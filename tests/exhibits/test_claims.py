@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from papers_lib.exhibits.claims import Claim, Erratum, claims_table, errata_table
-from papers_lib.exhibits.verdicts import greater
+from papers_lib.exhibits.claims import EDGE, Claim, Erratum, claims_table, errata_table, forest
+from papers_lib.exhibits.verdicts import NOT_REPRODUCED, Finding, greater, holm, on_stand_in
 
 CLAIM = Claim(
     name="C1",
@@ -36,6 +36,52 @@ def test_the_tables_show_verdict_and_kind():
     assert claims.rows[0][0] == "C1"
     assert claims.rows[0][2:4] == ["R@1 of Method 2 > R@1 of Random", "holds"]
     assert "stand-in data" in repr(claims) and repr(claims).endswith("3 runs")
+    assert claims.rows[0][7] == "runs"
     by_reading = dataclasses.replace(ERRATUM, computed=False, holds=False)
     errata = errata_table([ERRATUM, by_reading])
     assert [row[-2:] for row in errata.rows] == [["code", "yes"], ["reading", "no"]]
+
+
+def judged() -> list[Claim]:
+    far, near = {0: 1.0, 1: 1.1, 2: 0.9}, {0: 0.5, 1: -0.7, 2: 1.0}
+    zero, ten = dict.fromkeys(far, 0.0), dict.fromkeys(far, 10.0)
+    found = [greater(far, zero), greater(zero, far), greater(near, zero), greater(ten, zero)]
+    found = holm([*found, greater({0: 1.0}, zero), Finding("not tested", "no"), greater(zero, far)])
+    found[1] = on_stand_in(found[1])
+    found.append(Finding("fails", "printed: 1 against 2", kind="printed"))
+    return [dataclasses.replace(CLAIM, name=f"C{i}", finding=f) for i, f in enumerate(found, 1)]
+
+
+def test_the_table_has_the_verdicts_and_a_line_for_what_has_none():
+    table = claims_table(judged())
+    assert [(row[0], row[3], row[7]) for row in table.rows] == [
+        ("C1", "holds", "runs"),
+        ("C2", NOT_REPRODUCED, "runs"),
+        ("C4", "holds", "runs"),
+        ("C7", "fails", "runs"),
+        ("C8", "fails", "printed"),
+    ]
+    needed = judged()[2].finding.seeds_needed
+    assert f"10,000): C3 ({needed}), C5 (–)" in table.notes[0]
+    assert table.notes[1] == "not tested: C6"
+    assert "(5)" in table.notes[2]  # C5 has one seed, C8 no run: neither is a test on runs
+    assert table.rows[2][5:7] == ["< 0.0001", "< 0.0001"]  # every seed says the same
+    assert claims_table([]).notes == []
+
+
+def test_the_forest_has_a_row_for_every_claim_that_runs_judged():
+    figure = forest(judged(), "stand-in data", "3 runs")
+    data = figure.data.set_index("claim")
+    assert list(data.index) == ["C1", "C2", "C3", "C4", "C7"]
+    assert data.loc["C1", "effect"] == pytest.approx(1.0 / 0.1)
+    assert data.loc["C2", "effect"] == pytest.approx(-1.0 / 0.1)
+    assert data.loc["C4", "effect"] == EDGE  # no spread at all
+    row = judged()[0].finding
+    for name in ("low", "high"):
+        assert data.loc["C1", name] == pytest.approx(getattr(row.difference, name), rel=1e-5)
+        assert data.loc["C1", f"effect_{name}"] == pytest.approx(
+            getattr(row.difference, name) / 0.1, rel=1e-5
+        )
+    assert "2 holds, 1 fails, 1 not reproduced on the stand-in, 1 undecided" in figure.alt
+    assert figure.png and figure.svg
+    assert forest([]).png and "0 claims" in forest([]).alt

@@ -7,11 +7,14 @@ from scipy import stats
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.intervals import (
+    best_of_blind,
+    blind_chance,
     bootstrap,
+    common_seeds,
     differences,
-    paired,
-    seeds_needed,
-    sign_flip_p,
+    estimate,
+    pooling_faults,
+    rank_interval,
     t_interval,
 )
 
@@ -44,20 +47,89 @@ def test_t_interval_covers_the_mean_about_as_often_as_it_says(n):
 def test_pairs_are_those_of_the_same_seed():
     a, b = {2: 5.0, 0: 1.0, 7: 9.0}, {0: 0.5, 2: 3.0, 1: 8.0}
     assert differences(a, b) == [0.5, 2.0]
-    assert paired(a, b) == t_interval([0.5, 2.0])
 
 
-@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], [1.0, -0.5, 2.0, 0.2], [0.3] * 6])
-def test_sign_flip_p_counts_all_signs(values):
-    flips = list(itertools.product((1, -1), repeat=len(values)))
-    sums = [abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in flips]
-    p = sum(s >= abs(sum(values)) - 1e-9 for s in sums) / len(flips)
-    assert sign_flip_p(values) == pytest.approx(p)
+def test_common_seeds_are_those_of_all_means_and_one_run_alone_is_none():
+    assert common_seeds([{0, 1, 2, 3}, {0: 1.0, 1: 1.0, 2: 1.0}, {1, 2, 5}]) == {1, 2}
+    assert common_seeds([{0, 1, 2}, {7}, set()]) == {0, 1, 2}
+    assert common_seeds([{0}, {1}]) == common_seeds([]) == set()
 
 
-def test_n_seeds_reach_no_smaller_p_than_all_signs_allow():
-    assert sign_flip_p([5.0, 5.1, 4.9]) == 0.25
-    assert sign_flip_p([1.0] * 16) == 2 / 2**16  # all signs are still counted
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_p_is_scipys(n):
+    values = np.random.default_rng(n).normal(1, 2, n).tolist()
+    assert estimate([values]).p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert estimate([[2.0] * n]).p == 0 and estimate([[0.0] * n]).p == 1
+
+
+def test_blocks_are_least_squares_of_arm_by_block_and_pair():
+    rng = np.random.default_rng(5)
+    gaps = rng.normal([[1.0], [0.2], [3.0]], 0.7, (3, 5))  # [data sets, seeds]
+    # y = pair + data set × arm, arms 0 and 1: 15 pairs and 3 differences
+    base = rng.normal(50, 20, (3, 5))
+    y, rows = [], []
+    for block, seed, arm in itertools.product(range(3), range(5), range(2)):
+        y.append(base[block, seed] + arm * gaps[block, seed])
+        row = np.zeros(18)
+        row[5 * block + seed], row[15 + block] = 1, arm
+        rows.append(row)
+    design = np.array(rows)
+    beta, (rss,), rank, _ = np.linalg.lstsq(design, np.array(y), rcond=None)
+    contrast = np.array([0] * 15 + [1 / 3] * 3)  # the mean of the three differences
+    freedom = len(y) - rank
+    se = math.sqrt(rss / freedom * contrast @ np.linalg.inv(design.T @ design) @ contrast)
+    half = stats.t.ppf(0.975, freedom) * se
+    found = estimate(gaps.tolist())
+    assert (found.freedom, found.n, found.blocks) == (freedom, 5, 3) == (12, 5, 3)
+    assert found.mean == pytest.approx(contrast @ beta)
+    got = found.interval()
+    assert (got.low, got.high) == pytest.approx((found.mean - half, found.mean + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(found.mean / se, freedom))
+    with pytest.raises(PapersError, match="one per seed"):
+        estimate([[1.0, 2.0], [1.0]])
+
+
+def test_what_speaks_against_pooling_is_named():
+    rng = np.random.default_rng(1)
+    plain = rng.normal(0, 1, (3, 8))
+    assert pooling_faults(plain) == []
+    assert pooling_faults(plain + np.array([[5], [0], [-5]])) == []  # what lies between data sets is no error
+    assert "variances differ" in pooling_faults(plain * [[1], [1], [30]])[0]
+    assert "seeds go together" in " ".join(pooling_faults(plain + 5 * rng.normal(0, 1, 8)))
+    wild = plain.copy()
+    wild[:, 0] += [60, 0, 0]
+    assert "not normal" in " ".join(pooling_faults(wild))
+    assert pooling_faults(plain[:, :4]) == pooling_faults(plain[:1]) != []
+    assert pooling_faults([[1.0] * 5, [2.0] * 5]) == []
+
+
+@pytest.mark.parametrize(("of", "draws"), [(1, 3), (6, 1), (5, 2), (4, 4), (7, 3)])
+def test_the_best_of_blind_draws_is_that_of_all_draws_counted_out(of, draws):
+    best = [min(drawn) for drawn in itertools.product(range(1, of + 1), repeat=draws)]
+    assert best_of_blind(of, draws) == pytest.approx(np.mean(best))
+    for rank in range(1, of + 1):
+        assert blind_chance(rank, of, draws) == pytest.approx(np.mean([r <= rank for r in best]))
+
+
+def test_the_best_of_one_blind_draw_is_the_middle_and_of_ten_far_above_it():
+    assert best_of_blind(65_536, 1) == (65_536 + 1) / 2
+    assert best_of_blind(65_536, 10) == pytest.approx(65_537 / 11, rel=1e-3)
+
+
+def test_an_interval_of_ranks_stays_on_their_scale_and_is_that_of_their_logits():
+    ranks = [1, 3, 40]
+    got = rank_interval(ranks, 1000)
+    logits = [math.log((r - 0.5) / (1000 - r + 0.5)) for r in ranks]
+    low, high = stats.t.interval(0.95, 2, np.mean(logits), stats.sem(logits))
+    back = [1000 / (1 + math.exp(-x)) + 0.5 for x in (np.mean(logits), low, high)]
+    assert (got.mean, got.low, got.high, got.n) == pytest.approx((back[0], max(back[1], 1), back[2], 3))
+    assert t_interval(ranks).low < 1 <= got.low < got.mean < got.high <= 1000
+    mirrored = rank_interval([1001 - r for r in ranks], 1000)  # nothing but the names of the ends
+    assert (mirrored.low, mirrored.high) == pytest.approx((1001 - got.high, 1001 - got.low))
+    one = rank_interval([7], 1000)
+    assert (one.mean, one.low, one.high, one.n) == (pytest.approx(7), 1, 1000, 1)
+    with pytest.raises(PapersError, match=r"outside 1 … 10"):
+        rank_interval([11], 10)
 
 
 def test_bootstrap_over_items_is_close_to_the_normal_interval_and_repeats():
@@ -93,25 +165,26 @@ def test_bootstrap_refuses_what_it_cannot_resample(arguments):
         bootstrap(*arguments)
 
 
-@pytest.mark.parametrize(("spread", "gap"), [(1.0, 1.0), (0.3, 2.0), (2.0, 0.5)])
-def test_seeds_needed_is_the_first_that_decides(spread, gap):
+@pytest.mark.parametrize(("spread", "gap"), [(1.0, 1.0), (0.3, 2.0), (2.0, -0.5)])
+@pytest.mark.parametrize("level", [0.95, 0.998])
+def test_seeds_needed_is_the_first_that_decides(spread, gap, level):
     values = [gap - spread, gap + spread, gap]
     sd = float(np.std(values, ddof=1))
 
-    def decides(n):
-        return stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n) < gap
+    def decides(n, blocks):
+        t = stats.t.ppf(0.5 + level / 2, blocks * (n - 1))
+        return t * sd / math.sqrt(blocks * n) < abs(gap)
 
-    slow = next(n for n in range(2, 10_000) if decides(n))
-    assert seeds_needed(values) == slow
-    assert seeds_needed(values, target=gap) == slow
-    assert seeds_needed(values, target=-gap) == slow
+    for blocks in (1, 3):
+        slow = next(n for n in range(2, 10_000) if decides(n, blocks))
+        assert estimate([values] * blocks).seeds_needed(level) == slow
 
 
 def test_seeds_needed_says_when_it_cannot_tell():
-    assert seeds_needed([1.0]) is None
-    assert seeds_needed([1.0, -1.0]) is None
-    assert seeds_needed([1.0, -1.0], target=1e-6) is None
-    assert seeds_needed([1.0, 1.0]) == 2
+    assert estimate([[1.0]]).seeds_needed() is None
+    assert estimate([[1.0, -1.0]]).seeds_needed() is None
+    assert estimate([[1.0, 1.0]]).seeds_needed() == 2
     half_width = [stats.t.ppf(0.975, n - 1) * math.sqrt(2 / n) for n in (9_999, 10_000, 10_001)]
-    assert seeds_needed([1.0, -1.0], target=(half_width[0] + half_width[1]) / 2) == 10_000
-    assert seeds_needed([1.0, -1.0], target=(half_width[1] + half_width[2]) / 2) is None
+    middle = [(x + y) / 2 for x, y in itertools.pairwise(half_width)]
+    found = [estimate([[mean + 1, mean - 1]]).seeds_needed() for mean in middle]
+    assert found == [10_000, None]

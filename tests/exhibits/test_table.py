@@ -11,6 +11,7 @@ import pytest
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.intervals import Interval, t_interval
 from papers_lib.exhibits.table import NOT_RUN, Line, Table, comparison
+from papers_lib.exhibits.verdicts import greater
 
 EVIL = r"a|b <i>&amp; 50 % $x$ _u_ {c} \d # ~ ^"
 
@@ -33,15 +34,46 @@ def test_text_is_aligned_and_box_free():
         [
             "Table 1: toy [stand-in data]",
             "",
-            "Method       R@1        interval",
-            "-------  -------  --------------",
-            "Größe ☃    61.49  [60.00, 63.00]",
-            "車 wide  not run               –",
+            "Method     R@1        interval",
+            "-------  -----  --------------",
+            "Größe ☃  61.49  [60.00, 63.00]",
             "",
+            "not run: 車 wide",
             "A note.",
             "profile small · 3 runs",
         ]
     )
+
+
+def test_rows_that_were_not_run_are_one_line_and_so_is_a_table_of_them():
+    rows = [[f"A{i}", "R@1", "61.49", NOT_RUN, None, 0] for i in range(15)]
+    there = ["B", "R@1", "61.49", 60.0, t_interval([59.0, 61.0]), 2]
+    half = ["C", "R@1", None, NOT_RUN, 3.5, 0]  # a row with a number of ours stays
+    columns = ["Method", "metric", "paper", "ours", "interval", "n"]
+    some = table(columns=columns, rows=[*rows, there, half], command="python -m x")
+    names = "; ".join(f"A{i} R@1" for i in range(12))
+    line = f"not run: {names}; 3 more rows (where the profile has it: python -m x)"
+    assert line in repr(some).splitlines()
+    assert [text.split()[0] for text in repr(some).splitlines()[4:6]] == ["B", "C"]
+    assert some._repr_html_().count("<tr") == 6  # head, two rows, the line, a note and the footer
+    assert some._repr_markdown_() is not None  # 17 rows, two of which are shown
+    none = table(columns=columns, rows=rows, command="python -m x")
+    said = "Table 1: toy [stand-in data]: not run, 15 rows (where the profile has it: python -m x)"
+    assert repr(none) == said
+    assert none._repr_html_() == f"<p>{said}</p>" and none.markdown().count("\n") == 0
+    assert "tabular" not in none._repr_latex_()
+    assert len(none.csv().splitlines()) == 16 and len(some.csv().splitlines()) == 18
+
+
+def test_the_findings_of_a_table_are_corrected_together():
+    far, near = {0: 1.0, 1: 1.1, 2: 0.9}, {0: 0.4, 1: 0.7, 2: 0.8}
+    zero = dict.fromkeys(far, 0.0)
+    findings = [greater(far, zero), greater(zero, far), greater(near, zero), greater({}, zero)]
+    assert [f.verdict for f in findings] == ["holds", "fails", "holds", "not tested"]
+    together = table(columns=["a"], rows=[[f] for f in findings])
+    assert [row[0] for row in together.rows] == ["yes", "no", "yes", "not tested"]
+    many = table(columns=["a"], rows=[[findings[2]]] * 3)
+    assert [row[0] for row in many.rows] == ["undecided"] * 3
 
 
 def test_markdown_has_as_many_cells_as_columns_whatever_the_text():
@@ -111,11 +143,11 @@ def test_an_empty_table_shows_its_heading():
 
 LINES = [
     Line(("A", "R@1"), "61.49", {0: 61.4, 1: 61.5, 2: 61.6}, True),
-    Line(("B", "R@1"), "61.49", {0: 41.4, 1: 41.5}, True),
-    Line(("C", "R@1"), "61.49", {0: 41.4, 1: 41.5}, False),
+    Line(("B", "R@1"), "61.49", {0: 41.4, 1: 41.4, 2: 41.5, 3: 99.0}, True),
+    Line(("C", "R@1"), "61.49", {0: 41.4, 1: 41.5, 2: 41.5}, False),
     Line(("D", "R@1"), "61.49", {0: 41.4}, True),
     Line(("E", "R@1"), "61.49", {}, False),
-    Line(("CE alone", "R@1"), None, {0: 1.0, 1: 2.0}, False),
+    Line(("CE alone", "R@1"), None, {0: 1.0, 1: 2.0, 2: 2.0}, False),
 ]
 
 
@@ -129,11 +161,17 @@ def test_comparison_has_the_columns_of_the_house():
         *("holds", "fails", "not comparable", "undecided", "not tested", None),
     ]
     assert [row[4] is None for row in got.rows] == [False, False, True, False, True, True]
-    assert [row[-2] for row in got.rows] == [3, 2, 2, 1, 0, 2]
+    assert [row[-2] for row in got.rows] == [3, 3, 3, 1, 0, 3]  # B at the seeds of all
     assert got.rows[4][3] == NOT_RUN
     shown = repr(got).splitlines()
     assert shown[4].split() == ["A", "R@1", "61.49", "61.50", "0.01", "[61.25,", "61.75]", "3", "holds"]
     assert shown[7].split() == ["D", "R@1", "61.49", "41.40", "-20.09", "–", "1", "undecided"]
+
+
+def test_a_quoted_number_lacks_none_of_ours():
+    got = comparison("t", "T", ["Method", "metric"], [*LINES, Line(("GCL", "R@1"), "90.1", {}, False, True)])
+    assert got.rows[-1] == ["GCL", "R@1", "90.1", None, None, None, None, "quoted"]
+    assert "not run: E R@1" in repr(got).splitlines()
 
 
 SHOW = """

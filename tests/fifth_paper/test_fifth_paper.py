@@ -32,6 +32,10 @@ def test_a_fifth_paper_is_swept_collected_judged_counted_and_explained(places, c
     claims = answer(capsys, "claims", "fifth_paper")["fifth_paper"]["claims"]
     verdicts = {claim["name"]: claim["finding"]["verdict"] for claim in claims}
     assert verdicts == {"C1": "holds", "C2": "undecided"}
+    first, second = (claim["finding"] for claim in claims)
+    assert first["p"] < first["p_holm"] <= 2 * first["p"] < 0.05 <= second["p_holm"]
+    assert first["difference"]["n"] == 10 < second["seeds_needed"] and first["seeds_needed"] is None
+    assert {claim["family"] for claim in claims} == {""}
     exhibits = {exhibit["exhibit"]: exhibit for exhibit in answer(capsys, "coverage", "fifth_paper")}
     assert exhibits["Table 1"]["reproduced"] == {"small on drawn": 2}
     assert (exhibits["settings"]["quoted"], exhibits["Table 1"]["missing"]) == (1, 0)
@@ -43,7 +47,7 @@ def test_a_fifth_paper_is_swept_collected_judged_counted_and_explained(places, c
 def test_its_notebook_runs(places, capsys):
     assert answer(capsys, "run", "fifth_paper", "-p", "profile", "smoke")["missing"] == 0
     written = {path.name for path in (places / "FIGURES/fifth_paper/smoke").iterdir()}
-    assert {"table_1.csv", "table_1.md", "by_epoch.png", "by_epoch.csv"} <= written
+    assert {"table_1.csv", "table_1.md", "by_epoch.png", "by_epoch.csv", "claims.png"} <= written
 
 
 def test_a_package_that_is_not_there_is_one_line(places, monkeypatch, capsys):

@@ -56,12 +56,13 @@ def slow_n_pairs(x, y):
     firsts = [y.index(name) for name in sorted(set(y))]
     products = (x @ x.T).tolist()
     sums = [math.log(sum(math.exp(products[i][j + 1]) for j in firsts)) for i in firsts]
-    return mean([total - products[i][i + 1] for i, total in zip(firsts, sums, strict=True)])
+    entropy = mean([total - products[i][i + 1] for i, total in zip(firsts, sums, strict=True)])
+    return entropy + 0.002 * mean([sum(v * v for v in row) for row in x.tolist()])
 
 
 def slow_triplet_global(x, y):
     d = matrix(x)
-    triplet = mean([gap + 0.2 for gap in gaps(d, y) if gap + 0.2 > 0])
+    triplet = mean([max(0, gap + 0.2) for gap in gaps(d, y)])
     pairs = list(itertools.combinations(range(len(y)), 2))
     near = [d[a][b] ** 2 / 4 for a, b in pairs if y[a] == y[b]]
     far = [d[a][b] ** 2 / 4 for a, b in pairs if y[a] != y[b]]

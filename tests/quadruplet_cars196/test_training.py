@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from papers_lib.datasets import features
 from papers_lib.errors import PapersError
 from papers_lib.quadruplet_cars196 import images, measures, training
 from papers_lib.quadruplet_cars196.baselines import BASELINES
@@ -123,15 +124,24 @@ def test_two_steps_are_sgd_on_the_loss_that_the_paper_writes(changes, loop_of):
         torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_over_the_whole_run(loop_of):
-    loop = loop_of(method="ce", schedule="one_cycle", lr=0.01, epochs=2)
-    rates = []
-    loop.optimiser.register_step_pre_hook(lambda sgd, *_: rates.append(sgd.param_groups[0]["lr"]))
+def test_a_linear_schedule_falls_to_nothing_and_the_backbone_has_its_own_rate_after_the_heads(loop_of):
+    changes = {"schedule": "linear", "backbone_lr": 0.1, "heads_first": 1}
+    loop = loop_of(method="ce", lr=0.01, epochs=2, **changes)
+    rates, before = [], deepcopy(loop.net.backbone.state_dict())
+    loop.optimiser.register_step_pre_hook(
+        lambda sgd, *_: rates.append([group["lr"] for group in sgd.param_groups])
+    )
+
+    def moved() -> list[bool]:
+        return [not torch.equal(p, before[name]) for name, p in loop.net.backbone.named_parameters()]
+
     loop.run_epoch()
+    assert not any(moved())
     loop.run_epoch()
-    assert len(rates) == 2 * loop.steps and max(rates) == pytest.approx(0.01)
-    assert rates.index(max(rates)) == pytest.approx(0.3 * len(rates), abs=1)
-    assert (rates[0], rates[-1]) == pytest.approx((0.01 / 25, 0.01 / 25 / 1e4))
+    assert any(moved())
+    total = 2 * loop.steps
+    expected = [[0.01 * (1 - step / total), 0.001 * (1 - step / total)] for step in range(total)]
+    np.testing.assert_allclose(rates, expected)
 
 
 # Batches -------------------------------------------------------------------------------------------
@@ -212,21 +222,26 @@ def test_random_crops_are_slices_of_the_images():
 
 # Settings ------------------------------------------------------------------------------------------
 
-# Of every setting another value. `weights` is the digest of a file, `keep_weights` leaves one behind; dropped
-# references have a test above.
+# Of every setting another value. `weights` is the digest of a file; dropped references have a test above.
 CHANGES = (
     {"seed": 1, "coarse_map": "body9", "coarse_shuffle": True, "use_boxes": True}
     | {"resize": 20, "crop": 10, "augment": False}
-    | {"backbone": "tiny24", "embedding_dim": 4, "start": "warm", "freeze_bn": True}
+    | {"backbone": "tiny24", "embedding_dim": 4, "start": "file", "freeze_bn": True, "fc_start": "identity"}
     | {"coarse_head": "present", "normalise": False, "precision": "bfloat16"}
     | {"method": "random", "pool": "batch", "refresh_every": 2, "sibling": "random", "no_sibling": "mask"}
     | {"lc1": 0.1, "lc2": 0.2, "lg1": 0.5, "lg2": 0.5, "eta": 0.5, "m1": 0.8, "m2": 0.2, "t1": 0.8, "t2": 0.2}
     | {"margin_rule": "text", "global_distance": "squared_over_4", "var_unbiased": True}
     | {"swap_ce_weights": True, "ce_on": "all", "reduction": "mean"}
     | {"batch_size": 4, "epochs": 2, "lr": 1e-3, "momentum": 0.0, "weight_decay": 0.5}
-    | {"schedule": "one_cycle", "select": "held_out_classes", "nmi_seeds": 2}
+    | {
+        "backbone_lr": 0.1,
+        "heads_first": 1,
+        "schedule": "linear",
+        "select": "held_out_classes",
+        "nmi_seeds": 2,
+    }
 )
-ELSEWHERE = {"weights", "keep_weights", "m1_fallback"}
+ELSEWHERE = {"weights", "m1_fallback"}
 
 
 @pytest.fixture
@@ -244,11 +259,19 @@ def boxed(monkeypatch):
     images._decoded.cache_clear()
 
 
+def saved_backbone(place: Path) -> Path:
+    """The backbone of a run's checkpoint as a file of its own."""
+    net = torch.load(place / "checkpoint.pt", weights_only=True)["net"]
+    state = {name.removeprefix("backbone."): v for name, v in net.items() if name.startswith("backbone.")}
+    torch.save(state, place / "weights.pt")
+    return place / "weights.pt"
+
+
 @pytest.mark.parametrize("name", [name for name in TrainSettings.model_fields if name not in ELSEWHERE])
 def test_changing_a_setting_changes_the_result(name, train, boxed):
     shared, weights = {"epochs": 0} if name == "seed" else {}, None  # an untrained network has its seed too
     if name == "start":
-        weights = train(method="ce", keep_weights=True, seed=1)[1] / "weights.pt"
+        weights = saved_backbone(train(method="ce", seed=1)[1])
     (before, _), (after, _) = train(**shared), train(**shared, weights=weights, **{name: CHANGES[name]})
     assert before != after
 
@@ -272,17 +295,18 @@ def test_labels_of_test_images_change_no_weight_and_no_choice(changes, train, mo
     real = images._decoded
 
     def lie(*args):
-        cars, pixels = real(*args)
-        fine, coarse = cars.fine.copy(), cars.coarse.copy()
-        fine[~cars.train], coarse[~cars.train] = fine[~cars.train][0], coarse[~cars.train][::-1]
-        return dataclasses.replace(cars, fine=fine, coarse=coarse), pixels
+        (fine, coarse, trained), pixels = real(*args)
+        fine, coarse = fine.clone(), coarse.clone()
+        fine[~trained], coarse[~trained] = fine[~trained][0], coarse[~trained].flip(0)
+        return (fine, coarse, trained), pixels
 
     results = []
     for decoded in (real, lie):
         monkeypatch.setattr(images, "_decoded", decoded)
-        metrics, place = train(**changes, keep_weights=True)
+        metrics, place = train(**changes)
         losses = [epoch["loss"] for epoch in metrics["history"]]
-        results.append((torch.load(place / "weights.pt", weights_only=True), metrics["mined"], losses))
+        net = torch.load(place / "checkpoint.pt", weights_only=True)["net"]
+        results.append((net, metrics["mined"], losses))
         chances = metrics["chance"]
     assert chances == 1  # the lie was read, in evaluation
     (weights, *choices), (other, *others) = results
@@ -304,11 +328,14 @@ def test_the_best_epoch_is_chosen_by_held_out_classes_and_restored(train, monkey
 
     monkeypatch.setattr(training, "Loop", Loop)
     monkeypatch.setattr(training, "recall_at_1", recall)
-    _, place = train(select="held_out_classes", epochs=4, keep_weights=True)
-    kept = torch.load(place / "weights.pt", weights_only=True)
+    _, place = train(select="held_out_classes", epochs=4)
+    best = torch.load(place / "checkpoint.pt", weights_only=True)["best"][1]
+    kept = {name: v for name, v in best.items() if name.startswith("backbone.")}
     assert all(classes == set(range(16, 20)) for classes, _ in seen)  # the last fifth of the training classes
     assert learnt == [set(range(16))] * 4
-    matches = [all(torch.equal(v, state[k]) for k, v in kept.items()) for _, state in seen]
+    matches = [
+        all(torch.equal(v, state[k.removeprefix("backbone.")]) for k, v in kept.items()) for _, state in seen
+    ]
     assert matches == [False, True, False, False]  # the earlier of two equally good
 
 
@@ -333,7 +360,7 @@ def test_types_are_dealt_by_lot_or_cut_to_those_present_and_never_in_the_test_se
 
 
 def test_a_killed_run_resumes_as_if_nothing_had_happened(train, tmp_path):
-    options = {"epochs": 3, "select": "held_out_classes", "sibling": "random", "schedule": "one_cycle"}
+    options = {"epochs": 3, "select": "held_out_classes", "sibling": "random", "schedule": "linear"}
     whole, _ = train(**options)
 
     def die(step: int, total: int, note: str) -> None:
@@ -352,16 +379,28 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(train, tmp_path):
     assert seen == [(2 * steps + step, 3 * steps, "epoch 3") for step in range(1, steps + 1)]
 
 
-def test_a_warm_start_carries_the_backbone_over_and_needs_its_weights(train):
-    (kept, place), (plain, without) = (train(method="ce", keep_weights=keep) for keep in (True, False))
-    assert kept == plain  # to keep the weights is no part of the result
-    file = place / "weights.pt"
-    assert not (without / file.name).exists()
+def test_a_start_from_a_file_carries_the_backbone_over_and_needs_its_weights(train):
+    file = saved_backbone(train(method="ce")[1])
     state = torch.load(file, weights_only=True)
-    net = build(settings(start="warm"), (5, 9), file, CPU)
-    assert all(torch.equal(value, state[name]) for name, value in net.backbone.state_dict().items())
-    with pytest.raises(PapersError, match="start=warm needs weights"):
-        build(settings(start="warm"), (5, 9), None, CPU)
+    for start in ({"start": "file"}, {"start": "imagenet", "weights": "a digest"}):
+        net = build(settings(**start), (5, 9), file, CPU)
+        assert all(torch.equal(value, state[name]) for name, value in net.backbone.state_dict().items())
+        with pytest.raises(PapersError, match="needs weights"):
+            build(settings(**start), (5, 9), None, CPU)
+
+
+def test_frozen_features_have_no_backbone_and_no_crops():
+    """The identity start is their first components, nothing is cropped, and the labels are the set's own."""
+    changes = {"backbone": "features", "augment": False, "epochs": 1, "batch_size": 32, "embedding_dim": 16}
+    where = (str(features.SHIPPED), "cars196_half_features")
+    trained, tested, (types, models) = load(*where, settings(**changes), CPU)
+    assert (types, models) == (22, 98)
+    assert [len(split.fine) for split in (trained, tested)] == [4052, 4092]
+    net = build(settings(**changes, fc_start="identity"), (types, models), None, CPU, 384)
+    torch.testing.assert_close(net(tested.pixels[:5]).raw, tested.pixels[:5, :16])
+    batch = torch.tensor([3, 1])
+    crop = images.crops(tested, batch, settings(**changes), torch.Generator())
+    assert torch.equal(crop, tested.pixels[batch])
 
 
 def test_a_diverging_loss_is_one_line_and_no_result(train):
@@ -400,3 +439,22 @@ def test_what_would_be_chosen_is_counted_over_the_references(data):
     assert counts["same_sibling"] == pytest.approx(sum((one == two)[:, 2].tolist()) / len(one), abs=1e-5)
     different = len(set(two[:, 1].tolist())) + len(set(two[:, 2].tolist()))
     assert counts["distinct_method_2"] == pytest.approx(different / len(two), abs=1e-5)
+
+
+def test_the_rank_of_the_positive_is_the_share_of_class_mates_that_are_nearer(data):
+    trained, _, _ = load(*data, settings(), CPU)
+    features, fine = (
+        torch.randn(len(trained.fine), 4, generator=torch.Generator().manual_seed(0)),
+        trained.fine,
+    )
+    chosen = select(features, fine, trained.coarse, "method_2")
+    shares = []
+    for r, p, *_ in chosen.quadruplets.tolist():
+        mates = [i for i in range(len(fine)) if fine[i] == fine[r] and i not in (r, p)]
+        nearer = sum(
+            bool((features[i] - features[r]).norm() < (features[p] - features[r]).norm()) for i in mates
+        )
+        if mates:
+            shares.append(nearer / len(mates))
+    counts = measures.mined(features, trained, settings())
+    assert counts["method_2_positive_rank"] == pytest.approx(sum(shares) / len(shares), abs=1e-5)

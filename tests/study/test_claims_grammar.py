@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -28,10 +29,10 @@ class Toy(Study):
         return "two" if arm == "best" else arm
 
 
-def result(arm: str, seed: int) -> tuple[RunSpec, Row]:
-    settings, data = {"seed": seed, "arm": arm}, Data(name="toy")
+def result(arm: str, seed: int, values: dict = VALUES, **of_data: Any) -> tuple[RunSpec, Row]:
+    settings, data = {"seed": seed, "arm": arm}, Data(**{"name": "toy"} | of_data)
     spec = RunSpec(paper="toy", function="toy:run", profile="small", settings=settings, data=data, label=arm)
-    metrics = {"m": VALUES[arm][seed], "deep": {"share": 0.25}, "history": [{"m": 7.0}, {"m": 8.0}]}
+    metrics = {"m": values[arm][seed], "deep": {"share": 0.25}, "history": [{"m": 7.0}, {"m": 8.0}]}
     known = {"identity": spec.identity, "key": spec.identity, "seed": seed, "metrics": metrics, "code": "c"}
     origin = {"commit": "c", "dirty": False, "torch": "2", "device": "cpu", "seconds": 1.0, "finished": ""}
     return spec, Row(
@@ -79,6 +80,7 @@ def test_a_statement_is_judged_on_the_seeds_that_both_sides_have():
     (claim,) = judge(Toy(), RESULTS, [line("two", "one")])
     assert (claim.finding.difference.n, claim.finding.difference.mean) == (2, 0)
     assert claim.evidence == "runs two, one"
+    assert claim.finding.text.endswith("2 paired seeds, on toy")
     (level,) = judge(Toy(), RESULTS, [line("two", "one:history.0.m")])
     assert (level.finding.verdict, level.finding.difference.mean) == ("undecided", -4.5)
     (nothing,) = judge(Toy(), RESULTS, [line("three", "one")])
@@ -88,7 +90,53 @@ def test_a_statement_is_judged_on_the_seeds_that_both_sides_have():
 def test_a_test_of_the_wings_own_is_called_and_an_unknown_one_refused():
     (claim,) = judge(Toy(), RESULTS, [line("one", test="always")])
     assert (claim.finding.verdict, claim.finding.text) == ("holds", "one in 5 runs")
-    with pytest.raises(PapersError, match="claim C1: unknown test 'grater'; known: greater, always"):
+    with pytest.raises(
+        PapersError, match="claim C1: unknown test 'grater'; known: greater, greater_blocked, always"
+    ):
         judge(Toy(), RESULTS, [line("one", test="grater")])
     with pytest.raises(KeyError):
         judge(Toy(), RESULTS, [line("one:nothing", "two")])
+
+
+def all_of(values: dict, **of_data: Any) -> Results:
+    return Results([result(arm, seed, values, **of_data) for arm in values for seed in values[arm]])
+
+
+def by_seed(*values: float) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+CLEAR = {"one": by_seed(5.0, 5.02, 5.04), "two": by_seed(4.0, 4.0, 4.0), "three": by_seed(4.0, 4.3, 4.2)}
+
+
+def test_statements_of_one_family_are_corrected_together():
+    near = line("three", "two")  # p = 0.19
+    lines = [line("one", "two"), near, near, near._replace(family="ours"), line("one", test="always")]
+    claims = judge(Toy(), all_of(CLEAR), lines)
+    p = claims[1].finding.p
+    assert [c.family for c in claims] == ["", "", "", "ours", ""]
+    assert [c.finding.p_holm for c in claims[1:4]] == pytest.approx([2 * p, 2 * p, p])
+    assert claims[0].finding.p_holm == pytest.approx(3 * claims[0].finding.p)
+    assert claims[4].finding.p_holm is None
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "verdict", "where"),
+    [(True, "not reproduced on the stand-in", "toy (stand-in)"), (False, "fails", "toy")],
+)
+def test_what_would_fail_on_drawn_data_was_not_reproduced_there(stand_in, verdict, where):
+    worse, better = judge(Toy(), all_of(CLEAR, stand_in=stand_in), [line("two", "one"), line("one", "two")])
+    assert (worse.finding.verdict, better.finding.verdict) == (verdict, "holds")
+    assert worse.finding.text.endswith(f", on {where}")
+
+
+def test_a_statement_on_all_data_sets_reads_the_arms_of_each():
+    values = {f"{place}/{arm}": of for place in ("a", "b") for arm, of in CLEAR.items()}
+    values |= {"c/three": by_seed(1.0)}  # a data set that lacks the arms says nothing
+    blocked = line("max(one, three) - two", "0.5", test="greater_blocked")
+    (claim,) = judge(Toy(), all_of(values), [blocked])
+    assert claim.finding.difference.mean == pytest.approx(0.52)
+    assert "3 paired seeds of each data set (a +0.52, b +0.52)" in claim.finding.text
+    assert claim.evidence == "runs one, three, two"
+    (alone,) = judge(Toy(), all_of(CLEAR), [blocked])
+    assert alone.finding.verdict == "not tested"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from papers_lib.errors import PapersError
+from papers_lib.exhibits.intervals import t_interval
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
 from papers_lib.papers import known
@@ -90,11 +91,24 @@ def test_histories_begin_before_training():
     }
 
 
+def test_means_that_stand_side_by_side_are_over_the_same_seeds():
+    runs = [run(arm, seed, {"acc": float(seed)}) for arm, n in (("a", 6), ("b", 3)) for seed in range(n)]
+    runs += [run("one", 5, {"acc": 5.0}), run("other", 0, {"acc": 9.0}), run("other", 7, None)]
+    results = Results(runs)
+    equal = results.common(["a", "b", "one", "none"])
+    assert set(equal.values("a", "acc")) == set(equal.values("b", "acc")) == {0, 1, 2}
+    assert (equal.values("one", "acc"), equal.values("other", "acc")) == ({5: 5.0}, {0: 9.0})
+    assert (len(equal.all_rows), len(equal.runs), len(results.all_rows)) == (8, len(runs), 11)
+    assert set(results.common(["a"]).rows("a")) == set(range(6))
+
+
 def test_arms_are_paired_by_seed():
     a, b = {0: 2.0, 1: 3.5, 4: 9.0}, {0: 1.0, 1: 2.0, 5: 0.0}
     assert difference(a, b) == {0: 1.0, 1: 1.5}
     assert (gap(a, b).mean, gap(a, b).n) == (1.25, 2)
-    assert gap(a, {7: 1.0}) == (None, None, 3, "not tested")
+    assert (gap(a, b).interval, gap(a, b).verdict.verdict) == (t_interval([1.0, 1.5]), "undecided")
+    assert gap(a, {7: 1.0})[:3] == (None, None, 3)
+    assert gap(a, {7: 1.0}).verdict.verdict == "not tested"
     assert not_run("Arm", 6, 0, "not tested") == ["Arm", NOT_RUN, None, None, 0, "not tested"]
 
 
@@ -117,6 +131,15 @@ def test_arms_are_a_table_that_names_its_own_mistakes(tmp_path):
         file.write_text(head + text)
         with pytest.raises(PapersError, match=message):
             read_arms(file)
+
+
+def test_claims_may_name_a_family(tmp_path):
+    file = tmp_path / "claims.csv"
+    head = "name,sentence,statement,test,a,b,metric,decimals,exhibit,controls,evidence"
+    file.write_text(f"{head}\nC1,s,t,greater,a,b,m,,table_1,,\n")
+    assert [line.family for line in read_statements(file)] == [""]
+    file.write_text(f"{head},family\nC1,s,t,greater,a,b,m,,table_1,,,ranks\n")
+    assert [line.family for line in read_statements(file)] == ["ranks"]
 
 
 def test_profiles_are_sizes_and_what_a_wing_adds(tmp_path):

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from papers_lib.papers import PAPERS, Book, open_paper
+from papers_lib.papers import PAPERS, Book, open_paper, shown_profile
 from papers_lib.settings import PROFILES, validate
 from papers_lib.study import Results, Study
-from papers_lib.study.claims import arms_of, sides
+from papers_lib.study.claims import GRAMMAR, arms_of, sides
 from papers_lib.study.data import read_misprints, read_statements
 
 # Changes that are relative to a profile's settings, or drawn from the seed.
@@ -23,7 +23,7 @@ def book(request, tmp_path_factory) -> Book:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAPERS_FIGURES", str(tmp_path_factory.mktemp("figures")))
         patch.delenv("PAPERS_LEDGER", raising=False)
-        yield open_paper(request.param, profile="small")
+        yield open_paper(request.param, profile=shown_profile(PAPERS[request.param]))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def nothing(book) -> Results:
 
 
 def arm_of(label: str) -> str:
-    return label.rpartition("/")[2]  # "data set/arm" where there are several data sets
+    # "data set/arm" where there are several data sets, "arm rate" where there are several rates
+    return label.rpartition("/")[2].partition(" ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +66,16 @@ def test_profiles_are_those_of_every_notebook_and_their_plans_are_valid(study):
 def test_claims_name_arms_tests_and_exhibits_that_there_are(study, book, labels):
     lines = read_statements(study.folder / "claims.csv")
     assert len({line.name for line in lines}) == len(lines) > 0
-    exhibits = {*book._tables, *book._figures, "claims", "errata", "none"}
+    exhibits = {*book._tables, *book._figures, "errata", "none"}
     for line in lines:
         assert line.sentence and line.statement, line.name
-        assert line.test == "greater" or line.test in study.tests, line.name
+        assert line.test in (*GRAMMAR, *study.tests), line.name
         assert line.exhibit in exhibits, line.name
-        for arm in arms_of(line) if line.test == "greater" else ():
+        for arm in arms_of(line) if line.test in GRAMMAR else ():
             label = study.resolve(book.results, arm)  # an arm, or a sampler as a whole: all its settings
-            assert any(known.startswith(label) for known in labels), (line.name, arm)
+            # of all data sets the arm is named alone
+            places = {arm_of(known) for known in labels} if line.test == "greater_blocked" else labels
+            assert any(known.startswith(label) for known in places), (line.name, arm)
 
 
 def test_claims_are_tested_where_their_arms_have_runs(study, book):
@@ -82,7 +85,7 @@ def test_claims_are_tested_where_their_arms_have_runs(study, book):
     assert list(verdicts) == [line.name for line in lines]
     for line in lines:
         rows = [book.results.rows(study.resolve(book.results, arm)) for arm in arms_of(line)]
-        if rows and set.intersection(*map(set, rows)):
+        if line.test != "greater_blocked" and rows and set.intersection(*map(set, rows)):
             assert verdicts[line.name] != "not tested", line.name
             if line.test == "greater":
                 assert all(sides(study, book.results, line)), line.name
@@ -118,12 +121,13 @@ def test_without_runs_exhibits_say_so_and_no_claim_is_tested(study, nothing):
     assert all(figure.csv() for figure in figures.values())
     lines = {line.name: line for line in read_statements(study.folder / "claims.csv")}
     for claim in study.claims(nothing):
-        assert claim.finding.verdict == "not tested" or lines[claim.name].test != "greater", claim.name
+        assert claim.finding.verdict == "not tested" or lines[claim.name].test not in GRAMMAR, claim.name
 
 
 def test_exhibits_are_the_same_bytes_twice(study, book, tmp_path):
     for folder in ("a", "b"):
-        for exhibit in (*study.tables(book.results).values(), *study.figures(book.results).values()):
+        figures = (*study.figures(book.results).values(), study.forest(book.results))
+        for exhibit in (*study.tables(book.results).values(), *figures):
             exhibit.save(tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert len(names) == 2 * len(book._tables) + 3 * len(book._figures)

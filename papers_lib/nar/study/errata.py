@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from papers_lib.exhibits.table import Table
-from papers_lib.exhibits.verdicts import Finding, Verdict
+from papers_lib.exhibits.verdicts import Finding, Kind, Verdict
 from papers_lib.nar.counting import count, count_all
 from papers_lib.nar.operators import RULES
 from papers_lib.nar.study import printed, table_4
@@ -220,9 +220,9 @@ def most_by_ordinary_count() -> int:
     return max(hit.right for hit in ordinary)
 
 
-def _exact(good: bool, text: str) -> Finding:
+def _exact(good: bool, text: str, kind: Kind = "computed") -> Finding:
     verdict: Verdict = "holds" if good else "fails"
-    return Finding(verdict, f"{text}: {verdict}")
+    return Finding(verdict, text, kind=kind)
 
 
 def saves_as_printed(results: Results, line: Statement) -> Finding:
@@ -240,14 +240,14 @@ def ordinary_count(results: Results, line: Statement) -> Finding:
 def better_on_imagenet(results: Results, line: Statement) -> Finding:
     """C3b: both printed gains of ResNet-18-16 on ImageNet."""
     gains = [g.points for g in printed.gains(numbers()) if g.model == SIXTEEN and "ImageNet" in g.data]
-    return _exact(min(gains) > 0, f"printed: {', '.join(f'{points:+.2f}' for points in gains)}")
+    return _exact(min(gains) > 0, f"printed: {', '.join(f'{points:+.2f}' for points in gains)}", "printed")
 
 
 def deeper_than_half(results: Results, line: Statement) -> Finding:
     """C8d: the mean depth of the paper's own vectors."""
     depths = {model: printed.mean_depth(PLACEMENTS[model][0]) for model in (EIGHT, SIXTEEN)}
     text = ", ".join(f"{model} {depth:.2f}" for model, depth in depths.items())
-    return _exact(min(depths.values()) > 0.5, text)
+    return _exact(min(depths.values()) > 0.5, text, "printed")
 
 
 def deeper_nets_gain_more(results: Results, line: Statement) -> Finding:
@@ -255,7 +255,7 @@ def deeper_nets_gain_more(results: Results, line: Statement) -> Finding:
     gains = {(g.model, g.data): g.points for g in printed.gains(numbers())}
     pairs = [(gains[SIXTEEN, data], gains[EIGHT, data]) for data in ("CIFAR-10", "ImageNet Top-1")]
     text = "; ".join(f"{x:+.2f} and {y:+.2f}" for x, y in pairs)
-    return _exact(all(x > y for x, y in pairs), f"printed gains of -16 and -8: {text}")
+    return _exact(all(x > y for x, y in pairs), f"printed gains of -16 and -8: {text}", "printed")
 
 
 def fully_connected(results: Results, line: Statement) -> Finding:

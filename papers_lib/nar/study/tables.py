@@ -133,7 +133,7 @@ def tau(study: Refinement, results: Results) -> Rows:
         for part, sample in (("tau", "all"), ("tau_few", "1 to 4 replaced")):
             for key, statistics in STATISTICS.items():
                 values = results.values(name, f"{part}.{key}")
-                above = greater(values, dict.fromkeys(values, 0.0)).verdict
+                above = greater(values, dict.fromkeys(values, 0.0))
                 rows.append([study.arms[name].label, sample, statistics, *_interval(values), above])
     return rows
 

@@ -14,30 +14,34 @@ from papers_lib.exhibits.table import Table
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.quadruplet_cars196.study import drawings, errata, tables
 from papers_lib.runs.planning import refuse_unknown
-from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.runs.spec import RunSpec
 from papers_lib.settings import NotebookSettings
-from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, run_training, weights_of
+from papers_lib.study import (
+    QUOTED,
+    Answer,
+    Arm,
+    Place,
+    Results,
+    Size,
+    Study,
+    Values,
+    run_training,
+    weights_of,
+)
 
-# The warm start, cross-entropy on the fine labels with all images labelled; its epochs are the profile's.
-WARM = {
-    "method": "ce",
-    "ce_on": "all",
-    "start": "scratch",
-    "keep_weights": True,
-    "reduction": "mean",
-    "lc1": 0.0,  # the coarse labels are not used: a start is no part of the method
-    "lc2": 1.0,
-    "lr": 0.1,
-    "weight_decay": 5e-4,
-    "schedule": "one_cycle",
-}
-# What a warm start has in common with the run that starts from it.
-SHARED = ("resize", "crop", "backbone", "embedding_dim", "precision", "batch_size")
+ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
+RATE_SEEDS = 2  # of the grid: it chooses between rates that differ by factors of three
+NUMBERS = ("lr", "epochs", "batch_size", "refresh_every")
 
 
 class Settings(NotebookSettings):
-    """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
+    """The notebook's parameters. Empty text, an empty list and 0 mean: as the profile says."""
 
+    lr: float = Field(0.0, ge=0)
+    epochs: int = Field(0, ge=0)
+    batch_size: int = Field(0, ge=0)
+    refresh_every: int = Field(0, ge=0)
+    reduction: str = Field("", pattern="^(|sum|mean)$")
     backbone: str = ""
     weights: str = ""
     coarse_map: str = Field("type22", pattern="^(type22|body9)$")
@@ -52,7 +56,7 @@ class Cars(Study):
     name = "quadruplet_cars196"
     parameters = Settings
     dataset = "cars196"
-    datasets = COUNTS
+    datasets = (*COUNTS, "cars196_half_features")
     checks = errata.CHECKS
     tests = MappingProxyType(
         {"nmi_beyond_k_means": tables.nmi_beyond_k_means, "state_of_the_art": errata.state_of_the_art}
@@ -72,28 +76,40 @@ class Cars(Study):
             refuse_unknown("backbone", (settings.backbone,), NAMES)
 
     def specs(self, settings: Settings, arm: Arm, seed: int) -> Iterator[RunSpec]:
-        """One run per arm and seed; those of the long start only where the start is warm."""
-        names = ("coarse_map", "sibling", "no_sibling", "m1_fallback")
-        chosen = {name: getattr(settings, name) for name in names} | weights_of(settings)
-        # empty: as the profile says
-        chosen |= {name: value for name in ("backbone", "precision") if (value := getattr(settings, name))}
+        """One run per arm and seed; one per rate of the grid for the arms of the sweep `rates`."""
         size = self.sizes[settings.profile]
+        # empty, or 0: as the profile says
+        asked = {name: value for name in (*ASKED, *NUMBERS) if (value := getattr(settings, name))}
+        asked |= weights_of(settings)
         # the last wins: an arm is what it says, whatever the notebook asks
-        values = _complete(size.settings | chosen | arm.changes | {"seed": seed})
+        changes = asked | arm.changes | {"seed": seed}
+        if arm.sweep not in size.more.get("sweeps", self.sweeps):
+            return
+        if arm.sweep == "rates" and seed not in (settings.seeds or size.seeds)[:RATE_SEEDS]:
+            return
         data = self.find_data(settings)
-        if values["start"] == "warm":
-            yield self.run_spec(settings, arm.name, values, data, (self._warm(settings, arm, values, data),))
-        elif not arm.more["start"]:  # ImageNet's weights have no longer training
-            yield self.run_spec(settings, arm.name, values, data)
+        if arm.sweep != "rates":
+            chosen = {"lr": rate} if (rate := self._rate(size, changes)) else {}
+            yield self.run_spec(settings, arm.name, _complete(size.settings | chosen | changes), data)
+            return
+        for rate in size.more["rates"]:
+            values = _complete(size.settings | changes | {"lr": rate})
+            if values["reduction"] == "mean":
+                values["lr"] *= values["batch_size"]  # on the mean it acts as it does on the sum
+            yield self.run_spec(settings, f"{arm.name} {rate:g}", values, data)
 
-    def _warm(self, settings: Settings, arm: Arm, values: dict[str, Any], data: Data) -> RunSpec:
-        """The run whose backbone an arm starts from."""
-        # its own schedule falls to 0, so that a long start is no prolonged short one
-        epochs = self.sizes[settings.profile].more["warm"]["long" if arm.more["start"] else "epochs"]
-        warm = {name: values[name] for name in SHARED} | WARM | {"seed": values["seed"], "epochs": epochs}
-        label = "long warm" if arm.more["start"] else "warm"
-        # equal for all arms of a seed: one run, by its identity
-        return self.run_spec(settings, label, _complete(warm), data)
+    def _rate(self, size: Size, changes: dict[str, Any]) -> float:
+        """The learning rate that the grid of the sweep `rates` gave the method; 0 where there was none."""
+        method = changes.get("method", "method_2")
+        method += "_all" * (method == "ce" and changes.get("ce_on") == "all")
+        rates: dict[str, float] = size.more.get("lr", {})
+        # what is no method of the grid is a variant of Method 2
+        return rates.get(method, rates.get("method_2", 0.0))
+
+    def grid(self, results: Results) -> list[float]:
+        """The learning rates that the sweep `rates` tries at this profile, if it has that sweep."""
+        rates: list[float] = self.sizes[results.profile].more.get("rates", [])
+        return rates
 
     def tables(self, results: Results) -> dict[str, Table]:
         """Table 1 beside ours, the controls that the paper lacks, and what selection really did."""

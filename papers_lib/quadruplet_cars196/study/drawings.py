@@ -31,7 +31,13 @@ SHOWN = ("random", "method_1", "method_2", "ce", "ce_all", "nearest_sibling")
 
 def figures(study: Cars, results: Results) -> dict[str, Figure]:
     """Every figure by name."""
-    every = (framework(), selections(), recall_by_epoch(study, results), fallbacks(study, results))
+    every = (
+        framework(),
+        selections(),
+        rates(study, results),
+        recall_by_epoch(study, results),
+        fallbacks(study, results),
+    )
     return {figure.name: figure for figure in every}
 
 
@@ -144,6 +150,40 @@ def _draw_selections(canvas: Any, data: pd.DataFrame) -> None:
             axes.scatter([x], [y], s=150, facecolors="none", edgecolors="black", linewidths=1.4)
             axes.annotate(role, (x, y), (6, 6), textcoords="offset points", weight="bold")
         axes.set(title=method.replace("_", " ").capitalize(), aspect="equal", xticks=[], yticks=[])
+
+
+def rates(study: Cars, results: Results) -> Figure:
+    """How much the learning rate decides: R@1 on held-out training classes over the grid."""
+    grid = study.grid(results)
+    rows = [
+        {"arm": arm.label, "rate": rate, "seed": seed, "R@1": value}
+        for arm in study.arms.values()
+        if arm.sweep == "rates"
+        for rate in grid
+        for seed, value in results.values(f"{arm.name} {rate:g}", "history.-1.R@1 %").items()
+    ]
+    data = pd.DataFrame(rows, columns=["arm", "rate", "seed", "R@1"])
+
+    def draw(canvas: Any, data: pd.DataFrame) -> None:
+        axes = canvas.subplots()
+        colours = {arm: f"C{number}" for number, arm in enumerate(data["arm"].unique())}
+        curves(axes, data, "rate", "R@1", "arm", colours, points=True)
+        axes.set(xlabel="learning rate, of the sum in Eq. 6", ylabel=NAMES["R@1"], xscale="log")
+        if len(data):
+            canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+
+    made = study.provenance(results)
+    return Figure(
+        "sensitivity",
+        "Recall@1 on training classes held out, by learning rate",
+        "Lines of Recall@1 on held-out training classes over a grid of learning rates, a colour per method, "
+        "dots for seeds.",
+        data,
+        draw,
+        made.badge,
+        made.text,
+        size=(7.6, 3.8),
+    )
 
 
 def recall_by_epoch(study: Cars, results: Results) -> Figure:

@@ -102,7 +102,8 @@ class Samplers(Study):
         label, best, _ = arm.partition("_best")
         if not best:
             return arm
-        means = {k: results.mean(f"{label}_{k}", "mAP %") for k in GRID}
+        equal = results.common([f"{label}_{k}" for k in GRID])  # or the largest n would help its setting
+        means = {k: equal.mean(f"{label}_{k}", "mAP %") for k in GRID}
         known = {k: value for k, value in means.items() if value is not None}
         return f"{label}_{max(known, key=lambda k: known[k]) if known else GRID[0]}"
 

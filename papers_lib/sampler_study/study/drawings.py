@@ -8,7 +8,7 @@ import pandas as pd
 
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.sampler_study.study.tables import GRID, NETWORKS, SAMPLERS
+from papers_lib.sampler_study.study.tables import GRID, NETWORKS, SAMPLERS, grid
 from papers_lib.study import Results
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
 
 
 def by_setting(study: Samplers, results: Results) -> Figure:
-    """mAP over K and N: the paper's curves above, ours below, a point a seed."""
-    made = study.provenance(results)
+    """mAP over K and N: the paper's curves above, ours below, a point a seed, all at the same seeds."""
+    made, results = study.provenance(results), grid(study, results)
     paper: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
     for network, column in NETWORKS.items():
@@ -175,7 +175,7 @@ def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
 
 def by_epoch(study: Samplers, results: Results) -> Figure:
     """mAP over the epochs: which settings learn, and which fall below their start."""
-    made = study.provenance(results)
+    made, results = study.provenance(results), grid(study, results)
     lines = results.by_epoch([f"{MARKET}/{arm}" for arm in SHOWN], ["mAP"], factor=100)
     data = pd.DataFrame(list(lines), columns=["arm", "seed", "epoch", "mAP"])
     labels = {name: study.arms[name].label for name in SHOWN}  # what readers see; the CSV has the names
@@ -204,7 +204,7 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
 
 def classes(study: Samplers, results: Results) -> Figure:
     """mAP against the number of clusters in a batch: the quantity that K changes at a fixed batch."""
-    made = study.provenance(results)
+    made, results = study.provenance(results), grid(study, results)
     rows = []
     for method in SAMPLERS:
         for k in GRID:
