@@ -29,7 +29,8 @@ def short_probe(results: Results, _line: Statement) -> Finding:
     """C13: the one-epoch probe against the whole, over all runs of a seed."""
     points: dict[int, list[tuple[float, float]]] = {}
     for spec, row in results.runs:
-        if row is not None and "task" not in spec.settings:
+        # two classes are easier than ten by any probe
+        if row is not None and "task" not in spec.settings and not spec.settings["classes"]:
             pair = (100 * row.metrics["linear_1"], 100 * row.metrics["linear"])
             points.setdefault(row.seed, []).append(pair)
     correlations = _spearman(points, 8)
