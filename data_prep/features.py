@@ -18,7 +18,7 @@ from pydantic import Field
 
 from data_prep.pictures import shown
 from data_prep.sets import DataSet, StandIn
-from papers_lib.datasets import cars196, features, reid, weights
+from papers_lib.datasets import cars196, classification, features, reid, weights
 from papers_lib.datasets.images import load_images
 from papers_lib.files import resolve
 from papers_lib.settings import Frozen, data_root
@@ -107,6 +107,47 @@ def _cars_cameras(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return {}
 
 
+TRAIN, TEST, VIEWS = 500, 300, 9  # images of each class, and random views of each training image
+
+
+def _views(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    import torch
+    from torchvision.transforms import v2
+
+    cifar = classification.load(resolve(recipe.images) if recipe.images else data_root(), "cifar10")
+    sides = []
+    for split, count in ((cifar.train, TRAIN), (cifar.test, TEST)):
+        # the first images of each class
+        rows = np.concatenate([np.flatnonzero(split.labels == c)[:count] for c in range(10)])
+        pixels = torch.from_numpy(classification.load_images(split)[rows]).permute(0, 3, 1, 2)
+        sides.append((pixels, split.labels[rows]))
+    (train, fine), (test, fine_test) = sides
+    # SimCLR's views at half strength and without blur, as lightly's benchmark on CIFAR-10 has them
+    view = v2.Compose(
+        [
+            v2.RandomResizedCrop(recipe.size, (0.08, 1.0)),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8),
+            v2.RandomGrayscale(0.2),
+        ]
+    )
+    torch.manual_seed(recipe.seed)
+    plain = v2.Resize(recipe.size)
+    pictures = [plain(train), *(torch.stack([view(x) for x in train]) for _ in range(VIEWS)), plain(test)]
+    values = np.concatenate([embed(part, recipe) for part in pictures])  # [(1 + views) · N + M, D]
+    number = np.repeat(np.arange(VIEWS + 1), len(train))  # 0: as it is
+    labels = {
+        "fine": np.concatenate([np.tile(fine, VIEWS + 1), fine_test]),
+        "view": np.concatenate([number, 0 * fine_test]),
+        "test": np.repeat([0, 1], [len(number), len(test)]),
+    }
+    fitted = labels["test"] == 0  # the test images are never looked at
+    values = features.principal(values, fitted, recipe.components)
+    values /= values[fitted].std(0)  # every component counts alike
+    features.save(folder / features.FILE, values, {k: v.astype(np.uint8) for k, v in labels.items()})
+    return {}
+
+
 def _survey(root: Path, name: str) -> Found:
     base = root.parent if root.name == name else root
     found = features.load(base, name)
@@ -118,16 +159,17 @@ def _summary(found: Found) -> str:
     return f"{found.set.name}, {shape} features, SHA-256 {found.set.fingerprint[:16]}"
 
 
-MAKERS: dict[str, Callable[[Path, Recipe], dict[str, Any]]] = {
-    "cars196_half_features": _cars,
-    "cars_cameras_features": _cars_cameras,
+SETS: dict[str, tuple[Callable[[Path, Recipe], dict[str, Any]], dict[str, Any]]] = {
+    "cars196_half_features": (_cars, {}),
+    "cars_cameras_features": (_cars_cameras, {}),
+    "cifar10_views_features": (_views, {"size": 64, "components": 64}),
 }
 DATASETS = tuple(
     DataSet(
         name,
         partial(_survey, name=name),
         _summary,
-        FeatureSet(name, "features 1", Recipe, {"smoke": {}}, maker),
+        FeatureSet(name, "features 1", Recipe, {"smoke": settings}, maker),
     )
-    for name, maker in MAKERS.items()
+    for name, (maker, settings) in SETS.items()
 )

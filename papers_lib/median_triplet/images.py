@@ -1,25 +1,37 @@
-"""The images of a run, whole in memory: uint8 on the device, so that no step waits for a disk."""
+"""The images of a run, whole in memory: uint8 on the device, so that no step waits for a disk.
+
+In their place can stand frozen features of fixed views (`papers_lib.datasets.features`): of each image a
+first view as it is, and random ones, of which a step draws.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from papers_lib.datasets import classification
+from papers_lib.datasets import classification, features
 from papers_lib.errors import PapersError
+from papers_lib.median_triplet import augment
 from papers_lib.median_triplet.options import TrainSettings
+
+Side = tuple[NDArray[Any], NDArray[np.int64]]  # images or features [N, …], labels [N]
 
 KEPT_SIZE = 256  # longer sides are brought down to this when images are larger than a view
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Training and test images [N, H, W, 3] uint8 with labels [N] int64, on the device."""
+    """Training and test images with labels [N] int64, on the device.
+
+    Images are uint8 [N, H, W, 3], or features float32 [N, views, d].
+    """
 
     train: Tensor
     train_labels: Tensor
@@ -34,24 +46,63 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
     Raises:
         PapersError: bad data, or fewer images than a batch.
     """
-    survey = classification.load(Path(data[0]), data[1])
-    chosen = subset(survey.train.labels, settings.images, settings.seed)
+    train, test, classes = (_frozen if data[1] in features.NAMES else _pictures)(data, settings)
+    if settings.classes:
+        kept = np.random.default_rng(settings.seed).permutation(classes)[: settings.classes]
+        train, test, classes = _only(train, kept), _only(test, kept), settings.classes
+    chosen = subset(train[1], settings.images, settings.seed)
     if len(chosen) < settings.batch_size:
         raise PapersError(
             f"{len(chosen)} training images do not fill one batch of {settings.batch_size}; "
             "lower batch_size or take more images"
         )
+    x, y, x_test, y_test = (
+        torch.as_tensor(side, device=where) for side in (train[0][chosen], train[1][chosen], *test)
+    )
+    return Loaded(x, y, x_test, y_test, classes)
+
+
+def _pictures(data: tuple[str, str], settings: TrainSettings) -> tuple[Side, Side, int]:
+    survey = classification.load(Path(data[0]), data[1])
     # images no larger than a view are kept as they are
     size = None if settings.image_size <= 32 else KEPT_SIZE
-    train = classification.load_images(survey.train, size)[chosen]  # uint8 [N, H, W, 3]
-    test = classification.load_images(survey.test, size)  # uint8 [M, H, W, 3]
-    return Loaded(
-        torch.as_tensor(train, device=where),
-        torch.as_tensor(survey.train.labels[chosen], device=where),
-        torch.as_tensor(test, device=where),
-        torch.as_tensor(survey.test.labels, device=where),
-        len(survey.classes),
-    )
+    train, test = ((classification.load_images(s, size), s.labels) for s in (survey.train, survey.test))
+    return train, test, len(survey.classes)
+
+
+def _frozen(data: tuple[str, str], settings: TrainSettings) -> tuple[Side, Side, int]:
+    del settings
+    found = features.load(Path(data[0]), data[1])
+    fine, is_test = found.labels["fine"], found.labels["test"] == 1
+    views = int(found.labels["view"].max()) + 1
+    # rows are view by view: [views · N, d] → [N, views, d]
+    train = found.values[~is_test].reshape(views, -1, found.values.shape[-1]).swapaxes(0, 1)
+    labels = fine[~is_test][: len(train)]
+    return (train, labels), (found.values[is_test][:, None], fine[is_test]), int(fine.max()) + 1
+
+
+def _only(side: Side, classes: NDArray[np.int64]) -> Side:
+    """The images of these classes, which are numbered anew from 0."""
+    kept = np.isin(side[1], classes)
+    return side[0][kept], np.searchsorted(np.sort(classes), side[1][kept])
+
+
+def views(
+    images: Tensor, recipes: Sequence[augment.Recipe], generator: torch.Generator, size: int
+) -> tuple[Tensor, ...]:
+    """A random view of each image for each recipe, [B, 3, size, size]; of features different ones, [B, d]."""
+    if images.ndim == 4:
+        return tuple(augment.view(images, recipe, generator, size) for recipe in recipes)
+    others = (
+        torch.rand(len(images), images.shape[1] - 1, generator=generator).argsort(1) + 1
+    )  # [B, views − 1]
+    rows = torch.arange(len(images))
+    return tuple(images[rows, others[:, i]] for i in range(len(recipes)))
+
+
+def plain(images: Tensor, size: int) -> Tensor:
+    """Images as they are scored: [B, 3, size, size], or features [B, d]."""
+    return augment.plain(images, size) if images.ndim == 4 else images[:, 0]
 
 
 def subset(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from papers_lib.evaluation import collapse
 from papers_lib.median_triplet import heads
 from papers_lib.median_triplet.methods import Batch, Method, OnlineTarget, Triplet
 
-READINGS = 20  # batches per epoch that are looked at
+READINGS = 5  # batches per epoch that are looked at
 KEPT = 1000  # images whose features are looked at
 
 
@@ -72,6 +73,16 @@ def before_training(method: Method, batches: Iterable[Batch]) -> dict[str, float
         twin.loss(batch)
         readings.append(of_batch(twin, batch.labels))
     return mean(readings)
+
+
+def flops(method: Method, batch: Batch) -> float:
+    """Floating-point operations of a step per image, forwards and backwards, counted on a copy."""
+    if not method.trained():
+        return 0.0
+    twin = copy.deepcopy(method).train()
+    with FlopCounterMode(display=False) as counter:
+        twin.loss(batch)[0].backward()
+    return float(counter.get_total_flops()) / len(batch.labels)
 
 
 def mean(readings: list[dict[str, float]]) -> dict[str, float]:

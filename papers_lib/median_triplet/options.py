@@ -39,6 +39,7 @@ class TrainSettings(Frozen):
     # -- images --
     image_size: int = Field(224, ge=8)  # side of a view
     images: int = Field(0, ge=0)  # of the training set, an equal share of each class; 0: all
+    classes: int = Field(0, ge=0)  # that the seed chooses, in training and test set alike; 0: all
     recipe: str = ""  # augmentation of methods that compare two views; empty: the method's own
 
     # -- network --
@@ -63,7 +64,7 @@ class TrainSettings(Frozen):
     # -- the frame of BYOL --
     ema_base: float = Field(0.99, ge=0, le=1)
     ema_buffers: bool = False
-    random_resolution: bool = True
+    random_resolution: bool = False  # of the released code alone
     online_sizes: tuple[float, float] = (3 / 7, 1.0)  # shares of the view's side
     target_sizes: tuple[float, float] = (4 / 7, 1.0)
 
@@ -102,7 +103,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "recipe": "cifar",
         "backbone": "resnet18_cifar",
         "projector_hidden": 1024,
-        "random_resolution": False,
         "optimiser": "sgd",
         "lr": 0.06,
         "weight_decay": 5e-4,

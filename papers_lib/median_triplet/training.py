@@ -1,8 +1,8 @@
 """One run, from images to linear and kNN accuracy.
 
 `Loop.run_epoch` is a step from top to bottom: draw a batch, make its views where the images lie, take the
-method's loss, and after `accumulation` batches move the weights. Labels serve the supervised row, the probes,
-and the meters; no self-supervised loss reads them.
+method's loss, and after `accumulation` batches, or at the epoch's end, move the weights. Labels serve the
+supervised row, the probes, and the meters; no self-supervised loss reads them.
 
 Several processes share a step's micro-batches: each takes every N-th and accumulates an N-th as many, and
 gradients are averaged before the step, so that it sees the images that it sees in one process. Batch
@@ -26,7 +26,7 @@ from papers_lib import checkpoint, compute
 from papers_lib.errors import PapersError
 from papers_lib.evaluation import probes
 from papers_lib.median_triplet import augment, detection, meters, methods, search
-from papers_lib.median_triplet.images import Loaded, load
+from papers_lib.median_triplet.images import Loaded, load, plain, views
 from papers_lib.median_triplet.methods import Batch, Method
 from papers_lib.median_triplet.optimisers import Lars, warm_cosine
 from papers_lib.median_triplet.options import SHARED, TrainSettings, TransferSettings
@@ -55,7 +55,8 @@ def train(
     Returns:
         Plain JSON: `linear` and `knn` (fractions, last epoch), `knn_max` over epochs, `probe` (rates tried
         and how they did on the held-out part), `history` (one entry per epoch), `start` (the meters before
-        training), `waiting` (share of the training time spent on making views).
+        training, and the floating-point operations of a step per image), `classes` and `images` of the
+        training set, `waiting` (share of the training time spent on making views).
 
     Raises:
         PapersError: bad data, or settings that the data, the batch or the processes cannot serve.
@@ -115,7 +116,12 @@ class Loop(checkpoint.Resumable):
             )
         self.accumulation = settings.accumulation // self.world  # batches of this process per step
         self.batches = len(images.train) // settings.batch_size // self.world  # of this process per epoch
-        self.steps = max(1, self.batches // self.accumulation)  # per epoch
+        if not self.batches:
+            raise PapersError(
+                f"{len(images.train)} images do not fill a batch of {settings.batch_size} in each of "
+                f"{self.world} processes; lower batch_size"
+            )
+        self.steps = -(-self.batches // self.accumulation)  # per epoch, the last from fewer batches
         recipe = settings.recipe if method.number_of_views > 1 else ""
         pair = augment.RECIPES[recipe or method.recipe]
         self.recipes = [pair[i % 2] for i in range(method.number_of_views)]
@@ -146,10 +152,12 @@ class Loop(checkpoint.Resumable):
             logs.append(log | {"loss": loss.detach()})
 
             # -- backward: the gradients of a step's batches add up to the mean of theirs --
-            (loss / self.accumulation).backward()
+            first = number - number % self.accumulation  # batch of the step
+            group_size = min(self.accumulation, self.batches - first)
+            (loss / group_size).backward()
 
             # -- step --
-            if (number + 1) % self.accumulation == 0:
+            if number + 1 == first + group_size:
                 step = self.epoch * self.steps + number // self.accumulation
                 for group in self.optimiser.param_groups:
                     group["lr"] = s.lr * self.rate(step)
@@ -162,7 +170,6 @@ class Loop(checkpoint.Resumable):
             # -- meters --
             if number % max(1, self.batches // meters.READINGS) == 0:
                 readings.append(meters.of_batch(method, batch.labels))
-        self.optimiser.zero_grad(set_to_none=True)  # of last batches that did not fill a step
 
         spent = _now(device) - begun
         time_spent = {"seconds": round(spent, 2), "waiting": round(waited / spent, 4)}
@@ -186,9 +193,8 @@ class Loop(checkpoint.Resumable):
         """The views of these images, made on the device where the images lie."""
         chosen = indices.to(self.images.train.device)  # [B]
         images = self.images.train[chosen]  # uint8 [B, H, W, 3]
-        size = self.settings.image_size
-        views = tuple(augment.view(images, recipe, self.generator, size) for recipe in self.recipes)
-        return Batch(views, images, chosen, self.images.train_labels[chosen])
+        seen = views(images, self.recipes, self.generator, self.settings.image_size)
+        return Batch(seen, images, chosen, self.images.train_labels[chosen])
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at a step: linear warm-up, then cosine to zero."""
@@ -214,7 +220,7 @@ class Loop(checkpoint.Resumable):
         self.method.eval()  # normalised by running statistics
         with compute.autocast(images.device, self.settings.precision):
             features = [
-                self.method.encoder(augment.plain(batch, self.settings.image_size)).float()
+                self.method.encoder(plain(batch, self.settings.image_size)).float()
                 for batch in images.split(batch_size)
             ]
         self.method.train(training)
@@ -226,7 +232,11 @@ class Loop(checkpoint.Resumable):
         batches = [self.batch(indices) for indices in self.order()[: meters.READINGS]]
         self.generator.set_state(kept)
         self.start = self.spread() | meters.before_training(self.method, batches)
+        self.start["flops"] = meters.flops(self.method, batches[0])
         self.start["knn"] = self.knn()
+        if self.images.train.ndim == 3:  # frozen features, as they are
+            bank, queries = (plain(side, 0) for side in (self.images.train, self.images.test))
+            self.start["knn_features"] = self._knn(bank, queries)
 
     def spread(self) -> dict[str, float]:
         """The meters of the encoder's features, on some training images."""
@@ -235,8 +245,10 @@ class Loop(checkpoint.Resumable):
 
     def knn(self) -> float:
         """kNN accuracy on the test images, the training images as the bank (Wu et al., CVPR 2018)."""
+        return self._knn(self.embed(self.images.train), self.embed(self.images.test))
+
+    def _knn(self, bank: Tensor, queries: Tensor) -> float:
         images, s = self.images, self.settings
-        bank, queries = self.embed(images.train), self.embed(images.test)  # [N, d], [M, d]
         k = min(s.knn_k, len(bank))
         accuracy = probes.knn_accuracy(bank, images.train_labels, queries, images.test_labels, k, s.knn_tau)
         return round(accuracy, 6)
@@ -246,6 +258,8 @@ class Loop(checkpoint.Resumable):
         spent = sum(entry["seconds"] for entry in self.history)
         waited = sum(entry["seconds"] * entry["waiting"] for entry in self.history)
         return {
+            "classes": self.images.classes,
+            "images": len(self.images.train),
             "start": self.start,
             "history": self.history,
             "knn_max": max((entry["knn"] for entry in self.history if "knn" in entry), default=None),

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
+from papers_lib.networks.mlp import MLPS, TIMES, Mlp
 
 CIFAR = {"resnet18_cifar": 64, "resnet18_cifar32": 32, "resnet18_cifar16": 16}  # name -> width
-NAMES = (*CIFAR, *backbones.NAMES)
+NAMES = (*CIFAR, *MLPS, *backbones.NAMES)
 
 
 def resnet18(width: int = 64) -> tuple[nn.Module, int]:
@@ -57,13 +58,17 @@ def build(name: str, weights: str | dict[str, Tensor] | None = None) -> tuple[nn
     Raises:
         PapersError: an unknown name, no ImageNet weights for it, or a state dict that does not fit.
     """
-    if name not in CIFAR:
+    if name not in (*CIFAR, *MLPS):
         if name not in NAMES:
             raise PapersError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
         return backbones.build(name, weights)
     if isinstance(weights, str):
         raise PapersError(f"no ImageNet weights exist for '{name}'; start it from random weights")
-    backbone, dimension = resnet18(CIFAR[name])
+    backbone: nn.Module
+    if name in MLPS:
+        backbone, dimension = Mlp(MLPS[name]), TIMES * MLPS[name]
+    else:
+        backbone, dimension = resnet18(CIFAR[name])
     if weights is not None:
         backbones.load(backbone, weights, name)
     return backbone, dimension

@@ -21,6 +21,7 @@ from papers_lib.runs.store import Store
 from papers_lib.study import Results
 
 EFFECT = {"median": 0.05, "prior": 0.1, "byol_x2": 0.06, "hardest": -0.1, "rank_5": 0.02}
+EFFECT |= {"c2_median": 0.05, "c2_three_quarters": 0.08}
 METERS = {
     "cos_positive": 0.9,
     "cos_negative": 0.1,
@@ -51,7 +52,9 @@ def row(spec: RunSpec) -> Row:
             "knn_max": level,
             "own": level,
             "waiting": 0.1,
-            "start": METERS | {"knn": 0.2},
+            "classes": spec.settings["classes"] or 10,
+            "images": spec.settings["images"] or 50_000,
+            "start": METERS | {"knn": 0.2, "flops": 1e6},
             "history": history if spec.settings["epochs"] else [],
         }
     asked = {
@@ -68,7 +71,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(**parameters) -> list[RunSpec]:
-    return STUDY.plan(Settings(**{"profile": "small"} | parameters))
+    return STUDY.plan(Settings(**{"profile": "frozen"} | parameters))
 
 
 def by_label(**parameters) -> dict[str, RunSpec]:
@@ -86,10 +89,20 @@ def results() -> Results:
 def test_the_plan_has_every_arm_of_a_profile_once_per_seed_and_leaves_no_setting_to_a_default():
     specs = plan()
     assert len({spec.identity for spec in specs}) == len(specs)
-    longest = STUDY.sizes["small"].more["longest"]
-    planned = [name for name, arm in STUDY.arms.items() if arm.changes.get("epochs_times", 1) <= longest]
-    assert Counter(spec.label for spec in specs) == dict.fromkeys(planned, 3)
-    assert {spec.seed for spec in specs[:13]} == {0}
+    more = STUDY.sizes["frozen"].more
+    short = {
+        name for name, arm in STUDY.arms.items() if arm.changes.get("epochs_times", 1) <= more["longest"]
+    }
+    planned = [name for name in short if STUDY.arms[name].sweep not in more["without"]]
+    assert Counter(spec.label for spec in specs) == dict.fromkeys(planned, 10)
+    assert [(spec.label, spec.seed) for spec in specs[:6]] == [
+        ("byol", 0),
+        ("byol_x2", 0),
+        ("median", 0),
+        ("prior", 0),
+        ("rank_5", 0),
+        ("byol", 1),
+    ]
     for spec in specs:
         assert TrainSettings.model_validate(spec.settings).model_dump(mode="json") == spec.settings
 
@@ -129,7 +142,7 @@ def test_the_number_of_processes_is_a_setting_that_one_leaves_out(tmp_path, caps
     one, two = (by_label(processes=count) for count in (1, 2))
     assert "processes" not in one["median"].settings and two["median"].settings["processes"] == 2
     assert one["median"].identity != two["median"].identity
-    assert one["odc"].identity == two["odc"].identity  # which trains in one process
+    assert one["moco"].identity == two["moco"].identity  # which trains in one process
     folder = Store(tmp_path).prepare(two["median"])
     assert distributed.main(str(folder)) == 2
     assert "of 2 processes, not 1: start it with" in capsys.readouterr().err
@@ -139,19 +152,27 @@ def test_the_number_of_processes_is_a_setting_that_one_leaves_out(tmp_path, caps
 
 
 def test_arms_differ_only_in_what_they_say():
-    specs = {label: spec.settings for label, spec in by_label(profile="paper").items()}
+    specs = {label: spec.settings for label, spec in by_label(profile="smoke").items()}
     for arm in STUDY.arms.values():
         base = specs[arm.against or "byol"]
         changed = {name for name, value in specs[arm.name].items() if base[name] != value}
-        relative = {"epochs_times": {"epochs"}, "batch_times": {"batch_size", "lr"}}
+        relative = {
+            "epochs_times": {"epochs"},
+            "batch_times": {"batch_size", "lr"},
+            "images_times": {"images"},
+        }
         said = set().union(*(relative.get(name, {name}) for name in arm.changes))
-        said |= {"keep_weights", "ema_base"} | ({"method", "epochs"} if arm.name == "random" else set())
+        said |= {"keep_weights", "ema_base", "temperature"}
+        said |= {"method", "epochs"} if arm.name == "random" else set()
         # an arm's counterpart may say what the arm does not
         assert changed <= said | set(STUDY.arms[arm.against or "byol"].changes), arm.name
     ratio = specs["median_n32"]["lr"] / specs["median"]["lr"]
     assert ratio == pytest.approx(32 / 128)
     assert {arm.changes["method"] for arm in STUDY.arms.values()} == set(NAMES)
-    assert all(arm.against for arm in STUDY.arms.values() if arm.sweep != "table_1")
+    # no arm is another by another name; a single epoch has no half
+    for profile in STUDY.sizes.keys() - {"smoke"}:
+        identities = [spec.identity for spec in plan(profile=profile)]
+        assert len(set(identities)) == len(identities), profile
 
 
 @pytest.mark.parametrize(
@@ -159,11 +180,11 @@ def test_arms_differ_only_in_what_they_say():
     [
         ({"arms": ("medain",)}, "arms: unknown 'medain'"),
         ({"sweeps": ("table1",)}, "sweeps: unknown 'table1'"),
-        ({"sweeps": ("heads", "heads")}, "heads stands twice"),
+        ({"sweeps": ("ranks", "ranks")}, "ranks stands twice"),
         ({"seeds": (1, 1)}, "1 stands twice"),
         ({"preset": "cifra"}, "preset: unknown 'cifra'"),
         ({"dataset": "svhn"}, "dataset: unknown 'svhn'"),
-        ({"train": True}, "data_prep"),  # data that is needed and not there
+        ({"train": True, "profile": "small"}, "data_prep"),  # data that is needed and not there
     ],
 )
 def test_bad_parameters_get_one_line(given, message):
@@ -176,6 +197,11 @@ def test_parameters_reach_the_runs():
     (spec,) = plan(arms=("median",), seeds=(7,), preset="paper", precision="bfloat16", dataset="cifar100")
     assert (spec.seed, spec.data.name) == (7, "cifar100")
     assert (spec.settings["optimiser"], spec.settings["precision"]) == ("lars", "bfloat16")
+    asked = {"lr": 0.5, "epochs": 4, "batch_size": 64}
+    half, short = plan(arms=("median_n32", "simsiam_100"), seeds=(7,), **asked)
+    # what an arm gives relative to the profile is relative to what is asked for
+    assert (half.settings["lr"], half.settings["batch_size"], half.settings["epochs"]) == (0.125, 16, 4)
+    assert (short.settings["lr"], short.settings["batch_size"], short.settings["epochs"]) == (0.5, 64, 2)
 
 
 # -- what the runs say --
@@ -194,7 +220,7 @@ def test_tables_have_every_printed_number_of_a_run_and_our_mean(results):
         assert Counter(line[place] for line in table.rows) == Counter(printed), number
     line = next(x for x in found["table_1"].rows if x[0] == "median triplet-200")
     levels = [row(spec).metrics["linear"] for spec, _ in results.runs if spec.label == "median"]
-    assert line[3] == pytest.approx(100 * sum(levels) / 3)
+    assert line[3] == pytest.approx(100 * sum(levels) / 10)
     assert line[-1] == "not comparable"
 
 
@@ -203,34 +229,54 @@ def test_claims_find_planted_effects(results):
     verdicts = {name: claim.finding.verdict for name, claim in claims.items()}
     assert len(claims) == len(STUDY.claims(results))
     assert verdicts["C1a"] == "holds"  # median over BYOL
-    assert verdicts["C1c"] == "fails"  # not over BYOL with its loss doubled
-    assert verdicts["C1e"] == "fails"  # nor in BYOL's time, half of its own
-    assert verdicts["C11a"] == verdicts["C5c"] == verdicts["C3a"] == verdicts["C3b"] == "holds"
-    assert verdicts["C6e"] == "fails"  # the planted rows of the two differ
+    assert verdicts["C1b"] == "fails"  # not over BYOL with its loss doubled
+    assert verdicts["C11a"] == verdicts["C3a"] == verdicts["C0a"] == "holds"
     assert verdicts["C13"] == "holds"  # planted a constant below
-    assert verdicts["C15a"] == "holds" and verdicts["C15b"] == "fails" and verdicts["C17"] == "holds"
-    assert verdicts["C18b"] == "not tested"  # longer than `small` goes
+    assert verdicts["C21a"] == verdicts["C21d"] == "holds" and verdicts["C21b"] == "fails"
     assert "than the tail of 0.76 %" in claims["C7a"].statement  # k = 22 of 127 negatives
+    assert "not tested" not in verdicts.values()  # at the profile that the chapter shows
 
 
-def test_ranks_and_tails_are_those_of_the_heads():
-    ranks = {name: tables.rank(STUDY.arms[name].changes, 128) for name in tables.RANKED}
+def test_ranks_tails_and_chance_are_of_the_classes_in_hand(results):
+    ranks = {name: tables.rank_of(STUDY, results, name).k for name in tables.RANKED}
     assert ranks == {
-        "median": 64,
-        "prior": 22,
         "hardest": 1,
         "rank_5": 5,
+        "eighth": 16,
+        "prior": 22,
         "quarter": 32,
+        "median": 64,
         "three_quarters": 96,
     }
-    assert tables.tail(22, 128) == 100 * prior.tail(127, 0.1, 22)
+    taken = tables.rank_of(STUDY, results, "prior")
+    assert taken.tail == 100 * prior.tail(127, 0.1, 22)
+    # 250 of 2,500 images are of a class: 249 of the 2,499 others
+    assert taken.chance == pytest.approx(100 * 249 / 2499)
+    two = tables.rank_of(STUDY, results, "c2_median")
+    assert (two.classes, two.images) == (2, 1000)
+    assert two.chance == pytest.approx(100 * 499 / 999)
+    # before any run, of CIFAR-10
+    assert tables.rank_of(STUDY, Results([]), "median") == (64, 128, 10, 50_000)
+
+
+def test_accuracy_over_rank_stands_beside_byol_of_the_same_seeds(results):
+    lines = {tuple(line[:2]): line for line in STUDY.tables(results)["class_rank"].rows}
+    assert len(lines) == 15
+    line = lines[2, "k = 3n/4"]
+    assert line[2:4] == [96, 128]
+    ours, byol = (
+        {spec.seed: made.metrics["knn"] for spec, made in results.runs if spec.label == label}
+        for label in ("c2_three_quarters", "c2_byol")
+    )
+    assert line[5] == pytest.approx(100 * sum(ours[seed] - byol[seed] for seed in range(10)) / 10)
+    assert line[7] == pytest.approx(10) and line[8] == pytest.approx(100 * prior.tail(127, 0.5, 96))
 
 
 def test_frequencies_given_a_pair_are_those_of_all_batches_over_its_probability(results):
     for _, made in results.runs:
         made.settings["batch_size"] = 4
     given = STUDY.read(results, "hardest", "start.same_batch_1 given B")
-    assert given == pytest.approx(dict.fromkeys(range(3), 0.1 / (1 - 0.9 * 0.8 * 0.7)))
+    assert given == pytest.approx(dict.fromkeys(range(10), 0.1 / (1 - 0.9 * 0.8 * 0.7)))
 
 
 def test_without_runs_everything_has_its_full_shape(results):

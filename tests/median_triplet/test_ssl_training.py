@@ -136,11 +136,28 @@ def test_a_step_moves_by_the_mean_gradient_of_its_batches(data):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_batches_that_fill_no_step_leave_no_gradient_to_the_next_epoch(data):
-    loop = make_loop(data, accumulation=2)
-    assert loop.batches == 5
-    loop.run_epoch()
-    assert all(p.grad is None for p in loop.method.trained())
+def test_batches_that_fill_no_step_make_a_last_one_by_their_own_mean(data):
+    """Five batches, two a step: the third step is of one. Seven a step: all five are one step."""
+    changes = {"momentum": 0.0, "weight_decay": 0.0, "schedule_epochs": 9}
+    for accumulation, groups in ((2, [2, 2, 1]), (7, [5])):
+        loop = make_loop(data, accumulation=accumulation, **changes)
+        twin = copy.deepcopy(loop)
+        assert loop.batches == 5 and loop.steps == len(groups)
+        loop.run_epoch()
+        assert all(p.grad is None for p in loop.method.trained())
+        twin.method.train()
+        order = iter(twin.order())
+        for step, size in enumerate(groups):
+            for _ in range(size):
+                (twin.method.loss(twin.batch(next(order)))[0] / size).backward()
+            lr = 0.05 * (1 + math.cos(math.pi * step / (9 * len(groups)))) / 2
+            with torch.no_grad():
+                for p in twin.method.trained():
+                    p.sub_(lr * p.grad)
+                    p.grad = None
+            twin.method.after_step(step, 2 * len(groups))
+        for ours, theirs in zip(loop.method.parameters(), twin.method.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_the_rate_rises_and_falls_to_nothing(data):
@@ -159,6 +176,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "seed": (1, {}),
     "image_size": (10, {}),
     "images": (20, {}),
+    "classes": (5, {}),
     "recipe": ("simclr", {}),
     "backbone": ("tiny24", {}),
     "projector_hidden": (12, {}),

@@ -5,7 +5,6 @@ TINY = {
     "backbone": "tiny16",
     "projector_hidden": 16,
     "projector_out": 8,
-    "random_resolution": False,
     "optimiser": "sgd",
     "lr": 0.05,
     "batch_size": 8,

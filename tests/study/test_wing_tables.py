@@ -14,7 +14,8 @@ from papers_lib.study.claims import GRAMMAR, arms_of, sides
 from papers_lib.study.data import read_misprints, read_statements
 
 # Changes that are relative to a profile's settings, or drawn from the seed.
-RELATIVE = {"epochs_times", "iterations_times", "samples_of_batch", "batch_times", "replacements"}
+RELATIVE = {"epochs_times", "images_times", "iterations_times", "batch_times"}
+RELATIVE |= {"samples_of_batch", "replacements"}
 
 
 @pytest.fixture(scope="module", params=PAPERS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from papers_lib.datasets import classification
+from papers_lib.datasets import classification, features
 from papers_lib.exhibits.claims import Claim
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
@@ -28,9 +28,12 @@ SEARCHED = ("SimCLR", "MoCo v2", "BYOL", "median triplet")  # the self-supervise
 
 
 class Settings(NotebookSettings):
-    """The notebook's parameters. Empty text and an empty list mean: as the profile says."""
+    """The notebook's parameters. Empty text, an empty list and 0 mean: as the profile says."""
 
     preset: str = ""
+    lr: float = Field(0, ge=0)
+    epochs: int = Field(0, ge=0)
+    batch_size: int = Field(0, ge=0)
     processes: int = Field(1, ge=1)  # of torchrun, for each training of an encoder
 
 
@@ -39,7 +42,7 @@ class Median(Study):
 
     name = "median_triplet"
     parameters = Settings
-    datasets = classification.NAMES
+    datasets = (*classification.NAMES, *features.NAMES)
     exact = MappingProxyType(
         {
             ("text", f"Pr, m = 104, k = {k}", "value"): float(printed.exact_tail(104, printed.CLASSES, k))
@@ -87,8 +90,9 @@ class Median(Study):
         ]
 
     def specs(self, settings: Settings, arm: Arm, seed: int) -> list[RunSpec]:
-        """The run that trains an encoder as `arm` says; none that is longer than the profile goes."""
-        if arm.changes.get("epochs_times", 1) > self.sizes[settings.profile].more["longest"]:
+        """The run that trains an encoder as `arm` says; none that the profile leaves out or is too long."""
+        more = self.sizes[settings.profile].more
+        if arm.changes.get("epochs_times", 1) > more["longest"] or arm.sweep in more.get("without", ()):
             return []
         return [self._encoder(settings, arm, seed)]
 
@@ -98,10 +102,13 @@ class Median(Study):
         # weakest first: the paper's defaults, the preset, its method, the profile, the arm
         values = {name: field.default for name, field in TrainSettings.model_fields.items()}
         values |= PRESETS[preset] | OF_METHOD[preset].get(arm.changes["method"], {})
-        values |= size.settings | arm.changes | {"seed": seed}
-        # What an arm gives relative to the profile.
+        asked = {name: getattr(settings, name) for name in ("lr", "epochs", "batch_size", "precision")}
+        values |= size.settings | {name: value for name, value in asked.items() if value}
+        values |= arm.changes | {"seed": seed}
+        # What an arm gives relative to that.
         if times := values.pop("epochs_times", 0):
             values["epochs"] = max(1, round(values["epochs"] * times))
+        values["images"] = round(values["images"] * values.pop("images_times", 1))
         if times := values.pop("batch_times", 0):
             values["batch_size"] = max(4, round(values["batch_size"] * times))
             values["lr"] *= times  # linear, so that equal images mean equal movement
@@ -111,8 +118,6 @@ class Median(Study):
         values["keep_weights"] = "transfer" in size.more and bool(arm.more["transfer"])
         # queues, memories and clusters train in one process
         values["processes"] = settings.processes if values["method"] in SHARED else 1
-        if settings.precision:
-            values["precision"] = settings.precision
         values = TrainSettings.model_validate(values).model_dump(mode="json")
         return self.run_spec(settings, arm.name, values, self.find_data(settings))
 
@@ -135,29 +140,28 @@ class Median(Study):
         return drawings.figures(self, results)
 
     def claims(self, results: Results) -> list[Claim]:
-        """C1 … C20; the statements of C7 name the tail of the batches that were run."""
-        ranks = {name: tables.rank_of(self, results, name) for name in ("prior", "quarter", "median")}
-        tails = {name: f"{tables.tail(*rank):.2g}" for name, rank in ranks.items()}
+        """Every claim; the statements of C7 name the tail of the batches that were run."""
+        tails = {name: f"{tables.rank_of(self, results, name).tail:.2g}" for name in ("prior", "median")}
         return [
             replace(claim, statement=claim.statement.format(**tails)) for claim in super().claims(results)
         ]
 
     def read(self, results: Results, label: str, metric: str) -> Values:
-        """`tail` is Section 3.3's bound, %; `… given B` counts the batches with two images of a class."""
-        if metric == "tail":
-            bound = tables.tail(*tables.rank_of(self, results, label))
-            return dict.fromkeys(results.rows(label), bound)
+        """`tail` is Section 3.3's bound and `chance` that of a rank without knowledge, both in %.
+
+        `… given B` counts the batches with two images of a class alone.
+        """
+        if metric in ("tail", "chance"):
+            value = getattr(tables.rank_of(self, results, label), metric)
+            return dict.fromkeys(results.rows(label), value)
         path, given, _ = metric.partition(" given B")
         values = super().read(results, label, path)
         if not given:
             return values
         # Pr(Ω|B) = Pr(Ω|A) / Pr(B); Pr(B) is 1 to ten digits for 10 classes and n ≥ 32.
-        rows = results.rows(label)
-        pairs = {
-            seed: prior.batch_has_pair(int(rows[seed].settings["batch_size"]), tables.CLASSES)
-            for seed in values
-        }
-        return {seed: min(1.0, value / pairs[seed]) for seed, value in values.items()}
+        taken = tables.rank_of(self, results, label)
+        pairs = prior.batch_has_pair(taken.n, taken.classes)
+        return {seed: min(1.0, value / pairs) for seed, value in values.items()}
 
     def answer(self, results: Results, place: Place) -> Answer:
         """Which runs answer Tables 1 to 7; settings and other papers' rows are quoted."""

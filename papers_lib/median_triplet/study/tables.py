@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papers_lib.exhibits.intervals import t_interval
+from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN, Cell, Table, comparison
-from papers_lib.median_triplet import prior
+from papers_lib.median_triplet import heads, prior
 from papers_lib.median_triplet.study import printed
 from papers_lib.study import Results, gap, mean, not_run
 
 if TYPE_CHECKING:
     from papers_lib.median_triplet.study import Median
 
-CLASSES = 10  # of CIFAR-10
 TITLES = {
     "Table 1": "Table 1: linear accuracy of frozen features, %",
     "Table 2": "Table 2: Mask R-CNN C4, average precision, %",
@@ -23,15 +23,9 @@ TITLES = {
     "Table 6": "Table 6: the margin C, linear accuracy, %",
     "Table 7": "Table 7: the rank k, linear accuracy, %",
 }
-SWEEPS = {
-    "heads": "Which negative: the rank k",
-    "controls": "What else could make the difference",
-    "margins": "The margin C, and the scale of the distance",
-    "lengths": "Other lengths of training",
-    "batches": "Few negatives and many, at the same number of images",
-    "banks": "MoCo v2 with a longer and a shorter queue",
-}
-RANKED = ("median", "prior", "hardest", "rank_5", "quarter", "three_quarters")  # heads with one k
+RANKED = ("hardest", "rank_5", "eighth", "prior", "quarter", "median", "three_quarters")  # heads with one k
+CLASSES = (2, 5, 10)  # of the sweep `classes`
+RANKS = ("5", "eighth", "quarter", "median", "three_quarters")  # and its ranks
 LAST_EPOCH = {  # what the last epoch logged, and how a table names it
     "cos_positive": "cos to the positive",
     "cos_negative": "cos to the negative",
@@ -46,17 +40,25 @@ OMEGA = {
     "Top-1 accuracy, k = 5": ("rank_5", "5"),
     "Top-1 accuracy, k = 52": ("median", "median"),
 }
-ANCHORS = {  # ours -> row of lightly's table
-    "simclr": "SimCLR",
-    "moco_v2": "MoCo",
-    "byol": "BYOL",
-    "simsiam": "SimSiam",
-    "byol_x2": None,
-    "median": None,
-    "prior": None,
-    "smoothed": None,
-    "supervised": None,
-}
+
+
+class Rank(NamedTuple):
+    """The rank k that an arm's head takes in batches of n, of so many images of equally many classes."""
+
+    k: int
+    n: int
+    classes: int
+    images: int
+
+    @property
+    def tail(self) -> float:
+        """Section 3.3's bound, %."""
+        return 100 * prior.tail(self.n - 1, 1 / self.classes, self.k)
+
+    @property
+    def chance(self) -> float:
+        """How often another image of the training set is of the same class, %."""
+        return 100 * (self.images / self.classes - 1) / (self.images - 1)
 
 
 def tables(study: Median, results: Results) -> dict[str, Table]:
@@ -66,8 +68,8 @@ def tables(study: Median, results: Results) -> dict[str, Table]:
         table_5(study, results),
         false_negatives(study, results),
         methods(study, results),
-        anchors(study, results),
-        *(sweep_table(study, results, sweep) for sweep in SWEEPS),
+        class_rank(study, results),
+        controls(study, results),
         *printed.tables(study.folder),
     ]
     return {table.name: table for table in every}
@@ -124,7 +126,7 @@ def table_5(study: Median, results: Results) -> Table:
         "Table 5: share of batches in which any rank-k negative is of its query's class",
         ["k", "event", "printed at", "paper", "ours at", "ours", "95 % interval", "n"],
         rows,
-        ("ImageNet has 1,000 classes, our data ten: the columns are not comparable, the directions are.",),
+        ("ImageNet has 1,000 classes, CIFAR-10 ten: the columns are not comparable, the directions are.",),
         decimals=4,
     )
 
@@ -132,26 +134,26 @@ def table_5(study: Median, results: Results) -> Table:
 # -- ranks --
 
 
-def rank(head: Mapping[str, Any], n: int) -> int:
-    """The rank that a head (settings `head` and `k`) takes in a batch of n images of ten classes."""
-    if head["head"] == "prior":
-        return prior.smallest_k(n, CLASSES)
-    if head["head"] == "rank":
-        k = head["k"]
-        return int(k) if k >= 1 else max(1, round(k * n))
-    return 1 if head["head"] == "hardest" else n // 2
+def rank_of(study: Median, results: Results, arm: str) -> Rank:
+    """What an arm's head takes; where none has been run, of CIFAR-10 in batches of 128."""
+    for row in results.rows(arm).values():  # alike for all seeds
+        return rank_of_run(row)
+    return _rank(study.arms[arm].changes, 128, 10, 50_000)
 
 
-def rank_of(study: Median, results: Results, arm: str) -> tuple[int, int]:
-    """The rank of an arm's negative, and n of its batches: 128 where none has been run."""
-    # all seeds of an arm have one batch size
-    n = next((int(row.settings["batch_size"]) for row in results.rows(arm).values()), 128)
-    return rank(study.arms[arm].changes, n), n
+def rank_of_run(row: Row) -> Rank:
+    """What the head of a run took."""
+    n = int(row.settings["batch_size"])
+    return _rank(row.settings, n, row.metrics["classes"], row.metrics["images"])
 
 
-def tail(k: int, n: int) -> float:
-    """Section 3.3's bound for the rank k of n images of ten classes, %."""
-    return 100 * prior.tail(n - 1, 1 / CLASSES, k)
+def _rank(head: Mapping[str, Any], n: int, classes: int, images: int) -> Rank:
+    """Of a run's settings `method`, `head` and `k`; of a run without a head the median's."""
+    if head.get("head") == "prior":
+        return Rank(prior.smallest_k(n, classes), n, classes, images)
+    k = {"rank": head.get("k"), "hardest": 1}.get(head.get("head", ""))
+    k = int(k) if k and k >= 1 else k  # settings hold floats
+    return Rank(heads.rank(k, n), n, classes, images)
 
 
 def false_negatives(study: Median, results: Results) -> Table:
@@ -160,113 +162,109 @@ def false_negatives(study: Median, results: Results) -> Table:
     for arm in RANKED:
         if not results.rows(arm):  # n is only known of a run
             continue
-        k, n = rank_of(study, results, arm)
+        taken = rank_of(study, results, arm)
         start, last = (results.mean(arm, f"{when}.same_query_own %") for when in ("start", "history.-1"))
-        # n / 10 of the images are of the class, the query one of them
-        chance = 100 * (n / CLASSES - 1) / (n - 1)
-        rows.append([study.arms[arm].label, k, n, start, last, chance, tail(k, n)])
+        rows.append([study.arms[arm].label, *taken[:2], start, last, taken.chance, taken.tail])
     return study.table(
         results,
         "false_negatives",
         "Queries whose negative is of their class, %",
         ["run", "k", "n", "before training", "last epoch", "chance", "ideal ranking"],
         rows,
-        ("Chance: about a tenth of the images are of the class. Ideal: all of the class come first.",),
+        ("Chance: any other image of the training set. Ideal: all images of the class come first.",),
     )
 
 
 # -- what the paper lacks --
 
 
-def sweep_table(study: Median, results: Results, sweep: str) -> Table:
-    """A sweep of controls, each against its counterpart of the same seeds."""
-    columns = ["run", "linear", "kNN", *LAST_EPOCH.values(), "counterpart", "95 % of Δ linear", "n"]
+def controls(study: Median, results: Results) -> Table:
+    """Every arm of the frame against its counterpart of the same seeds."""
+    columns = ["run", "kNN", "linear", *LAST_EPOCH.values(), "counterpart", "95 % of Δ kNN", "n"]
     columns.append("greater than counterpart")
-    arms = [arm for arm in study.arms.values() if arm.sweep == sweep]
+    arms = [a for a in study.arms.values() if a.against and a.sweep not in ("classes", "others", "pictures")]
     rows: list[list[Cell]] = []
-    for arm in [study.arms["median"], *arms] if sweep == "heads" else arms:
-        ours = results.values(arm.name, "linear %")
+    for arm in arms:
+        ours = results.values(arm.name, "knn %")
         if not ours:
             rows.append(not_run(arm.label, len(columns), 0, "not tested"))
             continue
-        other = results.values(arm.against, "linear %")
+        other = results.values(arm.against, "knn %")
         logged = [results.mean(arm.name, f"history.-1.{name}") for name in LAST_EPOCH]
-        means = [mean(ours), results.mean(arm.name, "knn %"), *logged, mean(other)]
+        means = [mean(ours), results.mean(arm.name, "linear %"), *logged, mean(other)]
         rows.append([arm.label, *means, *gap(ours, other)[1:]])
     notes = ("Counterpart: the run that differs only in what the name says. Ranks and cosines: last epoch.",)
-    return study.table(results, sweep, f"{SWEEPS[sweep]}: accuracy in %", columns, rows, notes)
+    return study.table(
+        results,
+        "controls",
+        "Which negative, and what else could make the difference: %",
+        columns,
+        rows,
+        notes,
+    )
 
 
 def methods(study: Median, results: Results) -> Table:
-    """All methods of the frame at one length: accuracy by two probes, time, and signs of collapse."""
-    columns = [
-        "method",
-        "linear",
-        "95 % interval",
-        "kNN",
-        "kNN, best epoch",
-        "rank of features",
-        "spread",
-        "minutes",
-        "waiting, %",
-        "n",
-    ]
-    metrics = ("knn %", "knn_max %", "history.-1.rank_features", "history.-1.std_features")
-    arms = [arm for arm in study.arms.values() if arm.sweep == "table_1" and arm.name != "median"]
+    """All methods of the frame at one length: accuracy by two probes, counted work, and signs of collapse."""
+    columns = ["method", "kNN", "95 % interval", "at the start", "linear", "rank of features", "spread"]
+    columns += ["MFLOP an image", "GFLOP a run", "n"]
+    metrics = ("start.knn %", "linear %", "history.-1.rank_features", "history.-1.std_features")
     rows: list[list[Cell]] = []
-    for arm in [*arms, *(study.arms[name] for name in (*RANKED, "smoothed"))]:
-        linear = results.values(arm.name, "linear %")
-        if not linear:
+    for arm in study.arms.values():
+        if arm.sweep not in ("main", "ranks", "others", "pictures"):
+            continue
+        knn = results.values(arm.name, "knn %")
+        if not knn:
             rows.append(not_run(arm.label, len(columns), 0))
             continue
         means = [results.mean(arm.name, metric) for metric in metrics]
-        cost = [mean(results.minutes(arm.name)), results.mean(arm.name, "waiting %")]
-        interval = t_interval(list(linear.values()))
-        rows.append([arm.label, mean(linear), interval, *means, *cost, len(linear)])
+        row = next(iter(results.rows(arm.name).values()))  # work is alike for all seeds
+        step = row.metrics["start"]["flops"]
+        work = [step / 1e6, step * row.metrics["images"] * int(row.settings["epochs"]) / 1e9]
+        interval = t_interval(list(knn.values()))
+        rows.append([arm.label, mean(knn), interval, *means, *work, len(knn)])
     return study.table(
         results,
         "methods",
         "All methods in one frame, one schedule, one probe: accuracy in %",
         columns,
         rows,
-        (
-            "The best epoch is chosen on the test images: shown for published tables that do so, "
-            "never judged.",
-            "Waiting: share of the training time spent on making views.",
-        ),
+        ("Work: floating-point operations of products and convolutions, forwards and backwards.",),
         decimals=dict.fromkeys(columns[1:-1], 1) | {"spread": 2},
     )
 
 
-def anchors(study: Median, results: Results) -> Table:
-    """Ours beside lightly's CIFAR-10 benchmark: kNN of the best epoch, as it reports, and of the last."""
-    value = printed.numbers()["lightly, CIFAR-10"]
+def class_rank(study: Median, results: Results) -> Table:
+    """Accuracy and false negatives over rank, for subsets of few classes and of many."""
     rows: list[list[Cell]] = []
-    for name, theirs in ANCHORS.items():
-        lightly: list[Cell] = [None, None]  # kNN, %, and minutes
-        if theirs:
-            protocol = "batch 128, 200 epochs"
-            knn, minutes = (float(value[theirs, f"{what}, {protocol}"]) for what in ("kNN", "runtime"))
-            lightly = [100 * knn, minutes]
-        best = results.mean(name, "knn_max %")
-        last = [results.mean(name, metric) for metric in ("knn %", "linear %")]
-        cost = [mean(results.minutes(name)), len(results.rows(name))]
-        rows.append([study.arms[name].label, *lightly, NOT_RUN if best is None else best, *last, *cost])
+    columns = [
+        "classes",
+        "negative",
+        "k",
+        "n",
+        "kNN",
+        "over BYOL",
+        "95 % of it",
+        "false negatives, %",
+        "ideal ranking, %",
+    ]
+    for count in CLASSES:
+        for rank in RANKS:
+            arm = f"c{count}_{rank}"
+            ours, other = (results.values(name, "knn %") for name in (arm, f"c{count}_byol"))
+            taken = rank_of(study, results, arm)
+            name = study.arms[arm].label.partition(", ")[2]
+            if not ours:
+                rows.append([count, name, taken.k, taken.n, NOT_RUN, *[None] * 4])
+                continue
+            over = gap(ours, other)
+            share = results.mean(arm, "history.-1.same_query_own %")
+            rows.append([count, name, *taken[:2], mean(ours), *over[:2], share, taken.tail])
     return study.table(
         results,
-        "anchors",
-        "Beside lightly's CIFAR-10 benchmark (batch 128, 200 epochs, one A6000)",
-        [
-            "method",
-            "lightly: kNN, best epoch",
-            "lightly: minutes",
-            "ours: kNN, best epoch",
-            "ours: kNN, last",
-            "ours: linear, last",
-            "ours: minutes",
-            "n",
-        ],
+        "class_rank",
+        "Class count and rank: kNN accuracy, %, of subsets of equally many images",
+        columns,
         rows,
-        ("Same protocol only at profile medium; elsewhere ours is a narrower network on fewer images.",),
-        decimals=1,
+        ("The seed chooses classes and images. Ideal: all images of the class come first.",),
     )
