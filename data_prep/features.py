@@ -161,7 +161,7 @@ def _summary(found: Found) -> str:
 
 SETS: dict[str, tuple[Callable[[Path, Recipe], dict[str, Any]], dict[str, Any]]] = {
     "cars196_half_features": (_cars, {}),
-    "cars_cameras_features": (_cars_cameras, {}),
+    "cars_cameras_features": (_cars_cameras, {"size": 96}),
     "cifar10_views_features": (_views, {"size": 64, "components": 64}),
 }
 DATASETS = tuple(

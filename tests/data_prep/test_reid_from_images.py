@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from prepared import content, refused, settings
 
+from data_prep import features as prep
 from data_prep.__main__ import main
-from papers_lib.datasets import reid
+from papers_lib.datasets import features, reid
 from papers_lib.datasets.crops import load_images
 
 SMALL = {"identities": 6, "cameras": 3, "seen": 2, "shots": 2, "distractors": 2, "height": 32, "width": 16}
@@ -92,6 +93,20 @@ def test_it_is_known_by_its_content(images, tmp_path):
     picture.write_bytes(picture.read_bytes() + b"\0")
     assert reid.load(tmp_path / "b", "reid_from_images").fingerprint != before.fingerprint
     assert before.pixels == ""
+
+
+def test_features_of_the_network_keep_who_was_seen_by_which_camera(images, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    assert main(["make", "reid_from_images", str(root), *settings(images=images, **SMALL)]) == 0
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(prep, "embed", lambda pixels, recipe: random.normal(size=(len(pixels), 6)))
+    prep._cars_cameras(tmp_path / "made", prep.Recipe(images=str(root), components=4))
+    found, network = features.load(tmp_path, "made"), reid.load(root, "reid_from_images")
+    assert found.values.shape == (len(found.labels["side"]), 4)
+    for side, part in enumerate((network.train, network.query, network.gallery)):
+        mine = found.labels["side"] == side
+        assert found.labels["identity"][mine].tolist() == part.ids.tolist()
+        assert found.labels["camera"][mine].tolist() == part.cameras.tolist()
 
 
 @pytest.mark.parametrize(
