@@ -30,13 +30,14 @@ def file(tmp_path_factory) -> Path:
     random = np.random.default_rng(0)
     truth = np.linspace(0.3, 0.34, 10)
     fractions = {
-        "trained": (np.stack([truth, truth[::-1]], 1) * 0.5 + truth[:, None] * 0.5, 10000),
+        "trained": (np.stack([truth, truth + 0.02 * np.sin(truth * 1000)], 1), 10000),
         "fitted": (np.full((10, 2), 0.99), 600),
     }
     for name in bench.WEIGHTS:
         scores = random.integers(100, 300, (2, 4**8)) / 800
         if name == "pretrain":
-            scores[1, [index_of(vector) for vector in SAMPLE]] = truth.round(2) + np.arange(10) / 800
+            order = np.stack([truth, truth + 0.02 * np.sin(truth * 1000)], 1).mean(1).argsort().argsort()
+            scores[1, [index_of(vector) for vector in SAMPLE]] = (200 + order) / 800
         fractions[f"scores_{name}"] = (scores, 800)
         for kind in bench.STATISTICS:
             fractions[f"{kind}_{name}"] = (random.integers(100, 300, 10) / 800, 800)

@@ -13,14 +13,16 @@ Metrics = dict[str, Any]
 
 
 def read(results: Results, label: str, metric: str) -> Values:
-    """A metric of an arm by seed: the saving in MACs, one of `READINGS`, or a plain path.
+    """A metric of an arm by seed: minutes, the saving in MACs, one of `READINGS`, or a plain path.
 
-    A search whose final samples are all one vector says nothing of their noise.
+    A search whose final samples are all one vector, or that has one reward batch, says nothing of noise.
     """
+    if metric == "minutes":
+        return results.minutes(label)
     if metric.startswith("reward_noise."):
         rows = results.rows(label)
-        several = {seed for seed, row in rows.items() if row.metrics["reward_noise"]["distinct"] > 1}
-        results = Results([(s, row if s.seed in several else None) for s, row in results.runs])
+        told = {seed for seed, row in rows.items() if "own" in row.metrics["reward_noise"]}
+        results = Results([(s, row if s.seed in told else None) for s, row in results.runs])
     if metric == "saving":  # multiply-accumulates saved against the untouched network, in %
         ours, base = (results.values(name, "multiply_accumulates") for name in (label, "base"))
         return {seed: 100 * (1 - ours[seed] / base[seed]) for seed in ours.keys() & base.keys()}

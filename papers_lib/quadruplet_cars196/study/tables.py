@@ -35,7 +35,7 @@ MINED = {  # what both methods would choose on the final features
     "distinct_method_1": "different images, Method 1",
     "distinct_method_2": "different images, Method 2",
 }
-MAIN = ("core", "baselines", "controls", "printed")  # sweeps whose arms stand in `controls`
+MAIN = ("core", "baselines", "controls")  # sweeps whose arms stand in `controls`
 
 
 def tables(study: Cars, results: Results) -> dict[str, Table]:
