@@ -90,7 +90,7 @@ class Median(Study):
         ]
 
     def specs(self, settings: Settings, arm: Arm, seed: int) -> list[RunSpec]:
-        """The run that trains an encoder as `arm` says; none for what the profile leaves out or cuts short."""
+        """The run that trains an encoder as `arm` says; none for what the profile leaves out or cuts."""
         more = self.sizes[settings.profile].more
         if arm.changes.get("epochs_times", 1) > more["longest"] or arm.sweep in more.get("without", ()):
             return []
