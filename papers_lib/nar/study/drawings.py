@@ -189,4 +189,5 @@ def tau() -> Figure:
             axes.legend()
         canvas.axes[0].set_ylabel("accuracy, trained alone")
 
-    return exhibits.figure("tau_networks", rows, draw, exhibits.EXACT)
+    source = exhibits.EXACT if known else exhibits.NOT_MADE
+    return exhibits.figure("tau_networks", rows, draw, source)
