@@ -218,6 +218,8 @@ BESIDE = {
     ("standalone", "rule"): {"vector": (1,) * 6},
     ("skips", "target"): {"weight": 1.0},
     ("faces", "rule"): {"vector": (3,) * 24},
+    ("enumerate", "batch_size"): {"vectors": 40},  # of normalisation: few answers turn
+    ("imagenet", "resize"): {"lr": 0.01},  # else all test images get one answer
 }
 
 

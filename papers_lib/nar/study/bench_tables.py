@@ -37,11 +37,11 @@ def tables() -> dict[str, Table]:
 
 def rankings() -> Table:
     """Kendall's τ of each way to rank with the accuracy of vectors that were trained alone."""
-    found = known()
+    found, rows = known(), list[list[Cell]]()
     if found is None:
-        return exhibits.table("bench", [not_run("NAR-Bench", 6)], total="-", kept="-", fitted=0, right=0)
+        rows.append(not_run("NAR-Bench", 6))
+        return exhibits.table("bench", rows, exhibits.NOT_MADE, total="-", kept="-", fitted=0, right=0)
     every, few = found.taus(), found.taus(few=True)
-    rows: list[list[Cell]] = []
     for name, tau in every.items():
         way, _, weights = name.partition(", ")
         rows.append([WORDS[way], bench.WEIGHTS.get(weights), *_cells(tau), *_cells(few[name])])
@@ -60,7 +60,8 @@ def blind() -> Table:
     """The two halves' agreement over all vectors, and each pick against the best of blind draws."""
     found, rows = known(), list[list[Cell]]()
     if found is None:
-        return exhibits.table("bench_blind", [not_run("NAR-Bench", 8)], samples="m", equal_cost="m")
+        rows.append(not_run("NAR-Bench", 8))
+        return exhibits.table("bench_blind", rows, exhibits.NOT_MADE, samples="m", equal_cost="m")
     ceilings = found.ceilings()
     for name, line in found.blind().items():
         few, many = line["samples"], line["equal_cost"]
@@ -82,7 +83,7 @@ def bench_tau(results: Results, line: Statement) -> Finding:
     """
     few, found = line.metric == "few", known()
     if found is None:
-        return Finding("not tested", "NAR-Bench is not there", kind="computed")
+        return Finding("not tested", "NAR-Bench has not been made", kind="computed")
     if line.b in found.rankings():
         gap = found.ahead(line.a, line.b, few)
     else:

@@ -129,7 +129,7 @@ def convergence(study: Refinement, results: Results) -> Figure:
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         data = data.assign(search=[study.arms[name].label for name in data["search"]])
-        words = {"bits": "entropy, bits a decision", "reward": "mean reward"}
+        words = {"bits": "entropy, bits per decision", "reward": "mean reward"}
         for axes, column in zip(canvas.subplots(1, 2), words, strict=True):
             curves(axes, data, "epoch", column, "search", colours)
             axes.set(xlabel="epoch", ylabel=words[column])
@@ -189,4 +189,5 @@ def tau() -> Figure:
             axes.legend()
         canvas.axes[0].set_ylabel("accuracy, trained alone")
 
-    return exhibits.figure("tau_networks", rows, draw, exhibits.EXACT)
+    source = exhibits.EXACT if known else exhibits.NOT_MADE
+    return exhibits.figure("tau_networks", rows, draw, source)
