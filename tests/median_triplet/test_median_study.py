@@ -302,7 +302,7 @@ def test_coverage_counts_cells_of_runs_and_quotes_the_rest(results):
     found = {x.exhibit: x for x in coverage("median_triplet", STUDY.published, cells)}
     assert found["Table 6"].missing == found["Table 7"].missing == found["Table 5"].missing == 0
     assert sum(found["Table 6"].reproduced.values()) == 3
-    assert found["Table 2"].missing == found["Table 2"].printed  # no transfer at small
+    assert found["Table 2"].missing == found["Table 2"].printed  # no transfer at frozen
     assert found["settings"].quoted == found["settings"].printed
     assert found["Table 4"].quoted == 6
     assert found["text"].exact == 2

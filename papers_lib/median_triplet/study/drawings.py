@@ -29,7 +29,7 @@ def figures(study: Median, results: Results) -> dict[str, Figure]:
         by_epoch(study, results),
         false_negatives(study, results),
         effective_rank(study, results),
-        class_rank(study, results),
+        accuracy_by_rank(study, results),
     )
     return {figure.name: figure for figure in every}
 
@@ -237,7 +237,7 @@ def _draw_rank(canvas: Any, data: pd.DataFrame) -> None:
         axes.set_ylim(bottom=0)
 
 
-def class_rank(study: Median, results: Results) -> Figure:
+def accuracy_by_rank(study: Median, results: Results) -> Figure:
     """kNN accuracy over BYOL's, and the share of false negatives, over rank, a line per number of classes."""
     rows: list[dict[str, float]] = []
     for count in tables.CLASSES:
@@ -251,19 +251,19 @@ def class_rank(study: Median, results: Results) -> Figure:
                 rows.append({"classes": count, "rank": taken.k / taken.n, "seed": seed} | values)
     made = study.provenance(results)
     return Figure(
-        "class_rank",
+        "accuracy_by_rank",
         "Class count and rank: what the negative of rank k gives, and how often it is a false one",
         "Two panels over the rank as a share of the batch, a line per number of classes with 95 % intervals: "
         "kNN accuracy above BYOL's of the same seed left, the share of false negatives right.",
         pd.DataFrame(rows, columns=["classes", "rank", "seed", "over_byol", "false_negatives"]),
-        _draw_class_rank,
+        _draw_accuracy_by_rank,
         made.badge,
         made.text,
         size=(7.4, 3.2),
     )
 
 
-def _draw_class_rank(canvas: Any, data: pd.DataFrame) -> None:
+def _draw_accuracy_by_rank(canvas: Any, data: pd.DataFrame) -> None:
     panels = {"over_byol": "kNN above BYOL, points", "false_negatives": "false negatives, %"}
     for axes, (column, label) in zip(canvas.subplots(1, 2), panels.items(), strict=True):
         for colour, (classes, part) in zip(COLOURS, data.groupby("classes"), strict=False):
