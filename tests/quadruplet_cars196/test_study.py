@@ -85,7 +85,8 @@ def test_each_method_has_the_rate_that_held_out_training_classes_chose():
     chosen = {line[0]: line[-1] for line in STUDY.tables(book.results)["rates"].rows}
     written = STUDY.sizes["frozen"].more["lr"]
     arms = [arm for name, arm in STUDY.arms.items() if arm.sweep == "rates" and "mean" not in name]
-    assert {arm.name.removeprefix("rate_"): float(chosen[arm.label]) for arm in arms} == written
+    known = {arm.name.removeprefix("rate_"): chosen[arm.label] for arm in arms}
+    assert {name: float(rate) for name, rate in known.items() if rate != "not run"} == written
 
 
 def test_imagenet_weights_of_a_package_are_named_by_their_digest(places):
