@@ -269,6 +269,9 @@ def test_without_runs_everything_has_its_full_shape(specs, results):
         if name != "vectors":
             assert len(table.rows) == len(full[name].rows), name
     assert any(NOT_RUN in line for line in bare["table_5"].rows)
+    assert [line[:2] for line in bare["vectors"].rows] == [
+        [STUDY.arms[name].label, NOT_RUN] for name in ("search", "search_plain", "search_one_out", "search_6")
+    ]
     assert {claim.finding.verdict for claim in STUDY.claims(empty)} <= {"not tested", "holds", "fails"}
     for figure in STUDY.figures(empty).values():
         assert figure.png

@@ -214,7 +214,10 @@ def vectors(study: Refinement, results: Results) -> Rows:
     """The vectors that our searches chose, a line per seed."""
     rows: Rows = []
     for name in _searches(study):
-        for seed, row in sorted(results.rows(name).items()):
+        label, runs = study.arms[name].label, results.rows(name)
+        for seed, row in sorted(runs.items()):
             pick, likeliest = (code(row.metrics["choices"][choice]) for choice in ("pick", "argmax"))
-            rows.append([study.arms[name].label, seed, pick, likeliest])
+            rows.append([label, seed, pick, likeliest])
+        if not runs:
+            rows.append(not_run(label, 4))
     return rows
