@@ -289,7 +289,7 @@ def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:
         colour = COLOURS[number]
         axes.plot(group["classes"], group["mAP"], marker="o", color=colour, label=SAMPLERS[str(method)][0])
         for row in group.itertuples():
-            place = ((4, 4), (4, -10), (-12, 4))[number]  # the lines lie close together
+            place = (4, -10) if number else (4, 4)  # the lines lie close together
             axes.annotate(
                 str(row.k),
                 (row.classes, row.mAP),
