@@ -159,8 +159,8 @@ def by_setting(study: Samplers, results: Results) -> Figure:
         "by_setting",
         "mAP by K and N: the paper above, ours below",
         "Panels as wide as there are camera networks, the paper's numbers above and ours below; a line a "
-        "sampler over K or N on a logarithmic axis. In the paper both triplet samplers fall to nothing at 32 "
-        "and groups do not.",
+        "sampler over K or N on a logarithmic axis, each row with a scale of its own. In the paper both "
+        "triplet samplers fall to nothing at 32 and groups do not.",
         data,
         _draw_by_setting,
         made.badge,
@@ -180,13 +180,12 @@ def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
             curves(axes, shown, "k", "mAP", "sampler", colours, points=True)
             axes.set_xscale("log", base=2)
             axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
-            axes.set_ylim(bottom=0)
             if of == "paper" or network in OTHERS:
                 axes.set_title(NETWORKS.get(network, BESIDE) if of == "paper" else title(network))
         row[0].set_ylabel(f"mAP, %, {of}")
     for axes in panels[-1]:
         axes.set_xlabel("K or N")
-    panels[0][0].legend(loc="lower center")
+    canvas.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center")
 
 
 def p_by_k(study: Samplers, results: Results) -> Figure:
@@ -217,11 +216,12 @@ def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
     cells = data.pivot(index="P", columns="K", values="mAP")  # [P, K]
     if cells.notna().any(axis=None):
         canvas.colorbar(axes.imshow(cells, origin="lower", cmap="cividis", aspect="auto"), ax=axes)
-    middle = float(cells.stack().median()) if cells.notna().any(axis=None) else 0.0
+    middle = (cells.min(axis=None) + cells.max(axis=None)) / 2
     for y, values in enumerate(cells.to_numpy()):
         for x, value in enumerate(values):
             shown = "not run" if pd.isna(value) else f"{value:.1f}"
-            axes.text(x, y, shown, ha="center", va="center", color="black" if value > middle else "white")
+            # black where there is no cell, too
+            axes.text(x, y, shown, ha="center", va="center", color="white" if value <= middle else "black")
     axes.grid(visible=False)
     axes.set(xlabel="images of a cluster, K", ylabel="clusters a batch, P")
     axes.set_xticks(range(cells.shape[1]), cells.columns)
@@ -241,7 +241,6 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
         colours = dict(zip((labels[arm] for arm in data["arm"].unique()), COLOURS, strict=False))
         curves(axes, data.assign(arm=data["arm"].map(labels)), "epoch", "mAP", "arm", colours)
         axes.set(xlabel="epoch", ylabel="mAP, %")
-        axes.set_ylim(bottom=0)
         if len(data):
             canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
@@ -287,13 +286,21 @@ def classes(study: Samplers, results: Results) -> Figure:
 def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:
     axes = canvas.add_subplot()
     for number, (method, group) in enumerate(data.groupby("sampler", sort=False)):
-        axes.plot(
-            group["classes"], group["mAP"], marker="o", color=COLOURS[number], label=SAMPLERS[str(method)][0]
-        )
+        colour = COLOURS[number]
+        axes.plot(group["classes"], group["mAP"], marker="o", color=colour, label=SAMPLERS[str(method)][0])
         for row in group.itertuples():
-            axes.annotate(str(row.k), (row.classes, row.mAP), (4, 4), textcoords="offset points", size=7)
+            place = (4, -10) if number else (4, 4)  # the lines lie close together
+            axes.annotate(
+                str(row.k),
+                (row.classes, row.mAP),
+                place,
+                textcoords="offset points",
+                size=7,
+                color=colour,
+            )
     axes.set_xscale("log", base=2)
+    axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     axes.set(xlabel="different clusters in a batch", ylabel="mAP, %")
-    axes.set_ylim(bottom=0)
+    axes.margins(y=0.1)
     if len(data):
-        axes.legend()
+        axes.legend(loc="lower right")
