@@ -272,6 +272,13 @@ def test_accuracy_over_rank_stands_beside_byol_of_the_same_seeds(results):
     assert line[7] == pytest.approx(10) and line[8] == pytest.approx(100 * prior.tail(127, 0.5, 96))
 
 
+def test_methods_name_the_accuracy_of_frozen_features_without_a_network(results):
+    assert len(STUDY.tables(results)["methods"].notes) == 1  # images have none
+    for seed, made in results.rows("byol").items():
+        made.metrics["start"] |= {"knn_features": 0.5 + 0.02 * seed}
+    assert "kNN 59.0 on their own" in STUDY.tables(results)["methods"].notes[1]
+
+
 def test_frequencies_given_a_pair_are_those_of_all_batches_over_its_probability(results):
     for _, made in results.runs:
         made.settings["batch_size"] = 4
@@ -286,7 +293,8 @@ def test_without_runs_everything_has_its_full_shape(results):
     for name, table in bare.items():
         if name != "false_negatives":
             assert len(table.rows) == len(full[name].rows), name
-    assert any(NOT_RUN in line for line in bare["table_1"].rows)
+    for name in ("table_1", "methods", "class_rank"):  # one line each
+        assert repr(bare[name]).count("\n") == 0 and NOT_RUN in repr(bare[name]), name
     assert {claim.finding.verdict for claim in STUDY.claims(empty)} <= {"not tested", "holds", "fails"}
     assert all(figure.png for figure in STUDY.figures(empty).values())
     json.dumps([claim.as_dict() for claim in STUDY.claims(results)])

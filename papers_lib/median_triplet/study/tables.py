@@ -223,13 +223,17 @@ def methods(study: Median, results: Results) -> Table:
         work = [step / 1e6, step * row.metrics["images"] * int(row.settings["epochs"]) / 1e9]
         interval = t_interval(list(knn.values()))
         rows.append([arm.label, mean(knn), interval, *means, *work, len(knn)])
+    notes = ["Work: floating-point operations of products and convolutions, forwards and backwards."]
+    starts = {seed: row.metrics["start"] for seed, row in results.rows("byol").items()}
+    if given := {seed: 100 * at["knn_features"] for seed, at in starts.items() if "knn_features" in at}:
+        notes.append(f"The features that the networks are given have kNN {mean(given):.1f} on their own.")
     return study.table(
         results,
         "methods",
         "All methods in one frame, one schedule, one probe: accuracy in %",
         columns,
         rows,
-        ("Work: floating-point operations of products and convolutions, forwards and backwards.",),
+        notes,
         decimals=dict.fromkeys(columns[1:-1], 1) | {"spread": 2},
     )
 
@@ -252,11 +256,11 @@ def class_rank(study: Median, results: Results) -> Table:
         for rank in RANKS:
             arm = f"c{count}_{rank}"
             ours, other = (results.values(name, "knn %") for name in (arm, f"c{count}_byol"))
+            if not ours:
+                rows.append(not_run(study.arms[arm].label, len(columns)))
+                continue
             taken = rank_of(study, results, arm)
             name = study.arms[arm].label.partition(", ")[2]
-            if not ours:
-                rows.append([count, name, taken.k, taken.n, NOT_RUN, *[None] * 4])
-                continue
             over = gap(ours, other)
             share = results.mean(arm, "history.-1.same_query_own %")
             rows.append([count, name, *taken[:2], mean(ours), *over[:2], share, taken.tail])
