@@ -140,7 +140,9 @@ class Book:
     def _tables(self) -> dict[str, Table]:
         with ledger.reading(self.paper.name):
             tables: dict[str, Table] = self.paper.study.tables(self.results)
-        return {name: replace(table, command=self._command) for name, table in tables.items()}
+        return {
+            name: replace(table, command=table.command or self._command) for name, table in tables.items()
+        }
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:
