@@ -7,12 +7,10 @@ the digest of the rest of it; lines of earlier versions have none until the next
 
 from __future__ import annotations
 
-import csv
 import json
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +169,7 @@ def _same_data(row: Row, spec: RunSpec) -> bool:
     of_row = [row.data.fingerprint, *map(_fingerprints, row.needs)]
     of_spec = [spec.data.fingerprint, *(_fingerprints(need.asked()) for need in spec.needs)]
     pairs = zip(_flat(of_row), _flat(of_spec), strict=True)  # equal identities: the trees have one shape
-    return all(not want or want in (have, _first_drawings().get(have)) for have, want in pairs)
-
-
-@cache
-def _first_drawings() -> dict[str, str]:
-    """The recipe of a stand-in by its pixels, by which rows knew it at first."""
-    # its first line is a comment
-    lines = Path(__file__).with_name("standins.csv").read_text(encoding="utf-8").splitlines()
-    return {row["pixels"]: row["recipe"] for row in csv.DictReader(lines[1:])}
+    return all(want in ("", have) for have, want in pairs)
 
 
 def _fingerprints(asked: Mapping[str, Any]) -> list[Any]:

@@ -20,11 +20,8 @@ from prepared import TINY, content, draw, refused, settings, times
 
 from data_prep import drawing
 from data_prep.__main__ import _datasets, main
-from papers_lib.datasets import known, reid
-from papers_lib.datasets.reid_layouts import Survey
+from papers_lib.datasets import features, known, reid
 from papers_lib.errors import PapersError
-from papers_lib.exhibits import ledger
-from papers_lib.runs.spec import Data, RunSpec
 
 SLOW = ",".join(name for name in __cpu_dispatch__ if __cpu_features__[name])  # as on an old processor
 MACHINES: list[dict[str, str]] = [
@@ -43,7 +40,8 @@ MACHINES: list[dict[str, str]] = [
 
 
 def test_nothing_that_is_drawn_is_left_out():
-    assert {name for name, data in _datasets().items() if data.stand_in} == {*TINY, "reid_from_images"}
+    made_of_images = {"reid_from_images", *features.NAMES}  # each has its own tests
+    assert {name for name, data in _datasets().items() if data.stand_in} == {*TINY, *made_of_images}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -213,28 +211,3 @@ def test_an_earlier_version_is_told_what_to_do(copy, tmp_path, capsys):
         assert line in refused(capsys, command, "market1501", folder)
     with pytest.raises(PapersError, match="earlier version"):
         reid.load(folder, "market1501")
-
-
-def test_rows_of_the_first_drawing_are_found_by_the_recipe_of_today(monkeypatch):
-    monkeypatch.delenv("PAPERS_FIGURES", raising=False)
-    recipes = {}
-    for name in ("market1501", "dukemtmc", "msmt17_v1", "pedestrians_warmup", "pedestrians_many"):
-        stand_in = _datasets()[name].stand_in
-        told = stand_in.asked("small", stand_in.recipe("small", {}))
-        recipes[name] = Survey(name, Path(), Path(), told=told).fingerprint
-    others = {name: f"other {name}" for name in recipes}
-    old = [row for row in ledger.read("sampler_study") if not row.data.pixels]
-    assert len(old) > 400
-    for row in old:
-        assert ledger.find([row], _spec(row, recipes)) == row
-        assert ledger.find([row], _spec(row, others)) is None
-
-
-def _spec(row: ledger.Row, recipes: dict[str, str]) -> RunSpec:
-    def spec(function: str, run_settings: Any, name: str, stand_in: bool, needs: Any = ()) -> RunSpec:
-        data = Data(name=name, stand_in=stand_in, fingerprint=recipes[name])
-        run = {"function": function, "settings": run_settings, "needs": needs}
-        return RunSpec(paper=row.paper, profile=row.profile, data=data, **run)
-
-    needs = tuple(spec(need["function"], need["settings"], *need["data"][:2]) for need in row.needs)
-    return spec(row.function, row.settings, row.data.name, row.data.stand_in, needs)
