@@ -207,15 +207,15 @@ def test_what_is_read_follows_the_precision_of_the_rows_and_what_is_asked_stays(
 
 def test_rows_computed_elsewhere_are_compared_by_what_they_answer(capsys, places, monkeypatch, tmp_path):
     monkeypatch.setenv("PAPERS_LEDGER", str(ROOT / "figures"))
-    assert cli.main(["compare", "nar", str(tmp_path)]) == 2
+    assert cli.main(["compare", PAPER, str(tmp_path)]) == 2
     assert "no row of" in capsys.readouterr().err
-    row = next(row for row in ledger.read("nar") if isinstance(row.metrics.get("accuracy"), float))
-    metrics = row.metrics | {"accuracy": row.metrics["accuracy"] + 0.25}
+    row = ledger.read(PAPER)[0]
+    metrics = row.metrics | {"R@1": row.metrics["R@1"] + 0.25}
     moved = row.model_copy(update={"metrics": metrics})
     monkeypatch.setattr(ledger, "read_file", lambda file: [moved])
     monkeypatch.setattr(ledger, "read", lambda paper: [row])
-    assert cli.main(["compare", "nar", str(tmp_path), "--json"]) == 0
+    assert cli.main(["compare", PAPER, str(tmp_path), "--json"]) == 0
     found = json.loads(out(capsys))
     assert found["rows"] == 1
-    assert found["differences"]["accuracy"] == {"largest": pytest.approx(0.25), "mean": pytest.approx(0.25)}
-    assert found["differences"]["train_accuracy"]["largest"] == 0
+    assert found["differences"]["R@1"] == {"largest": pytest.approx(0.25), "mean": pytest.approx(0.25)}
+    assert found["differences"]["NMI"]["largest"] == 0
