@@ -324,7 +324,11 @@ def start_weights(spec: RunSpec) -> Path | None:
     from papers_lib.runs.store import needed_weights
 
     if "weights" in spec.places:
-        return Path(spec.places["weights"])
+        path = Path(spec.places["weights"])
+        package = weights.PACKAGED.get(spec.settings.get("backbone", ""))
+        if package and not path.is_file():
+            raise PapersError(f"no weights at {path}; {package.how}")
+        return path
     return needed_weights(spec) if spec.needs else None  # None: from scratch, or ImageNet's
 
 

