@@ -202,8 +202,8 @@ def recall_by_epoch(study: Cars, results: Results) -> Figure:
         results,
         "recall_by_epoch",
         "Recall@1 on unseen classes by epoch",
-        "Lines of Recall@1 over the epochs of training, one colour a method, a thin line a seed and a thick "
-        "one their mean.",
+        "Lines of Recall@1 over the epochs of training, one colour per method, a thin line per seed and a "
+        "thick one their mean.",
         results.by_epoch(SHOWN, ["R@1"], 100, starts),
         ["R@1"],
     )
@@ -218,7 +218,7 @@ def fallbacks(study: Cars, results: Results) -> Figure:
         "fallbacks",
         "Selections by fallback, by epoch",
         "Lines of the share of references whose positive, and whose sibling, was taken from inside the "
-        "sphere because none lay outside, over the epochs, one colour a method.",
+        "sphere because none lay outside, over the epochs, one colour per method.",
         # no epoch 0: nothing was chosen yet
         results.by_epoch(("method_1", "method_2", "nearest_sibling"), values, 100, {}),
         values,
