@@ -87,7 +87,7 @@ class TrainSettings(Frozen):
     knn_k: int = Field(200, ge=1)
     knn_tau: float = Field(0.1, gt=0)
     probe_epochs: int = Field(100, ge=1)
-    probe_lrs: tuple[float, ...] = (0.1, 1.0, 10.0)
+    probe_lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 1.0, 10.0)
     keep_weights: bool = False  # leave the encoder for runs that start from it
 
     # Processes that share a step: their negatives are their own. One is left out, as in rows made before.
