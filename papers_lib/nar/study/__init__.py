@@ -115,6 +115,8 @@ class Refinement(Study):
     def specs(self, settings: Settings, arm: Arm, seed: int) -> Iterator[RunSpec]:
         """One run per arm and seed; a vector that a finished run decides is named by that run, in `needs`."""
         kind, size = arm.more["kind"], self.sizes[settings.profile]
+        if kind == "alone" and seed != size.seeds[0]:  # hundreds of trainings: one benchmark is enough
+            return
         values = ({} if kind in APART else size.settings) | size.more[kind] | arm.changes | {"seed": seed}
         if settings.precision and "precision" in KINDS[kind].model_fields:
             values["precision"] = settings.precision

@@ -30,12 +30,13 @@ TRAINED = ("alone", "alone_again")
 
 
 def results(store: Store) -> dict[str, Result]:
-    """The finished run of every arm that the benchmark is made of, the newest where code has changed.
+    """The finished run of every arm that the benchmark is made of, of seed 0, the newest where code has changed.
 
     Raises:
         PapersError: one is missing.
     """
-    planned = {spec.identity: spec.label for spec in STUDY.plan(validate(Settings, {"profile": "frozen"}))}
+    settings = validate(Settings, {"profile": "frozen", "seeds": [0]})
+    planned = {spec.identity: spec.label for spec in STUDY.plan(settings)}
     found: dict[str, Result] = {}
     for result in sorted(store.finished(), key=lambda result: result.provenance["finished"]):
         if label := planned.get(result.spec.identity):
