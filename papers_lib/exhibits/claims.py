@@ -170,8 +170,7 @@ def _draw_forest(canvas: Any, data: DataFrame) -> None:
     axes.set_xlim(-EDGE * 1.2, EDGE * 1.2)
     axes.set_xticks([-100, -10, -1, 0, 1, 10, 100], ["−100", "−10", "−1", "0", "1", "10", "100"])
     axes.set_xlabel("against the claim  ←  difference in standard deviations over seeds  →  for the claim")
-    if len(data):
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
 
 
 def errata_table(errata: Sequence[Erratum], badge: str = "", footer: str = "") -> Table:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("papers.mplstyle")
 DPI = 110
 MAX_PNG_BYTES = 120 * 1024  # pictures are committed, in notebooks too
+NOT_RUN_HEIGHT = 1.2  # inches
 DIGITS = 6  # significant digits of the CSV, and so of what is drawn
 
 
@@ -34,7 +35,7 @@ class Figure:
     """A named figure. `draw(canvas, data)` gets an empty matplotlib Figure and the data.
 
     The data are rounded to six significant digits first, so that the picture, its CSV and its
-    fingerprint say the same. `size` is in inches.
+    fingerprint say the same. Without data it says "not run" in place of empty axes. `size` is in inches.
 
     Raises:
         PapersError: no alt text, or a name that is no file name.
@@ -102,16 +103,23 @@ class Figure:
         # "default" first: a user's matplotlibrc changes nothing
         with matplotlib.style.context(["default", STYLE]):
             # without pyplot, whose global state keeps every figure alive
-            canvas = Canvas(figsize=self.size, layout="constrained")
+            canvas = Canvas(figsize=self._size, layout="constrained")
             FigureCanvasAgg(canvas)
             self._write_words(canvas)
-            self.draw(canvas, self.data.copy())  # a copy: what draws may change its data
+            if self.data.empty:
+                canvas.text(0.5, 0.5, "not run", size=9.0, color="#555555", va="center", ha="center")
+            else:
+                self.draw(canvas, self.data.copy())  # a copy: what draws may change its data
             canvas.savefig(out, format=kind, **options)
         return out.getvalue()
 
+    @property
+    def _size(self) -> tuple[float, float]:
+        return (self.size[0], NOT_RUN_HEIGHT) if self.data.empty else self.size
+
     def _write_words(self, canvas: Canvas) -> None:
         """Title and badge above, footer below, and the room between them for the drawing."""
-        width, height = self.size
+        width, height = self._size
         top = [(self.title, 11.0, "#000000"), (self.badge, 7.5, "#A34700")]
         y = 1.0  # of the height, from below
         for text, points, colour in top:

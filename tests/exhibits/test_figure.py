@@ -145,3 +145,12 @@ def test_a_heavy_picture_loses_colours_and_then_is_refused():
     assert Image.open(io.BytesIO(figure(draw=gradient).png)).mode == "P"
     with pytest.raises(PapersError, match=r"KB, over 120"):
         _ = figure(draw=snow).png
+
+
+def test_a_figure_without_data_says_that_nothing_was_run():
+    def never(canvas, data):
+        raise AssertionError("drawn")
+
+    empty = figure(data=pd.DataFrame(columns=["x"]), draw=never)
+    assert Image.open(io.BytesIO(empty.png)).size == (704, 132)
+    assert ">not run<" in empty.svg.decode()

@@ -196,8 +196,7 @@ def _curves(
         data = data.assign(arm=[labels[arm] for arm in data["arm"]])
         curves(axes, data, "epoch", "value", "arm", colours)
         axes.set(xlabel="epoch", ylabel=ylabel)
-        if len(data):
-            canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+        canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
     made = study.provenance(results)
     return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.6, 3.0))
@@ -277,5 +276,4 @@ def _draw_accuracy_by_rank(canvas: Any, data: pd.DataFrame) -> None:
             )
         axes.set(xlabel="rank k / n", ylabel=label)
     axes.set_ylim(bottom=0)
-    if len(data):
-        canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")

@@ -133,8 +133,7 @@ def convergence(study: Refinement, results: Results) -> Figure:
         for axes, column in zip(canvas.subplots(1, 2), words, strict=True):
             curves(axes, data, "epoch", column, "search", colours)
             axes.set(xlabel="epoch", ylabel=words[column])
-        if len(data):  # an empty legend warns
-            canvas.axes[0].legend()
+        canvas.axes[0].legend()
 
     return exhibits.figure("convergence", rows, draw, source)
 
@@ -160,9 +159,8 @@ def operators(study: Refinement, results: Results) -> Figure:
             axes.set(title=study.arms[name].label, xlabel="epoch")
             axes.title.set_size(8)  # three titles side by side
         canvas.axes[0].set_ylabel("share")
-        if len(data):
-            legends = [axes.get_legend_handles_labels() for axes in canvas.axes]
-            canvas.legend(*max(legends, key=lambda pair: len(pair[0])), loc="outside right center")
+        legends = [axes.get_legend_handles_labels() for axes in canvas.axes]
+        canvas.legend(*max(legends, key=lambda pair: len(pair[0])), loc="outside right center")
 
     mean = data.groupby(["search", "epoch", "operator"], as_index=False)["share"].mean()
     return exhibits.figure("operators", mean, draw, source)

@@ -247,8 +247,7 @@ def _curves(
             axes.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
             if "fallback" in value:
                 axes.set_ylim(bottom=0)  # shares, whose 0 says something
-        if len(data):
-            canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+        canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
 
     made = study.provenance(results)
     return Figure(name, title, alt, data, draw, made.badge, made.text, size=(7.6, 3.8))

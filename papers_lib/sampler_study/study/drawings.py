@@ -241,8 +241,7 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
         colours = dict(zip((labels[arm] for arm in data["arm"].unique()), COLOURS, strict=False))
         curves(axes, data.assign(arm=data["arm"].map(labels)), "epoch", "mAP", "arm", colours)
         axes.set(xlabel="epoch", ylabel="mAP, %")
-        if len(data):
-            canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+        canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
     return Figure(
         "by_epoch",
@@ -302,5 +301,4 @@ def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:
     axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     axes.set(xlabel="different clusters in a batch", ylabel="mAP, %")
     axes.margins(y=0.1)
-    if len(data):
-        axes.legend(loc="lower right")
+    axes.legend(loc="lower right")
