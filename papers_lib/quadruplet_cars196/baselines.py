@@ -1,7 +1,7 @@
 """The losses that Table 1 compares with, on one class-balanced batch each.
 
 Every loss takes embeddings [B, D] and labels [B] and gives a scalar, a mean over what it sums. Embeddings
-have length 1, but for N-pairs. Reference numbers are the paper's.
+have length 1, but for Lifted Structure and N-pairs. Reference numbers are the paper's.
 Margins are those of the cited papers where a batch of unit vectors leaves them a meaning, and
 pytorch-metric-learning's defaults else.
 """
@@ -30,6 +30,9 @@ def semi_hard(embeddings: Array, labels: Array, margin: float = 0.2) -> Tensor:
 def lifted(embeddings: Array, labels: Array, margin: float = 1.0) -> Tensor:
     """Lifted structure [21]: ½ [log Σ exp(m − D_neg) + D_pos]₊² over the positive pairs; the sum
     runs over the negatives of both ends. No positive pair costs 0.
+
+    It is meant for embeddings of their own length (setting `normalise`), as the authors of [21] train it. On the
+    unit sphere no distance passes 2, so that two hundred negatives weigh nearly alike.
     """
     embeddings, labels = _batch(embeddings, labels)
     d = _distances(embeddings)  # [B, B]

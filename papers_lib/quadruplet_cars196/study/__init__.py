@@ -30,7 +30,6 @@ from papers_lib.study import (
 )
 
 ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
-RATE_SEEDS = 5  # of the grid: it chooses between rates that differ by factors of three
 NUMBERS = ("lr", "epochs", "batch_size", "refresh_every")
 
 
@@ -85,14 +84,16 @@ class Cars(Study):
         changes = asked | arm.changes | {"seed": seed}
         if arm.sweep not in size.more.get("sweeps", self.sweeps):
             return
-        if arm.sweep == "rates" and seed not in (settings.seeds or size.seeds)[:RATE_SEEDS]:
-            return
         data = self.find_data(settings)
         if arm.sweep != "rates":
             chosen = {"lr": rate} if (rate := self._rate(size, changes)) else {}
             yield self.run_spec(settings, arm.name, _complete(size.settings | chosen | changes), data)
             return
-        highest = size.more.get("highest", {}).get(changes.get("method"), 1.0)
+        method = changes.get("method", "method_2")
+        seeds = size.more["rate_seeds"].get(method, size.more["rate_seeds"]["others"])
+        if seed not in (settings.seeds or size.seeds)[:seeds]:
+            return
+        highest = size.more.get("highest", {}).get(method, 1.0)
         for rate in (rate for rate in size.more["rates"] if rate <= highest):
             values = _complete(size.settings | changes | {"lr": rate})
             if values["reduction"] == "mean":
