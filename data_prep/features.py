@@ -107,21 +107,44 @@ def _cars_cameras(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return {}
 
 
-TRAIN, TEST, VIEWS = 500, 300, 9  # images of each class, and random views of each training image
+VIEWS = 9  # random ones of each training image
+Side = tuple[Any, NDArray[np.int64]]  # images uint8 [N, 3, S, S] and their classes [N]
 
 
-def _views(folder: Path, recipe: Recipe) -> dict[str, Any]:
+def _first(labels: NDArray[np.int64], start: int, count: int) -> NDArray[np.int64]:
+    """Of each class, so many images from number `start` on."""
+    places = (np.flatnonzero(labels == c)[start : start + count] for c in np.unique(labels))
+    return np.concatenate(list(places))
+
+
+def _cifar_views(folder: Path, recipe: Recipe) -> dict[str, Any]:
     import torch
-    from torchvision.transforms import v2
 
     cifar = classification.load(resolve(recipe.images) if recipe.images else data_root(), "cifar10")
     sides = []
-    for split, count in ((cifar.train, TRAIN), (cifar.test, TEST)):
-        # the first images of each class
-        rows = np.concatenate([np.flatnonzero(split.labels == c)[:count] for c in range(10)])
+    for split, count in ((cifar.train, 500), (cifar.test, 300)):
+        rows = _first(split.labels, 0, count)
         pixels = torch.from_numpy(classification.load_images(split)[rows]).permute(0, 3, 1, 2)
         sides.append((pixels, split.labels[rows]))
-    (train, fine), (test, fine_test) = sides
+    return _views(folder, recipe, *sides)
+
+
+def _cars_views(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    cars = cars196.load(resolve(recipe.images) if recipe.images else data_root(), "cars196_half")
+    sides = []
+    for start, count in ((0, 5), (5, 10)):  # of all 196 models: what is trained on, and other images
+        rows = _first(cars.fine, start, count)
+        # larger than a view, of which a random crop is enlarged
+        sides.append((load_images([cars.files[row] for row in rows], 160), cars.fine[rows]))
+    return _views(folder, recipe, *sides)
+
+
+def _views(folder: Path, recipe: Recipe, trained: Side, tested: Side) -> dict[str, Any]:
+    """Features of images as they are, of random views of those of `trained`, and of `tested`."""
+    import torch
+    from torchvision.transforms import v2
+
+    (train, fine), (test, fine_test) = trained, tested
     # SimCLR's views at half strength and without blur, as lightly's benchmark on CIFAR-10 has them
     view = v2.Compose(
         [
@@ -132,7 +155,7 @@ def _views(folder: Path, recipe: Recipe) -> dict[str, Any]:
         ]
     )
     torch.manual_seed(recipe.seed)
-    plain = v2.Resize(recipe.size)
+    plain = v2.Resize((recipe.size, recipe.size))
     pictures = [plain(train), *(torch.stack([view(x) for x in train]) for _ in range(VIEWS)), plain(test)]
     values = np.concatenate([embed(part, recipe) for part in pictures])  # [(1 + views) · N + M, D]
     number = np.repeat(np.arange(VIEWS + 1), len(train))  # 0: as it is
@@ -162,7 +185,8 @@ def _summary(found: Found) -> str:
 SETS: dict[str, tuple[Callable[[Path, Recipe], dict[str, Any]], dict[str, Any]]] = {
     "cars196_half_features": (_cars, {}),
     "cars_cameras_features": (_cars_cameras, {"size": 96}),
-    "cifar10_views_features": (_views, {"size": 64, "components": 64}),
+    "cars_views_features": (_cars_views, {"size": 96, "components": 64}),
+    "cifar10_views_features": (_cifar_views, {"size": 64, "components": 64}),
 }
 DATASETS = tuple(
     DataSet(

@@ -107,10 +107,12 @@ def test_the_plan_has_every_arm_of_a_profile_once_per_seed_and_leaves_no_setting
         assert TrainSettings.model_validate(spec.settings).model_dump(mode="json") == spec.settings
 
 
-def test_smoke_has_every_arm_and_every_transfer_once():
+def test_smoke_has_every_arm_on_pictures_and_every_transfer_once():
     specs = by_label(profile="smoke")
     transfers = {label: spec for label, spec in specs.items() if "task" in spec.settings}
-    assert specs.keys() - transfers.keys() == STUDY.arms.keys()
+    # features of cars are for `frozen`
+    pictures = {name for name, arm in STUDY.arms.items() if not arm.more["data"]}
+    assert specs.keys() - transfers.keys() == pictures
     assert Counter(label.partition("/")[0] for label in transfers) == {
         "mask_rcnn": 11,
         "faster_rcnn": 11,

@@ -91,8 +91,12 @@ class Median(Study):
 
     def specs(self, settings: Settings, arm: Arm, seed: int) -> list[RunSpec]:
         """The run that trains an encoder as `arm` says; none for what the profile leaves out or cuts."""
-        more = self.sizes[settings.profile].more
-        if arm.changes.get("epochs_times", 1) > more["longest"] or arm.sweep in more.get("without", ()):
+        size = self.sizes[settings.profile]
+        if arm.changes.get("epochs_times", 1) > size.more["longest"] or arm.sweep in size.more.get(
+            "without", ()
+        ):
+            return []
+        if arm.more["data"] and size.dataset not in features.NAMES:  # features, where others are pictures
             return []
         return [self._encoder(settings, arm, seed)]
 
@@ -119,7 +123,7 @@ class Median(Study):
         # queues, memories and clusters train in one process
         values["processes"] = settings.processes if values["method"] in SHARED else 1
         values = TrainSettings.model_validate(values).model_dump(mode="json")
-        return self.run_spec(settings, arm.name, values, self.find_data(settings))
+        return self.run_spec(settings, arm.name, values, self.find_data(settings, arm.more["data"]))
 
     def _transfer(self, settings: Settings, task: str, row: str, arm: Arm, seed: int) -> RunSpec:
         start = "random" if arm.name == "random" else "encoder"
