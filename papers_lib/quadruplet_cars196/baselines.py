@@ -31,8 +31,8 @@ def lifted(embeddings: Array, labels: Array, margin: float = 1.0) -> Tensor:
     """Lifted structure [21]: ½ [log Σ exp(m − D_neg) + D_pos]₊² over the positive pairs; the sum
     runs over the negatives of both ends. No positive pair costs 0.
 
-    It is meant for embeddings of their own length (setting `normalise`), as the authors of [21] train it. On the
-    unit sphere no distance passes 2, so that two hundred negatives weigh nearly alike.
+    It is meant for embeddings of their own length (setting `normalise`), as the authors of [21] train it.
+    On the unit sphere no distance passes 2, so that two hundred negatives weigh nearly alike.
     """
     embeddings, labels = _batch(embeddings, labels)
     d = _distances(embeddings)  # [B, B]

@@ -92,9 +92,8 @@ class Median(Study):
     def specs(self, settings: Settings, arm: Arm, seed: int) -> list[RunSpec]:
         """The run that trains an encoder as `arm` says; none for what the profile leaves out or cuts."""
         size = self.sizes[settings.profile]
-        if arm.changes.get("epochs_times", 1) > size.more["longest"] or arm.sweep in size.more.get(
-            "without", ()
-        ):
+        longest, without = size.more["longest"], size.more.get("without", ())
+        if arm.changes.get("epochs_times", 1) > longest or arm.sweep in without:
             return []
         if arm.more["data"] and size.dataset not in features.NAMES:  # features, where others are pictures
             return []

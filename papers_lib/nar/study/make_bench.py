@@ -30,7 +30,7 @@ TRAINED = ("alone", "alone_again")
 
 
 def results(store: Store) -> dict[str, Result]:
-    """The finished run of every arm that the benchmark is made of, of seed 0, the newest where code has changed.
+    """The finished run of seed 0 of every arm that is needed, the newest where code has changed.
 
     Raises:
         PapersError: one is missing.
