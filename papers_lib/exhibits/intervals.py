@@ -185,23 +185,6 @@ def rank_interval(ranks: Sequence[float], of: int, level: float = 0.95) -> Inter
     return Interval(mean, low, high, logits.n)
 
 
-def best_of_blind(of: int, draws: int) -> float:
-    """Expected rank of the best of `draws` uniform draws, with replacement, among `of` (1 is best).
-
-    E = Σ_r P(best ≥ r) = Σ_{j = 1 … of} (j / of)^draws. Whoever keeps the best of m is to be compared with
-    this and not with the middle: (of + 1) / 2 is the best of one.
-    """
-    return math.fsum((j / of) ** draws for j in range(1, of + 1))
-
-
-def blind_chance(rank: float, of: int, draws: int) -> float:
-    """P that the best of `draws` uniform draws, with replacement, ranks up to `rank`: 1 − (1 − rank / of)^m.
-
-    A blind search has chances spread evenly over 0 … 1; small ones, seed after seed, are a search that sees.
-    """
-    return 1 - (1 - math.floor(rank) / of) ** draws
-
-
 def bootstrap(
     values: Sequence[float],
     strata: Sequence[Any] | None = None,

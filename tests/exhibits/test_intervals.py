@@ -7,8 +7,6 @@ from scipy import stats
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.intervals import (
-    best_of_blind,
-    blind_chance,
     bootstrap,
     common_seeds,
     differences,
@@ -101,19 +99,6 @@ def test_what_speaks_against_pooling_is_named():
     assert "not normal" in " ".join(pooling_faults(wild))
     assert pooling_faults(plain[:, :4]) == pooling_faults(plain[:1]) != []
     assert pooling_faults([[1.0] * 5, [2.0] * 5]) == []
-
-
-@pytest.mark.parametrize(("of", "draws"), [(1, 3), (6, 1), (5, 2), (4, 4), (7, 3)])
-def test_the_best_of_blind_draws_is_that_of_all_draws_counted_out(of, draws):
-    best = [min(drawn) for drawn in itertools.product(range(1, of + 1), repeat=draws)]
-    assert best_of_blind(of, draws) == pytest.approx(np.mean(best))
-    for rank in range(1, of + 1):
-        assert blind_chance(rank, of, draws) == pytest.approx(np.mean([r <= rank for r in best]))
-
-
-def test_the_best_of_one_blind_draw_is_the_middle_and_of_ten_far_above_it():
-    assert best_of_blind(65_536, 1) == (65_536 + 1) / 2
-    assert best_of_blind(65_536, 10) == pytest.approx(65_537 / 11, rel=1e-3)
 
 
 def test_an_interval_of_ranks_stays_on_their_scale_and_is_that_of_their_logits():
