@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     _verb(verbs, "list", _list, "the papers and what the ledger holds of each")
     run = _verb(verbs, "run", _run, "execute a paper's notebook, strictly", paper=True)
     run.add_argument("--output", help="where the executed notebook goes")
-    run.add_argument("--update", action="store_true", help="write it back as the committed notebook")
+    run.add_argument("--update", action="store_true", help="write notebook and figures back, to be committed")
     run.add_argument("--timeout", type=_at_least_one, default=7200, help="seconds for the whole notebook")
     sweep = _verb(verbs, "sweep", _sweep, "compute runs without a notebook", paper=True)
     sweep.add_argument("--executor", choices=("local", "ray"), help="where runs are computed")
@@ -112,8 +112,10 @@ def _run(options: argparse.Namespace) -> int:
     from papers_lib.files import resolve
     from papers_lib.runs import notebook
     from papers_lib.runs.display import duration
-    from papers_lib.settings import figures_root, runs_root
+    from papers_lib.settings import figures_root, runs_root, write_committed
 
+    if options.update:
+        write_committed()
     paper = papers.get(options.paper)
     settings = _settings(options)
     profile = settings.profile
@@ -193,7 +195,9 @@ def _collect(options: argparse.Namespace) -> int:
     from papers_lib import papers
     from papers_lib.exhibits import ledger
     from papers_lib.runs.store import Store
+    from papers_lib.settings import write_committed
 
+    write_committed()
     paper = papers.get(options.paper)
     results = [r for r in Store().finished() if r.spec.paper == paper.name and r.spec.profile != "smoke"]
     added = ledger.append(paper.name, map(ledger.from_result, results))

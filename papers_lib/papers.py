@@ -152,13 +152,13 @@ class Book:
         return figures | {forest.name: forest}
 
     def table(self, name: str) -> Table:
-        """A table by name; written to `figures/` as CSV and Markdown as well."""
+        """A table by name; written to `figures_root()` as CSV and Markdown as well."""
         table: Table = _named(self._tables, name, "table")
         table.save(self.folder)
         return table
 
     def figure(self, name: str) -> Figure:
-        """A figure by name; written to `figures/` as PNG, SVG and CSV as well."""
+        """A figure by name; written to `figures_root()` as PNG, SVG and CSV as well."""
         figure: Figure = _named(self._figures, name, "figure")
         figure.save(self.folder)
         return figure

@@ -10,7 +10,16 @@ from mutations import fuzz
 from papers_lib.errors import PapersError
 from papers_lib.papers import PAPERS
 from papers_lib.quadruplet_cars196.study import Settings
-from papers_lib.settings import NotebookSettings, data_root, parse, validate
+from papers_lib.settings import (
+    NotebookSettings,
+    data_root,
+    figures_root,
+    ledger_root,
+    parse,
+    repository,
+    validate,
+    write_committed,
+)
 
 
 def test_defaults_are_the_shown_profile_and_nothing_else():
@@ -100,3 +109,11 @@ def test_fuzz_parameters_are_taken_or_refused_in_one_line(paper, data):
         book.study.plan(validate(book.settings, parse(book.settings, {n: data.draw(TEXTS) for n in names})))
     except PapersError as error:
         assert "\n" not in str(error) and len(str(error)) < 1000
+
+
+def test_only_what_is_to_be_committed_is_written_beside_the_ledger(monkeypatch):
+    monkeypatch.delenv("PAPERS_FIGURES", raising=False)
+    monkeypatch.delenv("PAPERS_LEDGER", raising=False)
+    assert figures_root() == repository() / "build" / "figures"
+    write_committed()
+    assert figures_root() == ledger_root() == repository() / "figures"

@@ -62,7 +62,7 @@ def read(paper: str) -> list[Row]:
     """All rows of a paper, those that were read from elsewhere first; each key once; none without a ledger.
 
     Read are the ledger below `$PAPERS_LEDGER`, by default the repository's, and the one that is written,
-    below `$PAPERS_FIGURES`: where the repository cannot be written, the two differ.
+    below `$PAPERS_FIGURES` or in `build/figures/`: rows of one's own stand beside the committed ones.
 
     Raises:
         PapersError: a line is not a row, or not the one that was written (names the file and the line).
