@@ -1,4 +1,4 @@
-"""`python -m papers_lib`: list, run, sweep, collect, compare, claims, errata, coverage, why, doctor.
+"""`python -m papers_lib`: list, show, run, sweep, collect, compare, claims, errata, coverage, why, doctor.
 
 Bad input is one line on stderr and exit code 2; runs that failed are exit code 1.
 """
@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=_welcome)
     verbs = parser.add_subparsers(metavar="COMMAND")
     _verb(verbs, "list", _list, "the papers and what the ledger holds of each")
+    show = _verb(verbs, "show", _show, "one table or figure of a paper, or one run", paper=True)
+    show.add_argument("exhibit", nargs="?", help="its name, or how a run's key begins; none: the names")
     run = _verb(verbs, "run", _run, "execute a paper's notebook, strictly", paper=True)
     run.add_argument("--output", help="where the executed notebook goes")
     run.add_argument("--update", action="store_true", help="write notebook and figures back, to be committed")
@@ -105,6 +107,28 @@ def _list(options: argparse.Namespace) -> int:
         listed.append({"name": name, "title": paper.title, "published": paper.published, "rows": dict(rows)})
         lines.append(f"{name:20} {paper.title} ({paper.published}); rows: {_counts(rows)}")
     return _print(options, listed, lines)
+
+
+def _show(options: argparse.Namespace) -> int:
+    """The notebook shows the same, by the same calls; a run is its row of the ledger."""
+    from papers_lib import papers
+
+    book = papers.Book(papers.get(options.paper), _settings(options))
+    exhibits, name = book.exhibits, options.exhibit
+    if name is None:
+        return _print(options, list(exhibits), [f"{key:26} {made.title}" for key, made in exhibits.items()])
+    if name in exhibits:
+        places = exhibits[name].save(book.folder)
+        value = {"name": name, "title": exhibits[name].title, "files": [str(place) for place in places]}
+        return _print(options, value, [exhibits[name], "", *places])
+    rows = [row for row in book.all_rows if row.key.startswith(name)]
+    if len(rows) != 1:
+        found = f"{len(rows)} runs begin so" if rows else "and no run's key begins so"
+        raise PapersError(
+            f"{options.paper} has no exhibit '{name}', {found}; `show {options.paper}` lists them"
+        )
+    row = rows[0].model_dump(mode="json")
+    return _print(options, row, [json.dumps(row, indent=1, ensure_ascii=False)])
 
 
 def _run(options: argparse.Namespace) -> int:

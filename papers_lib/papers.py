@@ -113,7 +113,7 @@ class Book:
     """An opened paper: its runs as far as they exist, and every exhibit made from them."""
 
     def __init__(self, paper: Paper, settings: NotebookSettings) -> None:
-        rows = ledger.read(paper.name)
+        rows = self.all_rows = ledger.read(paper.name)
         self.paper, self.settings = paper, settings if settings.train else shown(settings, rows)
         self.specs: list[RunSpec] = paper.study.plan(self.settings)
         if settings.profile == "smoke" or settings.train:
@@ -150,6 +150,14 @@ class Book:
             forest: Figure = self.paper.study.forest(self.results)
             figures: dict[str, Figure] = self.paper.study.figures(self.results)
         return figures | {forest.name: forest}
+
+    @property
+    def exhibits(self) -> dict[str, Table | Figure]:
+        """Every table and figure by name, with the claims and the errata."""
+        whole = {table.name: table for table in (self.claims(), self.errata())}
+        # the forest of the claims is a figure of the table's name
+        figures = {name + "_forest" * (name in whole): figure for name, figure in self._figures.items()}
+        return self._tables | figures | whole
 
     def table(self, name: str) -> Table:
         """A table by name; written to `figures_root()` as CSV and Markdown as well."""

@@ -52,6 +52,10 @@ def test_list_names_the_papers(capsys):
         (["sweep", PAPER, "-p", "dataset", "cars916"], "dataset: unknown 'cars916'; known are"),
         (["sweep", PAPER, "-p", "backbone", "vgg"], "backbone: unknown 'vgg'; known are"),
         (["sweep", PAPER, "-p", "profile", "small"], "no cars196_half in "),
+        (
+            ["show", PAPER, "table_9"],
+            "has no exhibit 'table_9', and no run's key begins so; `show quadruplet",
+        ),
         (["run", PAPER, "--output", "."], "is a folder: name another file"),
         (["run", PAPER, "--output", str(papers.get(PAPER).notebook)], "is the notebook itself"),
     ],
@@ -219,3 +223,24 @@ def test_rows_computed_elsewhere_are_compared_by_what_they_answer(capsys, places
     assert found["rows"] == 1
     assert found["differences"]["R@1"] == {"largest": pytest.approx(0.25), "mean": pytest.approx(0.25)}
     assert found["differences"]["NMI"]["largest"] == 0
+
+
+def test_every_exhibit_of_every_paper_can_be_shown_by_name(capsys):
+    for name, paper in papers.PAPERS.items():
+        book = papers.open_paper(name, profile="frozen")
+        count = len(book._tables) + len(book._figures) + 2  # claims and errata; no name is another's
+        assert len(book.exhibits) == count
+        assert {"claims", "claims_forest", "errata", "figure_1"} <= set(book.exhibits), paper
+    assert cli.main(["show", PAPER]) == 0
+    assert "table_1 " in out(capsys)
+
+
+def test_a_table_and_a_run_are_shown(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERS_FIGURES", str(tmp_path))
+    monkeypatch.delenv("PAPERS_LEDGER", raising=False)
+    assert cli.main(["show", PAPER, "table_1_corrected"]) == 0
+    shown = out(capsys)
+    assert "Proxy-NCA" in shown and Path(shown.split()[-1]).read_text()
+    row = ledger.read(PAPER)[0]
+    assert cli.main(["show", PAPER, row.key[:16]]) == 0
+    assert json.loads(out(capsys))["metrics"] == json.loads(row.model_dump_json())["metrics"]

@@ -40,6 +40,8 @@ class Table:
     A row with a cell "not run" and no number of ours is named in one line below the table, with `command`,
     which would run it; a table of such rows alone is that line. The CSV keeps them.
 
+    `face` is a shorter table that is shown in the place of this one; the CSV is of this one all the same.
+
     Raises:
         PapersError: a row of another length than `columns`, or a name that is no file name.
     """
@@ -53,6 +55,7 @@ class Table:
     notes: Sequence[str] = ()
     decimals: int | Mapping[str, int] = field(default=2)
     command: str = ""
+    face: Table | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -66,6 +69,8 @@ class Table:
 
     def __repr__(self) -> str:
         """Aligned text without a box."""
+        if self.face:
+            return repr(self.face)
         if line := self._one_line():
             return line
         cells = [list(self.columns), *self._shown()]  # [1 + rows, columns] of text
@@ -77,12 +82,14 @@ class Table:
         return "\n".join([self._heading(), "", lines[0], rule, *lines[1:], *self._below("")])
 
     def _repr_markdown_(self) -> str | None:
-        if len(self._present()) > LONG:
+        if len((self.face or self)._present()) > LONG:
             return None
         return self.markdown()
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown."""
+        if self.face:
+            return self.face.markdown()
         if line := self._one_line():
             return _markdown(line)
         rows = [[_markdown(text) for text in row] for row in [self.columns, *self._shown()]]
@@ -95,6 +102,8 @@ class Table:
         return "\n".join([heading, "", lines[0], rule, *lines[1:], *chain(*(("", x) for x in below))])
 
     def _repr_html_(self) -> str:
+        if self.face:
+            return self.face._repr_html_()
         if line := self._one_line():
             return f"<p>{html.escape(line)}</p>"
         styles = ["" if right else LEFT for right in self._right()]  # a row is to the right, as numbers are
@@ -115,6 +124,8 @@ class Table:
         )
 
     def _repr_latex_(self) -> str | None:
+        if self.face:
+            return self.face._repr_latex_()
         if len(self._present()) > LONG:
             return None
         if line := self._one_line():
@@ -234,13 +245,58 @@ def comparison(
     """The table *paper | ours | Δ | 95 % interval | n | verdict*, after one column a label.
 
     Our number is the mean over seeds in the paper's unit, over the seeds that all lines of several runs have.
-    Δ stands only where `Line.comparable`.
+    Δ stands only where `Line.comparable`. Where no line is, and there are two labels, the table is shown as a
+    grid of them, ours in brackets.
     """
     seeds = common_seeds(line.values for line in lines)
     lines = [line.over(seeds) for line in lines]
     columns = [*labels, "paper", "ours", "Δ", "95 % interval", "n", "verdict"]
     rows = [_compare(line) for line in lines]
-    return Table(name, title, columns, rows, badge, footer, notes, decimals)
+    face = None
+    ours = [line for line in lines if line.values]
+    if len(labels) == 2 and ours and not any(line.comparable for line in ours):
+        face = _grid(name, title, labels, lines, badge, footer, notes, decimals)
+    return Table(name, title, columns, rows, badge, footer, notes, decimals, face=face)
+
+
+def _grid(
+    name: str,
+    title: str,
+    labels: Sequence[str],
+    lines: Sequence[Line],
+    badge: str,
+    footer: str,
+    notes: Sequence[str],
+    decimals: int,
+) -> Table:
+    """One row per value of the label that has more of them: "printed (ours ± half the interval)"."""
+    values = [list(dict.fromkeys(line.labels[i] for line in lines)) for i in (0, 1)]
+    down = int(len(values[1]) > len(values[0]))  # the label of the rows
+    found = {(line.labels[down], line.labels[1 - down]): line for line in lines}
+    rows = [
+        [row, *(_both(found.get((row, column)), decimals) for column in values[1 - down])]
+        for row in values[down]
+    ]
+    counts = ", ".join(map(str, sorted({len(line.values) for line in lines if line.values})))
+    words = (
+        f"paper (ours, mean over n = {counts} ± half its 95 % interval; –: not run); the setting is not the "
+        "paper's, and no difference is taken."
+    )
+    return Table(name, title, [labels[down], *values[1 - down]], rows, badge, footer, [words, *notes])
+
+
+def _both(line: Line | None, places: int) -> str | None:
+    """A printed number with ours in brackets."""
+    if line is None:
+        return None
+    printed = line.printed or NOT_APPLICABLE
+    if line.quoted:
+        return printed
+    if not line.values:
+        return f"{printed} ({NOT_APPLICABLE})"
+    ours = t_interval(list(line.values.values()))
+    half = f" ± {(ours.high - ours.low) / 2:.{places}f}" if ours.n > 1 else ""
+    return f"{printed} ({ours.mean:.{places}f}{half})"
 
 
 def check_name(name: str) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,32 @@ def test_a_process_with_another_hash_seed_shows_the_same():
     there = subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode()
     assert there == all_forms()
     assert "0x" not in there
+
+
+def test_numbers_of_another_setting_are_a_grid_with_ours_in_brackets_and_the_csv_has_every_line():
+    lines = [
+        Line((method, metric), printed, values)
+        for method, metric, printed, values in (
+            ("A", "R@1", "61.49", {0: 30.0, 1: 32.0}),
+            ("A", "NMI", "54.50", {}),
+            ("B", "R@1", "66.06", {0: 33.0}),
+            ("B", "NMI", None, {}),
+            ("C", "R@1", "70.00", {}),
+        )
+    ]
+    got = comparison("t", "T", ["method", "metric"], lines, footer="foot")
+    rows = [line.split("  ") for line in repr(got).splitlines()]
+    assert [[cell.strip() for cell in row if cell] for row in rows[2:7]] == [
+        ["method", "R@1", "NMI"],
+        ["-" * 6, "-" * 21, "-" * 9],
+        # t of one degree of freedom: half the interval is 12.706 · √2 / √2
+        ["A", "61.49 (31.00 ± 12.71)", "54.50 (–)"],
+        ["B", "66.06 (33.00)", "– (–)"],
+        ["C", "70.00 (–)", "–"],
+    ]
+    assert "n = 1, 2" in repr(got) and got.markdown().count("\n| ") == 5
+    assert len(got.csv().splitlines()) == 6
+    # a comparable line has a difference, and nothing run is one line
+    comparable = replace(lines[0], comparable=True)
+    assert comparison("t", "T", ["a", "b"], [comparable, *lines[1:]]).face is None
+    assert comparison("t", "T", ["a", "b"], lines[-1:]).face is None
