@@ -140,9 +140,11 @@ class Book:
     def _tables(self) -> dict[str, Table]:
         with ledger.reading(self.paper.name):
             tables: dict[str, Table] = self.paper.study.tables(self.results)
-        return {
-            name: replace(table, command=table.command or self._command) for name, table in tables.items()
-        }
+        return {name: self._with_command(table) for name, table in tables.items()}
+
+    def _with_command(self, table: Table) -> Table:
+        face = replace(table.face, command=self._command) if table.face else None
+        return replace(table, command=table.command or self._command, face=face)
 
     @cached_property
     def _figures(self) -> dict[str, Figure]:

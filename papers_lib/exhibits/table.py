@@ -22,6 +22,7 @@ from papers_lib.files import replacing
 NOT_RUN = "not run"  # our number is absent because no run has made it yet
 NOT_APPLICABLE = "–"  # there is no such number
 NAMED = 12  # so many rows that were not run are named below a table
+OTHER_SETTING = "The setting is not the paper's: no difference is taken."
 YES = {"holds": "yes", "fails": "no"}  # of "greater than its counterpart", which is no claim of a paper
 LONG = 10  # rows; a longer table goes into a notebook as HTML and text alone, to keep the file small
 LEFT = ' style="text-align:left"'
@@ -245,44 +246,43 @@ def comparison(
     """The table *paper | ours | Δ | 95 % interval | n | verdict*, after one column a label.
 
     Our number is the mean over seeds in the paper's unit, over the seeds that all lines of several runs have.
-    Δ stands only where `Line.comparable`. Where no line is, and there are two labels, the table is shown as a
-    grid of them, ours in brackets.
+    Δ stands only where `Line.comparable`. Where no line is, a shorter table is shown, see `_face`.
     """
     seeds = common_seeds(line.values for line in lines)
     lines = [line.over(seeds) for line in lines]
     columns = [*labels, "paper", "ours", "Δ", "95 % interval", "n", "verdict"]
     rows = [_compare(line) for line in lines]
-    face = None
-    ours = [line for line in lines if line.values]
-    if len(labels) == 2 and ours and not any(line.comparable for line in ours):
-        face = _grid(name, title, labels, lines, badge, footer, notes, decimals)
-    return Table(name, title, columns, rows, badge, footer, notes, decimals, face=face)
+    whole = Table(name, title, columns, rows, badge, footer, notes, decimals)
+    return replace(whole, face=_face(whole, labels, lines)) if any(x.values for x in lines) else whole
 
 
-def _grid(
-    name: str,
-    title: str,
-    labels: Sequence[str],
-    lines: Sequence[Line],
-    badge: str,
-    footer: str,
-    notes: Sequence[str],
-    decimals: int,
-) -> Table:
-    """One row per value of the label that has more of them: "printed (ours ± half the interval)"."""
-    values = [list(dict.fromkeys(line.labels[i] for line in lines)) for i in (0, 1)]
-    down = int(len(values[1]) > len(values[0]))  # the label of the rows
-    found = {(line.labels[down], line.labels[1 - down]): line for line in lines}
+def _face(whole: Table, labels: Sequence[str], lines: Sequence[Line]) -> Table | None:
+    """The comparison without what says nothing where no line can be compared; None where one can be.
+
+    A label that never changes goes. Two that are left make a grid, the one with more values down its side, of
+    "printed (ours ± half the interval)"; with one, Δ and the verdict go.
+    """
+    if any(line.comparable for line in lines):
+        return None
+    values = [list(dict.fromkeys(line.labels[i] for line in lines)) for i in range(len(labels))]
+    kept = sorted((i for i, found in enumerate(values) if len(found) > 1), key=lambda i: -len(values[i]))
+    if len(kept) == 1:
+        names = [labels[kept[0]], "paper", "ours", "95 % interval", "n"]
+        places = [list(whole.columns).index(name) for name in names]
+        rows = [[row[place] for place in places] for row in whole.rows]
+        return replace(whole, columns=names, rows=rows, notes=[OTHER_SETTING, *whole.notes])
+    if len(kept) != 2:
+        return None
+    down, across = kept
+    found = {(line.labels[down], line.labels[across]): line for line in lines}
+    assert isinstance(whole.decimals, int)
     rows = [
-        [row, *(_both(found.get((row, column)), decimals) for column in values[1 - down])]
+        [row, *(_both(found.get((row, column)), whole.decimals) for column in values[across])]
         for row in values[down]
     ]
     counts = ", ".join(map(str, sorted({len(line.values) for line in lines if line.values})))
-    words = (
-        f"paper (ours, mean over n = {counts} ± half its 95 % interval; –: not run); the setting is not the "
-        "paper's, and no difference is taken."
-    )
-    return Table(name, title, [labels[down], *values[1 - down]], rows, badge, footer, [words, *notes])
+    words = f"paper (ours, mean over n = {counts} ± half its 95 % interval; –: not run). {OTHER_SETTING}"
+    return replace(whole, columns=[labels[down], *values[across]], rows=rows, notes=[words, *whole.notes])
 
 
 def _both(line: Line | None, places: int) -> str | None:

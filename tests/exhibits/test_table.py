@@ -221,6 +221,8 @@ def test_numbers_of_another_setting_are_a_grid_with_ours_in_brackets_and_the_csv
     assert "n = 1, 2" in repr(got) and got.markdown().count("\n| ") == 5
     assert len(got.csv().splitlines()) == 6
     # a comparable line has a difference, and nothing run is one line
+    one = comparison("t", "T", ["method", "metric"], [line for line in lines if line.labels[1] == "R@1"]).face
+    assert one.columns == ["method", "paper", "ours", "95 % interval", "n"] and "not run: C" in repr(one)
     comparable = replace(lines[0], comparable=True)
     assert comparison("t", "T", ["a", "b"], [comparable, *lines[1:]]).face is None
     assert comparison("t", "T", ["a", "b"], lines[-1:]).face is None
