@@ -15,7 +15,7 @@ THIN = 0.6  # of a line: seeds stand behind their mean
 def curves(
     axes: Axes, data: DataFrame, x: str, y: str, by: str, colours: Mapping[str, str], points: bool = False
 ) -> None:
-    """A thin line a seed and a thick one their mean, a colour a value of the column `by`.
+    """A thin line per seed and a thick one their mean, a colour per value of the column `by`.
 
     A value with one seed alone has its thin line and no mean. With `points` each seed is a dot at each x,
     and the mean is thick whatever its seeds are.

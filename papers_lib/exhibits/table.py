@@ -243,7 +243,7 @@ def comparison(
     notes: Sequence[str] = (),
     decimals: int = 2,
 ) -> Table:
-    """The table *paper | ours | Δ | 95 % interval | n | verdict*, after one column a label.
+    """The table *paper | ours | Δ | 95 % interval | n | verdict*, after one column per label.
 
     Our number is the mean over seeds in the paper's unit, over the seeds that all lines of several runs have.
     Δ stands only where `Line.comparable`. Where no line is, a shorter table is shown, see `_face`.

@@ -147,14 +147,14 @@ def _draw_figure_3(canvas: Any, data: pd.DataFrame) -> None:
 
 
 def by_epoch(study: Median, results: Results) -> Figure:
-    """kNN accuracy over the epochs: efficiency as a curve, where the paper has one point a method."""
+    """kNN accuracy over the epochs: efficiency as a curve, where the paper has one point per method."""
     return _curves(
         study,
         results,
         "by_epoch",
         "kNN accuracy by epoch",
         "kNN accuracy, %",
-        "Lines of kNN accuracy over the epochs, a colour a method, a thin line a seed, a thick one the mean.",
+        "Lines of kNN accuracy over the epochs, a colour per method; seeds are thin, their mean thick.",
         "knn",
         CURVES,
     )
@@ -215,7 +215,7 @@ def effective_rank(study: Median, results: Results) -> Figure:
         "effective_rank",
         "Effective rank at the last epoch, by the rank k of the negative",
         "Two panels of points, effective rank over k on a logarithmic axis: projections of a batch left, "
-        "features of the encoder right, a point a seed.",
+        "features of the encoder right, a point per seed.",
         pd.DataFrame(rows, columns=["of", "k", "seed", "rank"]),
         _draw_rank,
         made.badge,

@@ -140,7 +140,7 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
 
 
 def by_setting(study: Samplers, results: Results) -> Figure:
-    """mAP over K and N: the paper's curves above, ours below, a point a seed, all at the same seeds."""
+    """mAP over K and N: the paper's curves above, ours below, a point per seed, all at the same seeds."""
     made, results = study.provenance(results), grid(study, results)
     paper: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
@@ -200,7 +200,7 @@ def p_by_k(study: Samplers, results: Results) -> Figure:
         rows.append(cell | {"mAP": results.mean(label, "mAP %")})
     return Figure(
         "p_by_k",
-        f"mAP by clusters a batch (P) and images of each (K), {title(network)}, %",
+        f"mAP by clusters per batch (P) and images of each (K), {title(network)}, %",
         "A grid of cells, P upwards and K to the right, each with its mean mAP, the darker the lower. The "
         "steps are the same everywhere, so that a cell differs from its neighbours in what a batch holds.",
         pd.DataFrame(rows, columns=["P", "K", "n", "mAP"]).astype({"mAP": float}),
@@ -223,7 +223,7 @@ def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
             # black where there is no cell, too
             axes.text(x, y, shown, ha="center", va="center", color="white" if value <= middle else "black")
     axes.grid(visible=False)
-    axes.set(xlabel="images of a cluster, K", ylabel="clusters a batch, P")
+    axes.set(xlabel="images of a cluster, K", ylabel="clusters per batch, P")
     axes.set_xticks(range(cells.shape[1]), cells.columns)
     axes.set_yticks(range(cells.shape[0]), cells.index)
 
@@ -246,7 +246,7 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
     return Figure(
         "by_epoch",
         f"mAP by epoch, {title(network)}",
-        "Lines of mAP over the epochs, a colour a setting, a thin line a seed and a thick one their mean; "
+        "Lines of mAP over the epochs, a colour per setting; seeds are thin, their mean thick; "
         "epoch 0 is the start before any training.",
         data,
         draw,
@@ -273,7 +273,7 @@ def classes(study: Samplers, results: Results) -> Figure:
         "classes",
         f"mAP by clusters in a batch of 32, {title(network)}",
         "Points of mean mAP against the mean number of different clusters in a batch in the last epoch, a "
-        "colour a sampler, each point named by its K or N.",
+        "colour per sampler, each point named by its K or N.",
         data,
         _draw_classes,
         made.badge,

@@ -150,7 +150,7 @@ def traversed() -> tuple[str, bool]:
     value = numbers()
     stated = int(value["text", "MSMT17 at K=32", "clusters traversed in one epoch exceed"])
     traversed = samples_an_epoch(value) // 32
-    shown_by = f"{samples_an_epoch(value):,} images an epoch / 32 images a cluster = {traversed}"
+    shown_by = f"{samples_an_epoch(value):,} images per epoch / 32 images per cluster = {traversed}"
     return shown_by, traversed < stated
 
 

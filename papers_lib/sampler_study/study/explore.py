@@ -10,7 +10,7 @@ from papers_lib.sampler_study.study.tables import GRID, SAMPLERS
 
 
 def explore(sampler: str = "triplet_proxy", k: int = 4, p: int = 2, seed: int = 0) -> Any:
-    """Figure 1 for a sampler, its K or N, and P classes a batch, so that a batch has P · K images.
+    """Figure 1 for a sampler, its K or N, and P classes per batch, so that a batch has P · K images.
 
     In a live notebook these are controls, and the picture follows them; where nobody can move one, as in a
     notebook that is executed headlessly, the picture of the values given is returned.

@@ -21,7 +21,7 @@ TRIPLET = ("Table II", "Table III")
 
 
 def visited(k: int, classes: int, samples: int = 12_800) -> float:
-    """Share of `classes` that an epoch of `samples` images visits with `k` images a class.
+    """Share of `classes` that an epoch of `samples` images visits with `k` images per class.
 
     min(1, samples / (k · classes)), as each pass over the list has one group of k a class; samples is
     32 · 400 (Section IV-D).

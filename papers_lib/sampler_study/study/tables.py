@@ -48,10 +48,10 @@ ROWS_1 = {
 # Each table in two parts, mAP and ranks, since all its lines together are more than a reader takes in.
 HALVES = {"": METRICS[:1], "_ranks": METRICS[1:]}
 LAST_EPOCH = {  # what the last epoch logged, and how a table names it; a path that ends in " %" is a share
-    "steps": "steps an epoch",
-    "distinct_classes": "clusters a batch",
-    "images_per_class": "images a cluster",
-    "distinct_images": "different images a batch",
+    "steps": "steps per epoch",
+    "distinct_classes": "clusters per batch",
+    "images_per_class": "images per cluster",
+    "distinct_images": "different images per batch",
     "classes_visited %": "clusters visited, %",
     "images_drawn %": "images drawn, %",
     "clusters": "clusters",
@@ -64,8 +64,8 @@ CONTROLS = {
     "loss": "The other choices, one changed at a time",
 }
 BATCH = {
-    "steps": "steps an epoch",
-    "distinct_classes": "clusters a batch",
+    "steps": "steps per epoch",
+    "distinct_classes": "clusters per batch",
     "distinct_images": "different images",
     "classes_visited %": "clusters visited, %",
 }

@@ -1,4 +1,4 @@
-"""Why many images a class in a small batch can ruin training: batch normalisation on a toy.
+"""Why many images per class in a small batch can ruin training: batch normalisation on a toy.
 
 Features are a centroid a class plus noise. A batch normalised by its own mean and variance loses what its
 images share; with one class in the batch that is the class itself.
@@ -32,7 +32,7 @@ class Toy(NamedTuple):
 def batch_norm_toy(
     k: int, p: int | None = None, noise: float = 1.0, *, batches: int = 150, seed: int = 0
 ) -> Toy:
-    """What batch normalisation leaves of the class, with `k` images of each of `p` classes a batch.
+    """What batch normalisation leaves of the class, with `k` images of each of `p` classes per batch.
 
     x = c_y + noise · e with c_y and e standard normal [256], 700 classes (a mean common to all would change
     nothing, the normalisation takes it away). The proxy of y is c_y as the population's normalisation
@@ -62,15 +62,15 @@ def batch_norm_toy(
 
 @cache
 def toy_table() -> Table:
-    """Both measures by K in batches of 32, and for K of 16 and 32 again with four classes a batch."""
+    """Both measures by K in batches of 32, and for K of 16 and 32 again with four classes per batch."""
     cases = [*((k, None) for k in SETTINGS), (16, 4), (32, 4)]
     near, cosine = ([f"{what}, noise {noise}" for noise in (1, 2)] for what in ("own nearest, %", "cosine"))
     return Table(
         "toy",
         "What batch normalisation leaves of the class: a toy",
-        ["K", "classes a batch", "images a batch", *near, *cosine],
+        ["K", "classes per batch", "images per batch", *near, *cosine],
         [_row(k, p) for k, p in cases],
-        decimals={"classes a batch": 1} | dict.fromkeys(near, 1),
+        decimals={"classes per batch": 1} | dict.fromkeys(near, 1),
         notes=("Own nearest: images whose own proxy is the nearest of all; cosine: to the own proxy, mean.",),
         footer=f"{CLASSES} classes of {DIMENSION} dimensions, one seed; chance is {100 / CLASSES:.2f} %; a "
         "sufficient cause of the collapse at large K, no proof that it is the cause",
