@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -40,13 +40,13 @@ class Settings(NotebookSettings):
     epochs: int = Field(0, ge=0)
     batch_size: int = Field(0, ge=0)
     refresh_every: int = Field(0, ge=0)
-    reduction: str = Field("", pattern="^(|sum|mean)$")
+    reduction: Literal["", "sum", "mean"] = ""
     backbone: str = ""
     weights: str = ""
-    coarse_map: str = Field("type22", pattern="^(type22|body9)$")
-    sibling: str = Field("union", pattern="^(union|random)$")
-    no_sibling: str = Field("skip", pattern="^(skip|mask)$")
-    m1_fallback: str = Field("furthest_inside", pattern="^(furthest_inside|drop)$")
+    coarse_map: Literal["type22", "body9"] = "type22"
+    sibling: Literal["union", "random"] = "union"
+    no_sibling: Literal["skip", "mask"] = "skip"
+    m1_fallback: Literal["furthest_inside", "drop"] = "furthest_inside"
 
 
 class Cars(Study):
