@@ -42,7 +42,7 @@ def test_defaults_are_the_shown_profile_and_nothing_else():
         ({"data_root": Path("x")}, "data_root: .*not plain JSON"),
         ({"seeds": [math.nan]}, "seeds: NaN and infinity are refused"),
         ({"slots": math.nan}, "slots: NaN and infinity are refused"),
-        ({"coarse_map": "type23"}, "coarse_map: .*pattern"),
+        ({"coarse_map": "type23"}, "coarse_map: .*'type22' or 'body9'"),
     ],
 )
 def test_bad_values_are_one_line(values, message):
