@@ -51,8 +51,8 @@ def figure_1(study: Median, results: Results) -> Figure:
         "figure_1",
         "Figure 1: linear accuracy by epochs of training",
         "Two panels of points, linear accuracy over training epochs: the published points of Table 1 left, "
-        "every run of ours right, the median triplet and BYOL marked by colour. In the paper the triplet's "
-        "two points lie above all self-supervised ones.",
+        "every run of ours right, the median triplet and BYOL marked by colour. In the paper the "
+        "triplet's later point lies above all self-supervised ones.",
         pd.DataFrame(points, columns=["of", "method", "epochs", "accuracy"]),
         _draw_figure_1,
         made.badge,
