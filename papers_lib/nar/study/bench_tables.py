@@ -9,7 +9,7 @@ from papers_lib.exhibits.table import Cell, Table
 from papers_lib.exhibits.verdicts import Finding, Verdict
 from papers_lib.nar import bench
 from papers_lib.nar.study import exhibits
-from papers_lib.study import Results, Statement, not_run
+from papers_lib.study import Results, Statement
 
 WORDS = {
     "repeats": "the same training once more (ceiling)",
@@ -24,9 +24,9 @@ WORDS = {
 
 
 @cache
-def known() -> bench.NarBench | None:
-    """The shipped benchmark, read once; None where it has not been made."""
-    return bench.load() if bench.FILE.exists() else None
+def known() -> bench.NarBench:
+    """The shipped benchmark, read once."""
+    return bench.load()
 
 
 def tables() -> dict[str, Table]:
@@ -38,9 +38,6 @@ def tables() -> dict[str, Table]:
 def rankings() -> Table:
     """Kendall's τ of each way to rank with the accuracy of vectors that were trained alone."""
     found, rows = known(), list[list[Cell]]()
-    if found is None:
-        rows.append(not_run("NAR-Bench", 6))
-        return exhibits.table("bench", rows, exhibits.NOT_MADE, total="-", kept="-", fitted=0, right=0)
     every, few = found.taus(), found.taus(few=True)
     for name, tau in every.items():
         way, _, weights = name.partition(", ")
@@ -59,9 +56,6 @@ def _cells(tau: bench.Correlation) -> list[Cell]:
 def blind() -> Table:
     """The two halves' agreement over all vectors, and each pick against the best of blind draws."""
     found, rows = known(), list[list[Cell]]()
-    if found is None:
-        rows.append(not_run("NAR-Bench", 8))
-        return exhibits.table("bench_blind", rows, exhibits.NOT_MADE, samples="m", equal_cost="m")
     ceilings = found.ceilings()
     for name, line in found.blind().items():
         few, many = line["samples"], line["equal_cost"]
@@ -82,8 +76,6 @@ def bench_tau(results: Results, line: Statement) -> Finding:
     bootstrap over vectors, of one draw of images.
     """
     few, found = line.metric == "few", known()
-    if found is None:
-        return Finding("not tested", "NAR-Bench has not been made", kind="computed")
     if line.b in found.rankings():
         gap = found.ahead(line.a, line.b, few)
     else:

@@ -169,12 +169,11 @@ def operators(study: Refinement, results: Results) -> Figure:
 def tau() -> Figure:
     """Stand-alone against shared accuracy of the benchmark's sample."""
     colours = dict(zip(bench.WEIGHTS, (BLUE, ORANGE), strict=True))
-    rows: list[tuple[Any, ...]] = []
-    if known := bench_tables.known():
-        replaced, alone = (known.sample != 0).sum(1).tolist(), known.trained.mean(1).tolist()
-        for name, scored in known.shared.items():
-            shared = scored.judge[known.places].tolist()
-            rows += [(name, *point) for point in zip(replaced, shared, alone, strict=True)]
+    known, rows = bench_tables.known(), list[tuple[Any, ...]]()
+    replaced, alone = (known.sample != 0).sum(1).tolist(), known.trained.mean(1).tolist()
+    for name, scored in known.shared.items():
+        shared = scored.judge[known.places].tolist()
+        rows += [(name, *point) for point in zip(replaced, shared, alone, strict=True)]
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         for axes, (name, colour) in zip(canvas.subplots(1, 2, sharey=True), colours.items(), strict=True):
@@ -187,5 +186,4 @@ def tau() -> Figure:
             axes.legend()
         canvas.axes[0].set_ylabel("accuracy, trained alone")
 
-    source = exhibits.EXACT if known else exhibits.NOT_MADE
-    return exhibits.figure("tau_networks", rows, draw, source)
+    return exhibits.figure("tau_networks", rows, draw, exhibits.EXACT)

@@ -17,7 +17,6 @@ WORDS: dict[str, dict[str, Any]] = tomllib.loads(
     Path(__file__).with_name("exhibits.toml").read_text(encoding="utf-8")
 )
 EXACT = Provenance("", "", False)  # of tables that need no run
-NOT_MADE = Provenance("", "the file has not been made", False)  # of what NAR-Bench is asked for
 
 
 def table(name: str, rows: Sequence[Sequence[Cell]], source: Provenance = EXACT, **values: Any) -> Table:
