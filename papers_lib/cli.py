@@ -133,13 +133,14 @@ def _show(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from papers_lib import papers
+    from papers_lib.exhibits import places
     from papers_lib.files import resolve
     from papers_lib.runs import notebook
     from papers_lib.runs.display import duration
-    from papers_lib.settings import figures_root, runs_root, write_committed
+    from papers_lib.settings import runs_root
 
     if options.update:
-        write_committed()
+        places.write_committed()
     paper = papers.get(options.paper)
     settings = _settings(options)
     profile = settings.profile
@@ -154,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.update:
         notebook.update(paper.notebook, output)
     missing = papers.missing(paper, settings)
-    figures = figures_root() / paper.name / profile
+    figures = places.written() / paper.name / profile
     lines = [
         f"{paper.name}, {profile}: {duration(seconds)}; tables and figures: {figures}; notebook: {output}"
     ]
@@ -217,11 +218,10 @@ def _by_reason(failed: Sequence[dict[str, Any]]) -> list[str]:
 
 def _collect(options: argparse.Namespace) -> int:
     from papers_lib import papers
-    from papers_lib.exhibits import ledger
+    from papers_lib.exhibits import ledger, places
     from papers_lib.runs.store import Store
-    from papers_lib.settings import write_committed
 
-    write_committed()
+    places.write_committed()
     paper = papers.get(options.paper)
     results = [r for r in Store().finished() if r.spec.paper == paper.name and r.spec.profile != "smoke"]
     added = ledger.append(paper.name, map(ledger.from_result, results))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from papers_lib.errors import PapersError
-from papers_lib.exhibits import ledger
+from papers_lib.exhibits import ledger, places
 from papers_lib.exhibits.claims import claims_table, errata_table
 from papers_lib.exhibits.coverage import Cell, Exhibit
 from papers_lib.exhibits.coverage import coverage as count
@@ -21,7 +21,7 @@ from papers_lib.exhibits.table import Table
 from papers_lib.runs import executors
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
-from papers_lib.settings import PROFILES, NotebookSettings, Profile, figures_root, repository, validate
+from papers_lib.settings import PROFILES, NotebookSettings, Profile, repository, validate
 from papers_lib.study import Results
 
 
@@ -119,7 +119,7 @@ class Book:
         if settings.profile == "smoke" or settings.train:
             rows = rows + self._compute(rows)
         self.results = Results([(spec, ledger.find(rows, spec)) for spec in self.specs])
-        self.folder = figures_root() / paper.name / settings.profile
+        self.folder = places.written() / paper.name / settings.profile
 
     @property
     def rows(self) -> list[ledger.Row]:
@@ -162,13 +162,13 @@ class Book:
         return self._tables | figures | whole
 
     def table(self, name: str) -> Table:
-        """A table by name; written to `figures_root()` as CSV and Markdown as well."""
+        """A table by name; written to `places.written()` as CSV and Markdown as well."""
         table: Table = _named(self._tables, name, "table")
         table.save(self.folder)
         return table
 
     def figure(self, name: str) -> Figure:
-        """A figure by name; written to `figures_root()` as PNG, SVG and CSV as well."""
+        """A figure by name; written to `places.written()` as PNG, SVG and CSV as well."""
         figure: Figure = _named(self._figures, name, "figure")
         figure.save(self.folder)
         return figure

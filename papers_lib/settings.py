@@ -144,15 +144,10 @@ def data_root(given: str = "") -> Path:
 
 
 def figures_root() -> Path:
-    """Where tables, figures and new rows go: `$PAPERS_FIGURES`, else `build/figures/`, which git ignores."""
-    return resolve(os.environ.get("PAPERS_FIGURES") or repository() / "build" / "figures")
+    """Where what is to be committed goes: `$PAPERS_FIGURES`, else `figures/` of the repository."""
+    return resolve(os.environ.get("PAPERS_FIGURES") or repository() / "figures")
 
 
 def ledger_root() -> Path:
     """Where the ledgers that are read lie: `$PAPERS_LEDGER`, else `figures/` of the repository."""
     return resolve(os.environ.get("PAPERS_LEDGER") or repository() / "figures")
-
-
-def write_committed() -> None:
-    """From here on tables, figures and rows go beside the committed ones, unless `$PAPERS_FIGURES` is set."""
-    os.environ.setdefault("PAPERS_FIGURES", str(ledger_root()))

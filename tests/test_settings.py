@@ -8,17 +8,15 @@ from hypothesis import strategies as st
 from mutations import fuzz
 
 from papers_lib.errors import PapersError
+from papers_lib.exhibits import places
 from papers_lib.papers import PAPERS
 from papers_lib.quadruplet_cars196.study import Settings
 from papers_lib.settings import (
     NotebookSettings,
     data_root,
-    figures_root,
-    ledger_root,
     parse,
     repository,
     validate,
-    write_committed,
 )
 
 
@@ -114,6 +112,6 @@ def test_fuzz_parameters_are_taken_or_refused_in_one_line(paper, data):
 def test_only_what_is_to_be_committed_is_written_beside_the_ledger(monkeypatch):
     monkeypatch.delenv("PAPERS_FIGURES", raising=False)
     monkeypatch.delenv("PAPERS_LEDGER", raising=False)
-    assert figures_root() == repository() / "build" / "figures"
-    write_committed()
-    assert figures_root() == ledger_root() == repository() / "figures"
+    assert places.written() == repository() / "build" / "figures"
+    places.write_committed()
+    assert places.written() == repository() / "figures"

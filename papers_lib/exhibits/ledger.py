@@ -18,10 +18,11 @@ from filelock import Timeout
 from pydantic import ValidationError
 
 from papers_lib.errors import PapersError
+from papers_lib.exhibits import places
 from papers_lib.files import locked, place_error, replacing
 from papers_lib.runs.spec import Data, RunSpec, digest
 from papers_lib.runs.store import Result
-from papers_lib.settings import Frozen, figures_root, ledger_root
+from papers_lib.settings import Frozen, ledger_root
 
 NAME = "ledger.jsonl"
 LOCK_SECONDS = 60  # an append takes well under a second
@@ -55,7 +56,7 @@ class Row(Frozen):
 
 def path(paper: str) -> Path:
     """Where new rows of `paper` are written, whether or not there are any yet."""
-    return figures_root() / paper / NAME
+    return places.written() / paper / NAME
 
 
 def read(paper: str) -> list[Row]:
