@@ -207,7 +207,7 @@ def controls(study: Median, results: Results) -> Table:
 def methods(study: Median, results: Results) -> Table:
     """All methods of the frame at one length: accuracy by two probes, counted work, and signs of collapse."""
     columns = ["method", "kNN", "95 % interval", "at the start", "linear", "rank of features", "spread"]
-    columns += ["MFLOP an image", "GFLOP a run", "n"]
+    columns += ["MFLOP per image", "GFLOP per run", "n"]
     metrics = ("start.knn %", "linear %", "history.-1.rank_features", "history.-1.std_features")
     rows: list[list[Cell]] = []
     for arm in study.arms.values():

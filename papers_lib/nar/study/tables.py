@@ -183,9 +183,9 @@ def cost(study: Refinement, results: Results) -> Rows:
         trees = {seed: m for seed, m in metrics.items() if "block_calls" in m}
         fewer = mean({seed: m["naive_block_calls"] / m["block_calls"] for seed, m in trees.items()})
         largest = max((m["max_difference_to_naive"] for m in trees.values()), default=None)
-        petaflop = 2e-15 * macs if macs is not None else None  # a multiply and an add
+        teraflop = 2e-12 * macs if macs is not None else None  # a multiply and an add
         spent = mean(minutes) if minutes else NOT_RUN
-        rows.append([study.arms[name].label, spent, petaflop, fewer, largest, len(minutes)])
+        rows.append([study.arms[name].label, spent, teraflop, fewer, largest, len(minutes)])
     return rows
 
 
