@@ -59,7 +59,7 @@ LAST_EPOCH = {  # what the last epoch logged, and how a table names it; a path t
     "purity %": "purity, %",
 }
 CONTROLS = {
-    "factorial": "Clusters a batch, clusters visited and steps, each changed alone",
+    "factorial": "Clusters per batch, clusters visited and steps, each changed alone",
     "batch_norm": "Batch normalisation frozen, or kept out of the memory",
     "loss": "The other choices, one changed at a time",
 }
