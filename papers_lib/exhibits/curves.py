@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from papers_lib.exhibits.intervals import t_interval
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
@@ -13,19 +15,27 @@ THIN = 0.6  # of a line: seeds stand behind their mean
 
 
 def curves(
-    axes: Axes, data: DataFrame, x: str, y: str, by: str, colours: Mapping[str, str], points: bool = False
+    axes: Axes,
+    data: DataFrame,
+    x: str,
+    y: str,
+    by: str,
+    colours: Mapping[str, str],
+    points: bool = False,
+    band: bool = False,
 ) -> None:
     """A thin line per seed and a thick one their mean, a colour per value of the column `by`.
 
     A value with one seed alone has its thin line and no mean. With `points` each seed is a dot at each x,
-    and the mean is thick whatever its seeds are.
+    and the mean is thick whatever its seeds are. With `band` Student's 95 % interval of the mean stands for
+    the seeds, where many lines of many seeds would hide each other.
 
     Args:
         axes: where to draw; its legend's labels are the values of `by`.
         data: one row a point, with the columns `x`, `y`, `by` and `seed`.
         x, y, by: names of columns.
         colours: of each value of `by`, in the order of the legend; values that it lacks are not drawn.
-        points: see above.
+        points, band: see above.
     """
     import seaborn
 
@@ -52,7 +62,13 @@ def curves(
         # the mean of one seed is that seed
         if seeds[name] == 1 and not points:
             line.set_linewidth(THIN)
-    if points:
+    if band:
+        for name in (name for name in shown if seeds[name] > 1):
+            groups = data[data[by] == name].groupby(x)[y]
+            ends = [t_interval(list(values)) for _, values in groups]
+            low, high = [end.low for end in ends], [end.high for end in ends]
+            axes.fill_between(list(groups.groups), low, high, color=colours[name], alpha=0.15, linewidth=0)
+    elif points:
         seaborn.scatterplot(**shared, s=8)
     else:
         seaborn.lineplot(**shared, units="seed", estimator=None, linewidth=THIN, alpha=0.6)

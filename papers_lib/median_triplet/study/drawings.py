@@ -154,7 +154,8 @@ def by_epoch(study: Median, results: Results) -> Figure:
         "by_epoch",
         "kNN accuracy by epoch",
         "kNN accuracy, %",
-        "Lines of kNN accuracy over the epochs, a colour per method; seeds are thin, their mean thick.",
+        "Lines of kNN accuracy over the epochs, a colour per method: means over seeds with their 95 % "
+        "intervals.",
         "knn",
         CURVES,
     )
@@ -169,7 +170,7 @@ def false_negatives(study: Median, results: Results) -> Figure:
         "False negatives by epoch: queries whose rank-k negative is of their class",
         "share of queries, %",
         "Lines of the share of queries whose chosen negative is of their own class, over the epochs, a "
-        "colour a rank.",
+        "colour per rank: means over seeds with their 95 % intervals.",
         "same_query_own",
         tables.RANKED,
     )
@@ -194,7 +195,7 @@ def _curves(
         arms = data["arm"].unique()
         colours = {labels[arm]: COLOURS[n % len(COLOURS)] for n, arm in enumerate(arms)}
         data = data.assign(arm=[labels[arm] for arm in data["arm"]])
-        curves(axes, data, "epoch", "value", "arm", colours)
+        curves(axes, data, "epoch", "value", "arm", colours, band=True)
         axes.set(xlabel="epoch", ylabel=ylabel)
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
