@@ -123,9 +123,11 @@ def _show(options: argparse.Namespace) -> int:
         return _print(options, value, [exhibits[name], "", *places])
     rows = [row for row in book.all_rows if row.key.startswith(name)]
     if len(rows) != 1:
-        found = f"{len(rows)} runs begin so" if rows else "and no run's key begins so"
+        if rows:
+            raise PapersError(f"the keys of {len(rows)} runs begin with '{name}'; give more of the key")
         raise PapersError(
-            f"{options.paper} has no exhibit '{name}', {found}; `show {options.paper}` lists them"
+            f"{options.paper} has no exhibit '{name}', and no run's key begins so; `show {options.paper}` "
+            "lists the exhibits"
         )
     row = rows[0].model_dump(mode="json")
     return _print(options, row, [json.dumps(row, indent=1, ensure_ascii=False)])
