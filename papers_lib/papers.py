@@ -288,13 +288,32 @@ def train_now(name: str, **parameters: Any) -> list[ledger.Row]:
 def open_notebook(name: str, scope: Mapping[str, Any]) -> Book:
     """Open a paper from its notebook: the parameters are taken by name from `scope`, its globals.
 
+    What differs from the committed notebook is printed, since the prose speaks of the committed numbers.
+
     Raises:
         PapersError: as `open_paper`, or a parameter that the notebook does not define.
     """
     fields = get(name).settings.model_fields
     if absent := [field for field in fields if field not in scope]:
         raise PapersError(f"the notebook defines no parameter '{absent[0]}'; restore its parameters cell")
-    return open_paper(name, **{field: scope[field] for field in fields})
+    parameters = {field: scope[field] for field in fields}
+    book = open_paper(name, **parameters)
+    if found := changed(book.paper, validate(book.paper.settings, parameters)):
+        print(
+            f"Not as committed: {', '.join(found)}. Numbers in the prose are the committed ones; tables, "
+            "figures and claims are made from your parameters."
+        )
+    return book
+
+
+def changed(paper: Paper, settings: NotebookSettings) -> list[str]:
+    """What differs from the committed notebook and can change a number, as `name = value`."""
+    committed = validate(paper.settings, {"profile": shown_profile(paper)})
+    return [
+        f"{name} = {value}"
+        for name, value in settings
+        if name not in ("train", "device", "executor", "slots") and value != getattr(committed, name)
+    ]
 
 
 def _named(things: dict[str, Any], name: str, kind: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from papers_lib.exhibits.figure import Figure
@@ -60,18 +60,46 @@ class Erratum:
 
 
 def claims_table(claims: Sequence[Claim], badge: str = "", footer: str = "") -> Table:
-    """The claims with a verdict; what is undecided or not tested is one line below each."""
+    """The claims with a verdict; what is undecided or not tested is one line below each.
+
+    Three columns are shown, and the rest of a claim folds away below its row.
+    """
+    decided = [c for c in claims if c.finding.verdict not in ("undecided", "not tested")]
     rows: list[list[Cell]] = [
         [
             *(c.name, c.sentence, c.statement, c.finding.verdict, c.finding.text),
             *(_p(c.finding.p), _p(c.finding.p_holm), c.finding.kind, c.exhibit, c.controls or None),
         ]
-        for c in claims
-        if c.finding.verdict not in ("undecided", "not tested")
+        for c in decided
     ]
     columns = ["claim", "the paper", "statement", "verdict", "finding", "p", "p, Holm", "judged by"]
     columns += ["shown in", "controls"]
-    return Table("claims", "Claims of the paper", columns, rows, badge, footer, _below(claims))
+    whole = Table("claims", "Claims of the paper", columns, rows, badge, footer, _below(claims))
+    short: list[list[Cell]] = [
+        [f"{c.name}. {c.statement}", c.finding.verdict, _found(c.finding)] for c in decided
+    ]
+    face = replace(
+        whole, columns=["claim", "verdict", "finding"], rows=short, details=list(map(_details, decided))
+    )
+    return replace(whole, face=face)
+
+
+def _found(finding: Finding) -> str:
+    """What a claim's judge found: the paired difference where runs were tested, else its words."""
+    if not finding.estimate or finding.p_holm is None:
+        return finding.text
+    ends = finding.estimate.interval()
+    mean, low, high = (f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}" for x in (ends.mean, ends.low, ends.high))
+    return f"{'+' * (ends.mean > 0)}{mean} [{low}, {high}], n = {ends.n}, p {_p(finding.p_holm)}"
+
+
+def _details(claim: Claim) -> str:
+    """What the three columns leave out."""
+    found = claim.finding
+    parts = [f"The paper: {claim.sentence}", f"judged by {found.kind}: {found.text}"]
+    parts += [f"p before Holm's correction: {_p(found.p)}"] if found.p is not None else []
+    parts += [f"shown in {claim.exhibit}", *([f"controls: {claim.controls}"] if claim.controls else [])]
+    return "; ".join(parts)
 
 
 def _below(claims: Sequence[Claim]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.intervals import t_interval
 
 if TYPE_CHECKING:
@@ -72,3 +73,33 @@ def curves(
         seaborn.scatterplot(**shared, s=8)
     else:
         seaborn.lineplot(**shared, units="seed", estimator=None, linewidth=THIN, alpha=0.6)
+
+
+def learning(runs: Mapping[str, Mapping[str, Any]], metric: str, label: str = "") -> Figure:
+    """A line per run: what its history has of `metric`, epoch by epoch. For a live cell.
+
+    Args:
+        runs: the metrics of each run, by its name, with "history": one dictionary per epoch.
+        metric: as the history calls it; an epoch without it is passed over.
+        label: of the vertical axis; `metric` by default.
+    """
+    import pandas as pd
+
+    points = [
+        [name, epoch, of_epoch[metric]]
+        for name, metrics in runs.items()
+        for epoch, of_epoch in enumerate(metrics["history"], 1)
+        if metric in of_epoch
+    ]
+    data = pd.DataFrame(points, columns=["run", "epoch", metric])
+
+    def draw(canvas: Any, data: DataFrame) -> None:
+        axes = canvas.add_subplot()
+        for name, line in data.groupby("run", sort=False):
+            axes.plot(line["epoch"], line[metric], marker="o", label=name)
+        axes.set(xlabel="epoch", ylabel=label or metric)
+        axes.set_xticks(sorted(set(data["epoch"])))
+        axes.legend()
+
+    alt = f"{label or metric} by epoch of {', '.join(runs)}, trained by this cell."
+    return Figure("learning", "Trained by this cell", alt, data, draw, size=(5.0, 2.6))

@@ -10,7 +10,8 @@ import base64
 import hashlib
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,9 +79,15 @@ class Figure:
         words = {"Date": None, "Creator": None, "Title": self.title, "Description": self.alt}
         return self._render("svg", metadata=words)
 
+    @cached_property
+    def pdf(self) -> bytes:
+        """The picture for LaTeX, its fonts embedded."""
+        words = {"CreationDate": None, "Creator": None, "Producer": None, "Title": self.title}
+        return self._render("pdf", metadata=words)
+
     def save(self, folder: Path) -> list[Path]:
-        """Write `<name>.png`, `<name>.svg` and `<name>.csv` into `folder`, each whole or not at all."""
-        contents = {".png": self.png, ".svg": self.svg, ".csv": self.csv().encode()}
+        """Write `<name>` as `.png`, `.svg`, `.pdf` and `.csv` into `folder`, each whole or not at all."""
+        contents = {".png": self.png, ".svg": self.svg, ".pdf": self.pdf, ".csv": self.csv().encode()}
         return save(folder, self.name, contents)
 
     def __repr__(self) -> str:
@@ -94,12 +101,13 @@ class Figure:
         image = base64.b64encode(self.png).decode()
         return {"image/png": image, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
 
-    def _render(self, kind: str, **options: Any) -> bytes:
+    @contextmanager
+    def drawn(self) -> Iterator[Canvas]:
+        """The matplotlib figure in the house's style, which holds as long as the context does."""
         import matplotlib.style
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
 
-        out = io.BytesIO()
         # "default" first: a user's matplotlibrc changes nothing
         with matplotlib.style.context(["default", STYLE]):
             # without pyplot, whose global state keeps every figure alive
@@ -110,6 +118,11 @@ class Figure:
                 canvas.text(0.5, 0.5, "not run", size=9.0, color="#555555", va="center", ha="center")
             else:
                 self.draw(canvas, self.data.copy())  # a copy: what draws may change its data
+            yield canvas
+
+    def _render(self, kind: str, **options: Any) -> bytes:
+        out = io.BytesIO()
+        with self.drawn() as canvas:
             canvas.savefig(out, format=kind, **options)
         return out.getvalue()
 

@@ -42,6 +42,7 @@ class Table:
     which would run it; a table of such rows alone is that line. The CSV keeps them.
 
     `face` is a shorter table that is shown in the place of this one; the CSV is of this one all the same.
+    `details`, one text per row, fold away below a row's last cell, in HTML alone.
 
     Raises:
         PapersError: a row of another length than `columns`, or a name that is no file name.
@@ -57,6 +58,7 @@ class Table:
     decimals: int | Mapping[str, int] = field(default=2)
     command: str = ""
     face: Table | None = None
+    details: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -114,7 +116,11 @@ class Table:
         ]
         # once a row and not once a cell: notebooks are committed
         row_tag = '<tr style="text-align:right">'
-        body = "\n".join(f"{row_tag}{_html_cells(row, styles)}</tr>" for row in self._shown())
+        cells = [_html_cells(row, styles) for row in self._shown()]
+        if self.details:
+            folded = [f"<details><summary>more</summary>{html.escape(x)}</details>" for x in self.details]
+            cells = [f"{row[: -len('</td>')]}{more}</td>" for row, more in zip(cells, folded, strict=True)]
+        body = "\n".join(f"{row_tag}{row}</tr>" for row in cells)
         span = f'<td colspan="{len(self.columns)}"{LEFT}>'
         foot = "\n".join(f"<tr>{span}{html.escape(text)}</td></tr>" for text in self._below())
         return (

@@ -42,6 +42,20 @@ def test_the_tables_show_verdict_and_kind():
     assert [row[-2:] for row in errata.rows] == [["code", "yes"], ["reading", "no"]]
 
 
+def test_three_columns_are_shown_and_the_rest_folds_away():
+    table = claims_table([dataclasses.replace(CLAIM, finding=holm([CLAIM.finding])[0])])
+    assert list(table.face.columns) == ["claim", "verdict", "finding"]
+    # differences 1.0, 0.9 and 1.1: 1 ± 4.303 · 0.1 / √3
+    assert table.face.rows[0] == [
+        "C1. R@1 of Method 2 > R@1 of Random",
+        "holds",
+        "+1 [0.752, 1.25], n = 3, p 0.0033",
+    ]
+    folded = table._repr_html_().partition("<details>")[2].partition("</details>")[0]
+    assert "selection beats random" in folded and "controls: CE alone" in folded
+    assert "selection beats random" in table.csv() and "<details>" not in table.markdown()
+
+
 def judged() -> list[Claim]:
     far, near = {0: 1.0, 1: 1.1, 2: 0.9}, {0: 0.5, 1: -0.7, 2: 1.0}
     zero, ten = dict.fromkeys(far, 0.0), dict.fromkeys(far, 10.0)

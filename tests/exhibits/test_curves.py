@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from papers_lib.exhibits.curves import THIN, curves
+from papers_lib.exhibits.curves import THIN, curves, learning
 
 DATA = pd.DataFrame(
     [("a", seed, x, x + seed) for seed in (0, 2) for x in (1, 2)] + [("b", 0, 1, 5.0), ("c", 0, 1, 7.0)],
@@ -39,3 +39,11 @@ def test_points_are_the_seeds():
     curves(axes, DATA, "x", "y", "arm", {"a": "#0000ff"}, points=True)
     assert len(axes.get_lines()) == 1
     assert sorted(axes.collections[0].get_offsets().tolist()) == [[1, 1], [1, 3], [2, 2], [2, 4]]
+
+
+def test_a_learning_curve_has_a_point_per_epoch_that_measured():
+    runs = {"a": {"history": [{"R@1": 0.1}, {"loss": 2.0}, {"R@1": 0.3}]}, "b": {"history": [{"R@1": 0.2}]}}
+    figure = learning(runs, "R@1", "Recall@1")
+    assert figure.data.values.tolist() == [["a", 1, 0.1], ["a", 3, 0.3], ["b", 1, 0.2]]
+    assert "Recall@1 by epoch of a, b" in figure.alt and figure.png
+    assert learning({}, "R@1").data.empty

@@ -38,12 +38,13 @@ def figure(**changes):
     return Figure(**{**values, **changes})
 
 
-def test_save_writes_three_files(tmp_path):
+def test_save_writes_four_files(tmp_path):
     paths = figure().save(tmp_path)
-    assert [path.name for path in paths] == ["figure_2.png", "figure_2.svg", "figure_2.csv"]
+    assert [path.name for path in paths] == [f"figure_2.{end}" for end in ("png", "svg", "pdf", "csv")]
     assert paths[0].stat().st_size <= 120 * 1024
     assert Image.open(paths[0]).size == (704, 440)
-    assert paths[2].read_text().splitlines()[1] == "a,0,0.333333"
+    assert paths[2].read_bytes().startswith(b"%PDF")
+    assert paths[3].read_text().splitlines()[1] == "a,0,0.333333"
 
 
 SAVE = """
@@ -63,7 +64,7 @@ def test_a_fresh_process_writes_the_same_bytes(tmp_path):
         [sys.executable, "-c", SAVE, str(Path(__file__).parent), str(there)], check=True, env=environment
     )
     names = [path.name for path in sorted(here.iterdir())]
-    assert len(names) == 3
+    assert len(names) == 4
     for name in names:
         assert (here / name).read_bytes() == (there / name).read_bytes(), name
 

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from papers_lib.papers import PAPERS, Book, open_paper, shown_profile
+from papers_lib.papers import PAPERS, Book, get, open_notebook, open_paper, shown_profile
+from papers_lib.runs.notebook import literal_parameters, read
 from papers_lib.settings import PROFILES, validate
 from papers_lib.study import Results, Study
 from papers_lib.study.claims import GRAMMAR, arms_of, sides
@@ -136,3 +137,13 @@ def test_exhibits_are_the_same_bytes_twice(study, book, tmp_path):
     assert len(names) == 2 * len(book._tables) + 3 * len(book._figures)
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_notebook_says_what_differs_from_the_committed_one(paper, capsys):
+    scope = literal_parameters(read(get(paper).notebook))
+    open_notebook(paper, scope)
+    assert capsys.readouterr().out == ""  # as committed
+    open_notebook(paper, scope | {"seeds": [0], "slots": 2})
+    said = capsys.readouterr().out
+    assert said.startswith("Not as committed: seeds = (0,). ") and "slots" not in said
