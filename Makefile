@@ -22,7 +22,7 @@ MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_man
 # A dead worker is a failure at once: pytest would start another one, and hang where that dies as well.
 PYTEST := $(PY) -m pytest --max-worker-restart=0
 
-.PHONY: reproduce again test lint types unit smoke processors nbval fuzz mutants lab bench data lock clean
+.PHONY: reproduce again test lint types unit smoke processors nbval fuzz mutants lab bench gpu-check data lock clean
 
 # One paper that fails does not keep the others from being made.
 reproduce: $(READY) data
@@ -108,6 +108,11 @@ bench: $(READY)
 	$(PY) -m benchmarks.verification
 	$(PY) -m benchmarks.cifar_epoch
 	$(PY) -m benchmarks.nar_bench
+
+# Eight minutes on one card: are the numbers right, how fast is it, do the profiles for one GPU fit. On a machine
+# whose torch is its own: python -m benchmarks.gpu_check
+gpu-check: $(READY)
+	$(PY) -m benchmarks.gpu_check
 
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the path; install one" >&2; exit 2; }

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_prep import cars196
+
+# Where tests marked `cuda` compute; PAPERS_GPU_TESTS=cpu runs those of them that need not have a card.
+GPU = os.environ.get("PAPERS_GPU_TESTS") or ("cuda" if torch.cuda.is_available() else "")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where none is."""
+    placed = torch.cuda.is_available() or (GPU and "gpu" in getattr(item, "fixturenames", ()))
+    if item.get_closest_marker("cuda") and not placed:
+        pytest.skip("needs a GPU")
+
+
+@pytest.fixture
+def gpu() -> str:
+    """The device of a test that runs on a GPU, or in its place."""
+    return GPU
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ def test_ids_are_names_only():
     assert cmc_map(*renamed) == cmc_map(*world(8))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_on_a_gpu():
     data = world(11)
     on_gpu = [x.cuda() for x in data]

@@ -71,7 +71,7 @@ def test_never_all_pairs_at_once(monkeypatch):
     assert max(columns for _, columns in largest) <= 50 and sum(c for _, c in largest) == len(data[1])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_queries_on_a_gpu():
     x, y, *who = world(8)
     assert rank_one(x.cuda(), y, *who) == pytest.approx(rank_one(x, y, *who))

@@ -149,7 +149,7 @@ def test_held_out_is_a_share_of_each_class_and_leaves_one_of_each(share):
         assert int(away[labels == label].sum()) == want
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_a_gpu_finds_the_same():
     data = world(8, n=300)
     there = [part.cuda() for part in data]

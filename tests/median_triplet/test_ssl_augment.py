@@ -290,7 +290,7 @@ def test_broken_input_is_one_line(call, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_gpu_makes_the_same_views(name):
     images = photos(32, 32)
