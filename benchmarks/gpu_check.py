@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_check [--minutes 8 --device cuda --data data --log build/gpu-check.log]
 
-The parts come worthiest first, each a command of its own with the time that is left as its limit. The last one
+The parts come worthiest first, each a command of its own, limited by the time that is left. The last one
 trains until the time is used, and its run resumes from its checkpoint. A part that fails does not stop the
 others. What each printed is in the log, as it goes; at the end there is one table. With `--device cpu` the
 same parts run at the smallest sizes, which shows that the check itself is whole.
