@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from papers_lib.study import Arm, Results
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from papers_lib.quadruplet_cars196.selection import Method
     from papers_lib.quadruplet_cars196.study import Cars
 
 BOXES = (  # of Figure 1: text, place, kind
@@ -28,7 +30,7 @@ BOXES = (  # of Figure 1: text, place, kind
     ("global loss\nEq. 3, per batch", 3.15, 0.2, "loss"),
 )
 BASELINES = ("semi_hard", "lifted", "n_pairs", "clustering", "triplet_global")
-METHODS = ("method_1", "method_2")
+METHODS: tuple[Method, ...] = ("method_1", "method_2")
 ROLES = {  # how they are written, and where, in points from their image
     "R": ("$R$", (7, -15)),
     "P+": ("$P^+$", (-22, -15)),
@@ -131,7 +133,7 @@ def toy() -> tuple[Tensor, Tensor, Tensor]:
     return points, fine, coarse
 
 
-def choose(radius: float, reference: int, method: str) -> list[int]:
+def choose(radius: float, reference: int, method: Method) -> list[int]:
     """R, P+, P− and N on the plane: the rule of `select`, where the sphere has `radius` times D_RN.
 
     At 1 it is the paper's rule; at 0 every image is outside; where all are inside, the furthest is taken.
@@ -154,7 +156,7 @@ def choose(radius: float, reference: int, method: str) -> list[int]:
     return [*chosen, negative]
 
 
-def _plane(name: str, title: str, chosen: dict[str, list[int]], radius: float = 1.0) -> Figure:
+def _plane(name: str, title: str, chosen: Mapping[Method, list[int]], radius: float = 1.0) -> Figure:
     points, fine, coarse = toy()
     x, y = points.T.tolist()
     parts = []

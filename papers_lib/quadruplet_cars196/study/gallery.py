@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from papers_lib import compute
@@ -63,8 +64,7 @@ class Cars(NamedTuple):
 
     def model_of(self, index: int) -> str:
         """The model's name without type and year, at most twelve letters of it."""
-        name = self.table.class_names[int(self.fine[index])].removesuffix(f" {self.type_of(index)}")
-        short = name.rpartition(f" {self.type_of(index)} ")[0]
+        short = self.table.class_names[int(self.fine[index])].rpartition(f" {self.type_of(index)} ")[0]
         return short if len(short) <= 12 else f"{short[:11]}…"
 
 
@@ -84,12 +84,12 @@ def look(settings: NotebookSettings) -> Cars | None:
     # the features that ship are of these very photographs, in this order
     shipped = name == "cars196_half" and not table.stand_in
     vectors = features.load(features.SHIPPED, f"{name}_features").values if shipped else gradients(table)
-    labels = (torch.from_numpy(x) for x in (table.fine, table.coarse, table.train))
+    fine, coarse, train = (torch.from_numpy(x) for x in (table.fine, table.coarse, table.train))
     badge = "rendered stand-ins, no photographs" if table.stand_in else f"photographs of {name}"
-    return Cars(table, torch.from_numpy(vectors), *labels, badge)
+    return Cars(table, torch.from_numpy(vectors), fine, coarse, train, badge)
 
 
-def gradients(table: cars196.Cars196) -> np.ndarray[Any, np.dtype[np.float32]]:
+def gradients(table: cars196.Cars196) -> NDArray[np.float32]:
     """Edges by place and direction [N, d], without any training: what a cheap embedding sees of a car.
 
     A car is squared, cut into cells, and the strength of its edges summed by cell and direction.
@@ -106,7 +106,8 @@ def gradients(table: cars196.Cars196) -> np.ndarray[Any, np.dtype[np.float32]]:
         vectors.append(vector / np.linalg.norm(vector))
     every = np.array(vectors)
     centred = every - every[table.train].mean(0)
-    return (centred * LENGTH / np.linalg.norm(centred, axis=1).mean()).astype(np.float32)
+    scale = LENGTH / float(np.linalg.norm(centred, axis=1).mean())
+    return np.asarray(centred * scale, dtype=np.float32)
 
 
 def _box(table: cars196.Cars196, index: int) -> tuple[int, int, int, int] | None:
