@@ -29,7 +29,7 @@ def test_a_folder_of_the_reader_is_read_and_named(places, tiny_cars):
 
 def test_the_strip_has_each_image_under_its_two_labels(cars):
     shown = gallery.strip(cars).data
-    assert shown["label"].nunique() == 3
+    assert shown["label"].nunique() == 2
     for row in shown.itertuples():
         model = cars.table.class_names[int(cars.fine[index_of(cars, row.image)])]
         make = row.caption.rstrip("…")
@@ -62,8 +62,8 @@ def test_found_are_the_nearest_of_the_unseen_and_captions_say_what_they_are(cars
         near = sorted(far, key=far.get)[:3]
         assert row["image"].tolist() == [cars.picture(i).name for i in [reference, *near]]
         for found, caption in zip(near, row["caption"].tolist()[1:], strict=True):
-            expected = "same type" if cars.coarse[found] == cars.coarse[reference] else "other type"
-            assert caption == ("same model" if cars.fine[found] == cars.fine[reference] else expected)
+            expected = "type" if cars.coarse[found] == cars.coarse[reference] else "neither"
+            assert caption == ("model" if cars.fine[found] == cars.fine[reference] else expected)
 
 
 def test_training_brings_images_of_a_model_together(cars):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from papers_lib.exhibits.curves import THIN, curves
+from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.study import Arm, Results
+from papers_lib.study import Results
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,6 @@ BOXES = (  # of Figure 1: text, place, kind
     ("joint loss\nEq. 5, per quadruplet", 3.15, 1.5, "loss"),
     ("global loss\nEq. 3, per batch", 3.15, 0.2, "loss"),
 )
-BASELINES = ("semi_hard", "lifted", "n_pairs", "clustering", "triplet_global")
 METHODS: tuple[Method, ...] = ("method_1", "method_2")
 ROLES = {  # how they are written, and where, in points from their image
     "R": ("$R$", (7, -15)),
@@ -46,7 +45,6 @@ def figures(study: Cars, results: Results) -> dict[str, Figure]:
     every = (
         framework(),
         selections(),
-        rates(study, results),
         recall_by_epoch(study, results),
     )
     return {figure.name: figure for figure in every}
@@ -63,7 +61,7 @@ def framework() -> Figure:
         "of the batch, the reference's also a coarse and a fine classifier.",
         boxes,
         _draw_framework,
-        size=(6.4, 3.0),
+        size=(6.4, 2.7),
     )
 
 
@@ -111,10 +109,12 @@ def selections() -> Figure:
     return _plane("figure_2", "Figure 2: the two selections on a plane", chosen)
 
 
-def plane(radius: float = 2.0, reference: int = 0) -> Figure:
+def plane(radius: float = 1.0, reference: int = 0) -> Figure:
     """Figure 2 with a sphere of `radius` times D_RN about another reference: what both methods take then."""
     chosen = {method: choose(radius, reference, method) for method in METHODS}
-    return _plane("plane", f"A sphere of {radius:g} times D(R, N) about image {reference}", chosen, radius)
+    return _plane(
+        "plane", f"Figure 2, the sphere {radius:g} times D(R, N) about image {reference}", chosen, radius
+    )
 
 
 def toy() -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +174,7 @@ def _plane(name: str, title: str, chosen: Mapping[Method, list[int]], radius: fl
         "positives outside the circle that lie closest to N, Method 2 those closest to R.",
         pd.concat(parts, ignore_index=True),
         _draw_plane,
-        size=(7.2, 4.4),
+        size=(6.6, 4.0),
     )
 
 
@@ -209,51 +209,6 @@ def _room(values: pd.Series) -> tuple[float, float]:
     return values.min() - 0.5, values.max() + 0.5
 
 
-def rates(study: Cars, results: Results) -> Figure:
-    """How much the learning rate decides: R@1 on held-out training classes over the grid."""
-    grid = study.grid(results)
-
-    def panel(arm: Arm) -> str:
-        return "other losses" if arm.changes.get("method") in BASELINES else "Eq. 6 and cross-entropy"
-
-    rows = [
-        {"arm": arm.label, "rate": rate, "seed": seed, "R@1": value, "panel": panel(arm)}
-        for arm in study.arms.values()
-        if arm.sweep == "rates"
-        for rate in grid
-        for seed, value in results.values(f"{arm.name} {rate:g}", "history.-1.R@1 %").items()
-    ]
-    data = pd.DataFrame(rows, columns=["arm", "rate", "seed", "R@1", "panel"])
-
-    def draw(canvas: Any, data: pd.DataFrame) -> None:
-        panels = canvas.subplots(1, 2, sharey=True)
-        for axes, name in zip(panels, ("Eq. 6 and cross-entropy", "other losses"), strict=True):
-            part = data[data["panel"] == name]
-            colours = {arm: f"C{number}" for number, arm in enumerate(part["arm"].unique())}
-            curves(axes, part, "rate", "R@1", "arm", colours, points=True)
-            seeds = part.groupby("arm")["seed"].nunique()
-            for line in (line for line in axes.get_lines() if seeds[line.get_label()] == 1):
-                line.set_linewidth(THIN)  # one seed is no mean
-            axes.set(title=name, xlabel="learning rate, for a sum over the batch", xscale="log")
-            if len(part):
-                below = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.17), "ncols": 2, "fontsize": 6}
-                axes.legend(*axes.get_legend_handles_labels(), **below)
-        panels[0].set_ylabel(RECALL)
-
-    made = study.provenance(results)
-    return Figure(
-        "sensitivity",
-        "Recall@1 on training classes held out, by learning rate",
-        "Two panels of lines: Recall@1 on held-out training classes over a grid of learning rates, a colour "
-        "per method, a dot per seed; the paper's loss and cross-entropy left, the other losses right.",
-        data,
-        draw,
-        made.badge,
-        made.text,
-        size=(7.6, 4.4),
-    )
-
-
 def recall_by_epoch(study: Cars, results: Results) -> Figure:
     """R@1 on unseen classes after every epoch: the mean over seeds, with its interval."""
     starts = {seed: row.metrics for seed, row in results.rows("start").items()}  # epoch 0
@@ -280,5 +235,5 @@ def recall_by_epoch(study: Cars, results: Results) -> Figure:
         draw,
         made.badge,
         made.text,
-        size=(7.6, 3.4),
+        size=(7.2, 3.0),
     )

@@ -28,13 +28,14 @@ from papers_lib.quadruplet_cars196.training import Loop
 from papers_lib.settings import NotebookSettings, data_root
 
 PIXELS = 40  # longer side of a thumbnail
+COLOURS = 16  # of a thumbnail
 SIDE, CELL, ANGLES = 64, 8, 8  # of the gradients: image side, side of a cell, directions
 LENGTH = (
     19.1  # of their vectors, on average: that of the features that ship, so that one learning rate suits both
 )
 STEPS = 100  # of the short training
 ROLES = {"R": "#000000", "P+": "#0072B2", "P−": "#E69F00", "N": "#D55E00"}  # and the colour of the frame
-RELATIONS = {"same model": "#0072B2", "same type": "#E69F00", "other type": "#999999"}
+RELATIONS = {"model": "#0072B2", "type": "#E69F00", "neither": "#999999"}  # what two images share
 CLEAR = 14  # among the stand-ins, the reference for which nothing is decided by a hair
 METHODS: dict[Method, str] = {"random": "Random", "method_1": "Method 1", "method_2": "Method 2"}
 
@@ -54,6 +55,8 @@ class Cars(NamedTuple):
         with open_image(self.table.files[index]) as image:
             car = image.convert("RGB").crop(_box(self.table, index))
             car.thumbnail((PIXELS, PIXELS))
+            if self.table.stand_in:  # these pictures are committed: few colours are few bytes
+                car = car.quantize(COLOURS).convert("RGB")
         # two folders have the same names
         name = self.table.files[index].relative_to(self.table.root).as_posix()
         return Picture(np.asarray(car), name, caption, colour)
@@ -120,7 +123,7 @@ def _box(table: cars196.Cars196, index: int) -> tuple[int, int, int, int] | None
 # The two labels ------------------------------------------------------------------------------------
 
 
-def strip(cars: Cars | None, types: int = 3, models: int = 2, images: int = 3) -> Figure:
+def strip(cars: Cars | None, types: int = 2, models: int = 2, images: int = 2) -> Figure:
     """A row per type: some images of some of its models, whose names stand below."""
     rows = {}
     if cars is not None:
@@ -169,14 +172,16 @@ def quadruplets(cars: Cars | None, reference: int) -> Figure:
         for method, label in METHODS.items():
             members = _choose(cars, [reference], method)[0].tolist()
             rows[label] = [
-                cars.picture(index, f"{role} {cars.type_of(index)}", colour)
+                cars.picture(
+                    index, role if role in ("P+", "P−") else f"{role}: {cars.type_of(index)}", colour
+                )
                 for (role, colour), index in zip(ROLES.items(), members, strict=True)
             ]
     alt = (
         "Three rows of four images, for random choice, Method 1 and Method 2: the reference R, a positive P+ "
         "of its model, a sibling P− of its type and a negative N of another type. Both methods share R and N."
     )
-    return _figure(cars, "quadruplets", "One reference, three quadruplets", alt, rows, side=0.7)
+    return _figure(cars, "quadruplets", "One reference, three quadruplets", alt, rows, side=0.56)
 
 
 def _choose(cars: Cars, anchors: list[int], method: Method) -> Tensor:
@@ -231,15 +236,15 @@ def found(cars: Cars | None, embeddings: Mapping[str, Tensor], queries: Sequence
                 rows[f"query {number}, {label}"] = shown
     alt = (
         f"Two rows per query: the query, then the {k} images nearest to it before training, and those after; "
-        "below each image stands whether it is of the query's model, of its type or of another type."
+        "below each image stands what it shares with the query: the model, the type or neither."
     )
-    return _figure(cars, "found", f"Models never seen in training: the {k} nearest images", alt, rows)
+    return _figure(cars, "found", f"Unseen models: the {k} nearest images", alt, rows)
 
 
 def _relation(cars: Cars, query: int, index: int) -> str:
     if cars.fine[index] == cars.fine[query]:
-        return "same model"
-    return "same type" if cars.coarse[index] == cars.coarse[query] else "other type"
+        return "model"
+    return "type" if cars.coarse[index] == cars.coarse[query] else "neither"
 
 
 def _figure(
@@ -248,7 +253,7 @@ def _figure(
     title: str,
     alt: str,
     rows: Mapping[str, Sequence[Picture]],
-    side: float = 0.55,
+    side: float = 0.47,
 ) -> Figure:
     if cars is None:
         return pictures(name, title, alt, {}, footer="`make data` renders images to show here")
