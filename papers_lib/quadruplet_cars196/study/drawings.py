@@ -1,8 +1,8 @@
-"""The paper's two figures and the curves that it does not show."""
+"""The paper's two figures, the second one under the reader's hands, and curves that it does not show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -10,23 +10,33 @@ import pandas as pd
 
 from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
-from papers_lib.study import Arm, Results
+from papers_lib.study import Results
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from papers_lib.quadruplet_cars196.selection import Method
     from papers_lib.quadruplet_cars196.study import Cars
 
 BOXES = (  # of Figure 1: text, place, kind
-    ("X^R reference", 0.0, 3, "input"),
-    ("X^P+ same model", 0.0, 2, "input"),
-    ("X^P− same type", 0.0, 1, "input"),
-    ("X^N other type", 0.0, 0, "input"),
+    ("$X^R$ reference", 0.0, 3, "input"),
+    ("$X^{P^+}$ same model", 0.0, 2, "input"),
+    ("$X^{P^-}$ same type", 0.0, 1, "input"),
+    ("$X^N$ other type", 0.0, 0, "input"),
     ("backbone\n(ResNet101)", 1.0, 1.5, "shared"),
     ("FC 1024\nembedding", 2.0, 1.5, "shared"),
-    ("coarse and fine head\nEq. 4, on X^R", 3.15, 2.8, "loss"),
-    ("joint loss\nEq. 5, a quadruplet", 3.15, 1.5, "loss"),
-    ("global loss\nEq. 3, a batch", 3.15, 0.2, "loss"),
+    ("coarse and fine head\nEq. 4, on $X^R$", 3.15, 2.8, "loss"),
+    ("joint loss\nEq. 5, per quadruplet", 3.15, 1.5, "loss"),
+    ("global loss\nEq. 3, per batch", 3.15, 0.2, "loss"),
 )
-BASELINES = ("semi_hard", "lifted", "n_pairs", "clustering", "triplet_global")
+METHODS: tuple[Method, ...] = ("method_1", "method_2")
+ROLES = {  # how they are written, and where, in points from their image
+    "R": ("$R$", (7, -15)),
+    "P+": ("$P^+$", (-22, -15)),
+    "P−": ("$P^-$", (-20, 7)),
+    "N": ("$N$", (7, 7)),
+}
+RECALL = "Recall@1, %"
 SHOWN = ("random", "method_1", "method_2", "ce", "ce_all", "nearest_sibling")
 
 
@@ -35,9 +45,7 @@ def figures(study: Cars, results: Results) -> dict[str, Figure]:
     every = (
         framework(),
         selections(),
-        rates(study, results),
         recall_by_epoch(study, results),
-        fallbacks(study, results),
     )
     return {figure.name: figure for figure in every}
 
@@ -53,7 +61,7 @@ def framework() -> Figure:
         "of the batch, the reference's also a coarse and a fine classifier.",
         boxes,
         _draw_framework,
-        size=(6.4, 3.0),
+        size=(6.4, 2.7),
     )
 
 
@@ -91,27 +99,27 @@ def _draw_framework(canvas: Any, data: pd.DataFrame) -> None:
 
 def selections() -> Figure:
     """Figure 2: what Methods 1 and 2 choose on a plane, by the real `select`."""
-    data = toy()
-    return Figure(
-        "figure_2",
-        "Figure 2: the two selections on a plane",
-        "Two panels with the same points; shape is the model, colour the type. The nearest point of another "
-        "type fixes a circle about the reference. Method 1 picks the positives outside the circle that lie "
-        "closest to the negative, Method 2 those closest to the reference.",
-        data,
-        _draw_selections,
-        size=(7.2, 3.9),
+    from papers_lib.quadruplet_cars196.selection import select
+
+    points, fine, coarse = toy()
+    chosen = {
+        method: select(points, fine, coarse, method=method, anchors=[0]).quadruplets[0].tolist()
+        for method in METHODS
+    }
+    return _plane("figure_2", "Figure 2: the two selections on a plane", chosen)
+
+
+def plane(radius: float = 1.0, reference: int = 0) -> Figure:
+    """Figure 2 with a sphere of `radius` times D_RN about another reference: what both methods take then."""
+    chosen = {method: choose(radius, reference, method) for method in METHODS}
+    return _plane(
+        "plane", f"Figure 2, the sphere {radius:g} times D(R, N) about image {reference}", chosen, radius
     )
 
 
-def toy() -> pd.DataFrame:
-    """Points of six models of three types on a plane, and the roles that each method gives them.
-
-    Columns: method, x, y, fine, coarse, role ("R", "P+", "P−", "N" or empty).
-    """
+def toy() -> tuple[Tensor, Tensor, Tensor]:
+    """Points [36, 2] of six models of three types on a plane, their models [36] and their types [36]."""
     import torch
-
-    from papers_lib.quadruplet_cars196.selection import select
 
     # a draw in which both methods differ, without fallbacks
     generator = torch.Generator().manual_seed(278)
@@ -122,139 +130,110 @@ def toy() -> pd.DataFrame:
     points[0] = 0  # R, in the middle of the picture
     fine = torch.arange(6).repeat_interleave(6)
     coarse = torch.tensor([0, 0, 0, 1, 1, 2]).repeat_interleave(6)  # types of three, two and one models
+    return points, fine, coarse
+
+
+def choose(radius: float, reference: int, method: Method) -> list[int]:
+    """R, P+, P− and N on the plane: the rule of `select`, where the sphere has `radius` times D_RN.
+
+    At 1 it is the paper's rule; at 0 every image is outside; where all are inside, the furthest is taken.
+    """
+    import torch
+
+    points, fine, coarse = toy()
+    to_r = (points - points[reference]).norm(dim=1)  # D_Rx [36]
+    negative = int(torch.where(coarse != coarse[reference], to_r, torch.inf).argmin())
+    seen_from = reference if method == "method_2" else negative
+    far = (points - points[seen_from]).norm(dim=1)
+    positives = fine == fine[reference]
+    positives[reference] = False
+    chosen = [reference]
+    for of_role in (positives, (coarse == coarse[reference]) & (fine != fine[reference])):
+        outside = of_role & (to_r > radius * to_r[negative])
+        nearest = torch.where(outside, far, torch.inf).argmin()
+        furthest = torch.where(of_role, to_r, -torch.inf).argmax()
+        chosen.append(int(nearest if outside.any() else furthest))
+    return [*chosen, negative]
+
+
+def _plane(name: str, title: str, chosen: Mapping[Method, list[int]], radius: float = 1.0) -> Figure:
+    points, fine, coarse = toy()
+    x, y = points.T.tolist()
     parts = []
-    for method in ("method_1", "method_2"):
-        chosen = select(points, fine, coarse, method=method, anchors=[0]).quadruplets[0]
+    for method, members in chosen.items():
         roles = [""] * len(points)
-        for name, index in zip(("R", "P+", "P−", "N"), chosen.tolist(), strict=True):
-            roles[index] = name
-        x, y = points.T.tolist()
+        for role, index in zip(("R", "P+", "P−", "N"), members, strict=True):
+            roles[index] = role
         labels = {"fine": fine.tolist(), "coarse": coarse.tolist(), "role": roles}
-        parts.append(pd.DataFrame({"method": method, "x": x, "y": y, **labels}))
-    return pd.concat(parts, ignore_index=True)
+        parts.append(pd.DataFrame({"method": method, "x": x, "y": y, **labels, "radius": radius}))
+    return Figure(
+        name,
+        title,
+        "Two panels with the same points; shape is the model, colour the type. The nearest point of another "
+        f"type, N, fixes a circle of {radius:g} times its distance about the reference R. Method 1 picks the "
+        "positives outside the circle that lie closest to N, Method 2 those closest to R.",
+        pd.concat(parts, ignore_index=True),
+        _draw_plane,
+        size=(6.6, 4.0),
+    )
 
 
-def _draw_selections(canvas: Any, data: pd.DataFrame) -> None:
+def _draw_plane(canvas: Any, data: pd.DataFrame) -> None:
     from matplotlib.patches import Circle
+    from matplotlib.patheffects import withStroke
 
     # by Okabe and Ito: apart for colour-blind readers, too
     colours, shapes = ["#0072B2", "#D55E00", "#009E73"], "os^Dvp"
     panels = canvas.subplots(1, 2, sharey=True)
     for axes, (method, points) in zip(panels, data.groupby("method"), strict=True):
         for (fine, coarse), group in points.groupby(["fine", "coarse"]):
-            axes.scatter(group["x"], group["y"], marker=shapes[fine], color=colours[coarse], s=28, alpha=0.75)
+            label = f"model {fine + 1}, type {'ABC'[coarse]}"
+            style = {"marker": shapes[fine], "color": colours[coarse], "label": label}
+            axes.scatter(group["x"], group["y"], s=28, alpha=0.75, **style)
         chosen = points[points["role"] != ""].set_index("role")[["x", "y"]]  # role → x, y
-        # D_RN: outside of it lie the candidates
-        radius = float(((chosen.loc["N"] - chosen.loc["R"]) ** 2).sum() ** 0.5)
+        # outside of it lie the candidates
+        radius = points["radius"].iloc[0] * ((chosen.loc["N"] - chosen.loc["R"]) ** 2).sum() ** 0.5
         axes.add_patch(Circle(tuple(chosen.loc["R"]), radius, fill=False, linestyle="--", color="#555555"))
         for role, (x, y) in zip(chosen.index, chosen.to_numpy(), strict=True):
             axes.scatter([x], [y], s=150, facecolors="none", edgecolors="black", linewidths=1.4)
-            axes.annotate(role, (x, y), (6, 6), textcoords="offset points", weight="bold")
+            text, beside = ROLES[role]
+            name = axes.annotate(text, (x, y), beside, textcoords="offset points", size=10)
+            name.set_path_effects([withStroke(linewidth=3, foreground="white")])  # over other points
         axes.set(title=method.replace("_", " ").capitalize(), aspect="equal", xticks=[], yticks=[])
+        axes.set(xlim=_room(points["x"]), ylim=_room(points["y"]))
+    canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
 
 
-def rates(study: Cars, results: Results) -> Figure:
-    """How much the learning rate decides: R@1 on held-out training classes over the grid."""
-    grid = study.grid(results)
+def _room(values: pd.Series) -> tuple[float, float]:
+    """The ends of an axis that has the values and some room, whatever circle is drawn."""
+    return values.min() - 0.5, values.max() + 0.5
 
-    def panel(arm: Arm) -> str:
-        return "other losses" if arm.changes.get("method") in BASELINES else "Eq. 6 and cross-entropy"
 
-    rows = [
-        {"arm": arm.label, "rate": rate, "seed": seed, "R@1": value, "panel": panel(arm)}
-        for arm in study.arms.values()
-        if arm.sweep == "rates"
-        for rate in grid
-        for seed, value in results.values(f"{arm.name} {rate:g}", "history.-1.R@1 %").items()
-    ]
-    data = pd.DataFrame(rows, columns=["arm", "rate", "seed", "R@1", "panel"])
+def recall_by_epoch(study: Cars, results: Results) -> Figure:
+    """R@1 on unseen classes after every epoch: the mean over seeds, with its interval."""
+    starts = {seed: row.metrics for seed, row in results.rows("start").items()}  # epoch 0
+    rows = results.by_epoch(SHOWN, ["R@1"], 100, starts)
+    data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", "R@1"])
+    labels = {arm.name: arm.label for arm in study.arms.values()}
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
-        panels = canvas.subplots(1, 2, sharey=True)
-        for axes, name in zip(panels, ("Eq. 6 and cross-entropy", "other losses"), strict=True):
-            part = data[data["panel"] == name]
-            colours = {arm: f"C{number}" for number, arm in enumerate(part["arm"].unique())}
-            curves(axes, part, "rate", "R@1", "arm", colours, points=True)
-            axes.set(title=name, xlabel="learning rate, of a sum over the batch", xscale="log")
-            if len(part):
-                axes.legend(*axes.get_legend_handles_labels(), fontsize=6, loc="lower left")
-        panels[0].set_ylabel(NAMES["R@1"])
+        axes = canvas.add_subplot()
+        colours = {labels[arm]: f"C{number}" for number, arm in enumerate(data["arm"].unique())}
+        data = data.assign(arm=[labels[arm] for arm in data["arm"]])
+        curves(axes, data, "epoch", "R@1", "arm", colours, band=True)
+        axes.set(xlabel="epoch", ylabel=RECALL)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
+        canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
     made = study.provenance(results)
     return Figure(
-        "sensitivity",
-        "Recall@1 on training classes held out, by learning rate",
-        "Two panels of lines: Recall@1 on held-out training classes over a grid of learning rates, a colour "
-        "per method, dots for seeds; the paper's loss and cross-entropy left, the other losses right.",
+        "recall_by_epoch",
+        "Recall@1 on car models never seen in training, by epoch",
+        "Lines of Recall@1 over the epochs of training, one colour per method: the mean over seeds, in a "
+        "band that is its 95 % interval.",
         data,
         draw,
         made.badge,
         made.text,
-        size=(7.6, 4.2),
+        size=(7.2, 3.0),
     )
-
-
-def recall_by_epoch(study: Cars, results: Results) -> Figure:
-    """R@1 on unseen classes after every epoch, each seed a thin line, the mean a thick one."""
-    starts = {seed: row.metrics for seed, row in results.rows("start").items()}  # epoch 0
-    return _curves(
-        study,
-        results,
-        "recall_by_epoch",
-        "Recall@1 on unseen classes by epoch",
-        "Lines of Recall@1 over the epochs of training, one colour per method, a thin line per seed and a "
-        "thick one their mean.",
-        results.by_epoch(SHOWN, ["R@1"], 100, starts),
-        ["R@1"],
-    )
-
-
-def fallbacks(study: Cars, results: Results) -> Figure:
-    """How often the selection had to fall back inside the sphere, by epoch."""
-    values = ["positive_fallback", "sibling_fallback"]
-    return _curves(
-        study,
-        results,
-        "fallbacks",
-        "Selections by fallback, by epoch",
-        "Lines of the share of references whose positive, and whose sibling, was taken from inside the "
-        "sphere because none lay outside, over the epochs, one colour per method.",
-        # no epoch 0: nothing was chosen yet
-        results.by_epoch(("method_1", "method_2", "nearest_sibling"), values, 100, {}),
-        values,
-    )
-
-
-def _curves(
-    study: Cars,
-    results: Results,
-    name: str,
-    title: str,
-    alt: str,
-    rows: Iterable[dict[str, float | str]],
-    values: list[str],
-) -> Figure:
-    data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", *values])
-    labels = {arm.name: arm.label for arm in study.arms.values()}
-
-    def draw(canvas: Any, data: pd.DataFrame) -> None:
-        panels = canvas.subplots(1, len(values), squeeze=False)[0]
-        colours = {labels[arm]: f"C{number}" for number, arm in enumerate(data["arm"].unique())}
-        data = data.assign(arm=[labels[arm] for arm in data["arm"]])
-        for axes, value in zip(panels, values, strict=True):
-            curves(axes, data, "epoch", value, "arm", colours)
-            axes.set(xlabel="epoch", ylabel=NAMES[value])
-            axes.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
-            if "fallback" in value:
-                axes.set_ylim(bottom=0)  # shares, whose 0 says something
-        canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
-
-    made = study.provenance(results)
-    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(7.6, 3.8))
-
-
-NAMES = {
-    "R@1": "Recall@1, %",
-    "positive_fallback": "P+ by fallback, %",
-    "sibling_fallback": "P− by fallback, %",
-}
