@@ -263,8 +263,8 @@ def test_every_choice_of_the_explorer_can_be_drawn_and_counts_its_batch():
         first = [torch.tensor(figure.data[figure.data["batch"] == 0]["image"].tolist())]
         counted = visits(first, torch.tensor(drawings.TOY_CLUSTERS))
         assert figure.title == (
-            f"Batches of {k * p}; in the first, clusters: {counted['distinct_classes']:.0f}, "
-            f"different images: {counted['distinct_images']:.0f}"
+            f"First batch of {k * p}: clusters {counted['distinct_classes']:.0f}, "
+            f"different images {counted['distinct_images']:.0f}"
         )
 
 

@@ -54,7 +54,7 @@ def figures(study: Samplers, results: Results) -> dict[str, Figure]:
 
 
 def drawn(groups: Groups, method: str, k: int, batch_size: int, seed: int = 0) -> list[list[int]]:
-    """The first three batches of images that a sampler draws, as training draws them.
+    """The first two batches of images that a sampler draws, as training draws them.
 
     `method` is "random" or one of `SAMPLERS`; `k` is its K or N.
 
@@ -65,7 +65,7 @@ def drawn(groups: Groups, method: str, k: int, batch_size: int, seed: int = 0) -
     from papers_lib.sampler_study.options import TrainSettings
 
     settings = TrainSettings.model_validate(
-        {"method": method, "k": k, "batch_size": batch_size, "iters_per_epoch": 3, "seed": seed}
+        {"method": method, "k": k, "batch_size": batch_size, "iters_per_epoch": 2, "seed": seed}
     )
     return [indices.tolist() for indices in sampler(settings, groups, 0).batches()]
 
@@ -88,18 +88,18 @@ def batch(method: str, k: int, batch_size: int, seed: int = 0) -> pd.DataFrame:
 
 
 def samplers(k: int = 2, batch_size: int = 8) -> Figure:
-    """Figure 1: three batches of each sampler, K = N = 2, from one list of 24 images."""
+    """Figure 1: two batches of each sampler, K = N = 2, from one list of 24 images."""
     names = ("random", *SAMPLERS)
     data = pd.concat([batch(name, k, batch_size) for name in names], ignore_index=True)
     return Figure(
         "figure_1",
         f"Figure 1: what each sampler puts into a batch, K = N = {k}",
-        "Four panels of three rows, a row per batch, a mark per image, its colour the cluster and its shape "
+        "Four panels of two rows, a row per batch, a mark per image, its colour the cluster and its shape "
         "the camera. Random batches mix at will; triplets come in equal groups of one cluster, or of one "
         "cluster and camera; groups come in runs of one cluster, the last of a cluster shorter.",
         data,
         _draw_samplers,
-        size=(8.4, 3.5),
+        size=(7.6, 2.8),
     )
 
 
@@ -117,11 +117,11 @@ def one_sampler(
     clusters, images = first["cluster"].nunique(), first["image"].nunique()
     return Figure(
         "figure_1_live",
-        f"Batches of {size}; in the first, clusters: {clusters}, different images: {images}",
-        f"Three batches of the sampler {sampler}, {images_per_class} images per class, a mark per image.",
+        f"First batch of {size}: clusters {clusters}, different images {images}",
+        f"Two batches of the sampler {sampler}, {images_per_class} images per class, a mark per image.",
         data,
         _draw_samplers,
-        size=(max(5.6, 2.0 + 0.27 * size), 2.3),
+        size=(max(4.4, 1.6 + 0.27 * size), 2.25),
     )
 
 
@@ -160,10 +160,10 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
         axes.set(
             title=_title(str(name)),
             xticks=[],
-            yticks=[0, -1, -2],
-            yticklabels=["1", "2", "3"],
+            yticks=[0, -1],
+            yticklabels=["1", "2"],
             ylabel="batch",
-            ylim=(-2.6, 0.5),
+            ylim=(-1.6, 0.5),
         )
     clusters = [(f"cluster {i}", "o", colour) for i, colour in enumerate(COLOURS)]
     cameras = [(f"camera {i + 1}", shape, "#777777") for i, shape in enumerate(CAMERAS)]
@@ -198,7 +198,7 @@ def by_setting(study: Samplers, results: Results) -> Figure:
         _draw_by_setting,
         made.badge,
         made.text,
-        size=(7.4, 4.2),
+        size=(6.8, 3.8),
     )
 
 
@@ -240,7 +240,7 @@ def p_by_k(study: Samplers, results: Results) -> Figure:
         _draw_p_by_k,
         made.badge,
         made.text,
-        size=(5.4, 3.3),
+        size=(5.0, 3.0),
     )
 
 
@@ -286,7 +286,7 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
         draw,
         made.badge,
         made.text,
-        size=(7.4, 3.2),
+        size=(6.8, 2.9),
     )
 
 
@@ -313,7 +313,7 @@ def classes(study: Samplers, results: Results) -> Figure:
         _draw_classes,
         made.badge,
         made.text,
-        size=(6.4, 3.3),
+        size=(5.8, 3.0),
     )
 
 

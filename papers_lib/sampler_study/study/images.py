@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papers_lib.datasets import features, reid
-from papers_lib.datasets.crops import decode, load_images
+from papers_lib.datasets.crops import load_images
+from papers_lib.datasets.images import open_image, rgb
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.pictures import Picture, pictures
 from papers_lib.sampler_study.study.drawings import COLOURS, drawn
@@ -28,6 +29,7 @@ FEATURES = "cars_cameras_features"
 PHOTOGRAPHS = {FEATURES: "reid_from_images"}  # frozen features ship without the pictures they are of
 RENDERED = ("standin", "market1501")
 BADGE = "rendered stand-ins: no photograph"
+HUES = 16  # of a thumbnail, so that a notebook stays small
 STRIPES = 16  # of a stand-in, whose mean colours are its features
 SIDE = 0.45  # inches of a thumbnail, 50 pixels
 RIGHT, WRONG, ALONE = "#009E73", "#D55E00", "#BBBBBB"
@@ -95,8 +97,8 @@ def _stripes(side: reid.Side) -> Tensor:
     return pixels[:, :, 1:3].mean(2).flatten(1)
 
 
-def strip(book: Book, people: int = 3) -> Figure:
-    """The first people of the training images before every camera that saw them, two images each."""
+def strip(book: Book, people: int = 4) -> Figure:
+    """The first people of the training images, an image before each camera that saw them."""
     network, _, _, badge = shown(book)
     train = network.train
     rows = {}
@@ -104,13 +106,13 @@ def strip(book: Book, people: int = 3) -> Figure:
         places = [
             i
             for camera in range(network.cameras)
-            for i in ((train.ids == person) & (train.cameras == camera)).nonzero()[0][:2].tolist()
+            for i in ((train.ids == person) & (train.cameras == camera)).nonzero()[0][:1].tolist()
         ]
         rows[f"identity {person}"] = [_picture(train, i) for i in places]
     return pictures(
         "strip",
         "Identities before cameras",
-        "A row per identity, two thumbnails from each camera that saw it: one camera's pictures share a "
+        "A row per identity, a thumbnail from each camera that saw it: one camera's pictures share a "
         "colour cast, and one identity looks different from camera to camera.",
         rows,
         badge,
@@ -149,7 +151,7 @@ def batches(book: Book, k: int = 4, size: int = 8) -> Figure:
         ]
     return pictures(
         "batches",
-        f"The first batch of each sampler: {size} images, K = N = {k}",
+        f"The first batch of each sampler, K = N = {k}",
         "A row per sampler, eight thumbnails each. Random sampling frames nearly all of them in grey, for "
         "their clusters occur once; triplets show two clusters of four; groups show runs of up to four.",
         rows,
@@ -226,14 +228,13 @@ def _found(network: reid.ReID, query: int, similarity: Tensor) -> list[Picture]:
 
 
 def _picture(side: reid.Side, i: int, words: str = "", colour: str = "") -> Picture:
-    file: Any = side.files[i]
-    return Picture(decode(file, *_shape(file)), file.name, words or f"camera {side.cameras[i] + 1}", colour)
-
-
-def _shape(file: Path) -> tuple[int, int]:
-    """Height and width of an image, cut down to what a thumbnail shows."""
+    """A thumbnail, named as its file."""
+    import numpy as np
     from PIL import Image
 
-    with Image.open(file) as image:
-        scale = min(1.0, 48 / max(image.size))
-        return round(image.height * scale), round(image.width * scale)
+    file: Any = side.files[i]
+    with open_image(file) as image:
+        small = rgb(image)
+        small.thumbnail((48, 48))
+        few = small.quantize(HUES, dither=Image.Dither.NONE).convert("RGB")
+    return Picture(np.asarray(few), file.name, words or f"camera {side.cameras[i] + 1}", colour)

@@ -99,7 +99,7 @@ FACES = {
         "purity, %",
     ),
 }
-TOLD = ("random", *(f"{method}_{k}" for method in SAMPLERS for k in (1, 4, 32)))  # of `diagnosis`
+TOLD = ("random", *(f"{method}_{k}" for method in SAMPLERS for k in (1, 4, 8, 32)))  # of `diagnosis`
 
 
 def tables(study: Samplers, results: Results) -> dict[str, Table]:
@@ -107,6 +107,7 @@ def tables(study: Samplers, results: Results) -> dict[str, Table]:
     every = (
         *(table_1(study, results, *half) for half in HALVES.items()),
         *(table_by_setting(study, results, method, *half) for method in SAMPLERS for half in HALVES.items()),
+        settings(study, results),
         *(controls(study, results, sweep) for sweep in CONTROLS),
         rivals(study, results),
         spread(study, results),
@@ -179,6 +180,36 @@ def table_by_setting(
         f"table_{list(SAMPLERS).index(method) + 2}{half}",
         f"{exhibit}: {label.lower()}, by {symbol}, %",
         ("data set", "metric", symbol),
+        lines,
+        made.badge,
+        made.text,
+        notes=printed_beside(results),
+        decimals=1,
+    )
+
+
+def settings(study: Samplers, results: Results) -> Table:
+    """The mAP of Tables II, III and IV side by side: a row per K or N."""
+    made = study.provenance(results)
+    networks = beside(results)
+    lines = [
+        study.line(
+            results,
+            (
+                f"{title(network)}, {k}" if len(networks) > 1 else str(k),
+                f"{sampler.exhibit}: {sampler.label}",
+            ),
+            (sampler.exhibit, f"{sampler.symbol}={k}", f"{column} mAP"),
+            made.comparable,
+        )
+        for network, column in networks.items()
+        for k in GRID
+        for sampler in SAMPLERS.values()
+    ]
+    return comparison(
+        "settings",
+        "Tables II, III and IV: mAP by K or N, %",
+        ("K or N", "sampler"),
         lines,
         made.badge,
         made.text,
