@@ -198,7 +198,7 @@ def by_setting(study: Samplers, results: Results) -> Figure:
         _draw_by_setting,
         made.badge,
         made.text,
-        size=(6.8, 3.8),
+        size=(6.4, 3.7),
     )
 
 
@@ -240,7 +240,7 @@ def p_by_k(study: Samplers, results: Results) -> Figure:
         _draw_p_by_k,
         made.badge,
         made.text,
-        size=(5.0, 3.0),
+        size=(4.6, 2.8),
     )
 
 
@@ -286,7 +286,7 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
         draw,
         made.badge,
         made.text,
-        size=(6.8, 2.9),
+        size=(6.4, 2.7),
     )
 
 
@@ -313,7 +313,7 @@ def classes(study: Samplers, results: Results) -> Figure:
         _draw_classes,
         made.badge,
         made.text,
-        size=(5.8, 3.0),
+        size=(5.4, 2.9),
     )
 
 

@@ -152,8 +152,8 @@ def batches(book: Book, k: int = 4, size: int = 8) -> Figure:
     return pictures(
         "batches",
         f"The first batch of each sampler, K = N = {k}",
-        "A row per sampler, eight thumbnails each. Random sampling frames nearly all of them in grey, for "
-        "their clusters occur once; triplets show two clusters of four; groups show runs of up to four.",
+        "A row per sampler, eight thumbnails each, framed by cluster. In the random batch many frames are "
+        "grey, as their clusters occur once; triplets show two clusters of four; groups runs of up to four.",
         rows,
         badge,
         side=SIDE,
