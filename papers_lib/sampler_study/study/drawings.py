@@ -233,14 +233,14 @@ def p_by_k(study: Samplers, results: Results) -> Figure:
         rows.append(cell | {"mAP": results.mean(label, "mAP %")})
     return Figure(
         "p_by_k",
-        f"mAP by clusters per batch (P) and images of each (K), {title(network)}",
+        f"mAP with P and K set apart, {title(network)}",
         "A grid of cells, P upwards and K to the right, each with its mean mAP, the darker the lower. The "
         "steps are the same everywhere, so that a cell differs from its neighbours in what a batch holds.",
         pd.DataFrame(rows, columns=["P", "K", "n", "mAP"]).astype({"mAP": float}),
         _draw_p_by_k,
         made.badge,
         made.text,
-        size=(4.6, 2.8),
+        size=(4.8, 2.8),
     )
 
 
@@ -313,7 +313,7 @@ def classes(study: Samplers, results: Results) -> Figure:
         _draw_classes,
         made.badge,
         made.text,
-        size=(5.4, 2.9),
+        size=(5.6, 3.0),
     )
 
 
@@ -323,7 +323,7 @@ def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:
         sampler, colour = SAMPLERS[str(method)], COLOURS[number]
         axes.plot(group["classes"], group["mAP"], marker="o", color=colour, label=sampler.label)
         # the ends alone are named, since the dots between them stand close together
-        places = [(8, 2 - 5 * number), (8, -4) if sampler.symbol == "K" else (-6, 7)]
+        places = [(8, (-3, 4, -9)[number]), (8, -4) if sampler.symbol == "K" else (-6, 7)]
         for row, place in zip(group.iloc[[0, -1]].itertuples(), places, strict=True):
             axes.annotate(
                 f"${sampler.symbol}$ = {row.k}",
