@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.coverage import coverage
@@ -14,7 +16,8 @@ from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
 from papers_lib.runs.spec import RunSpec
 from papers_lib.sampler_study.options import PRESETS, TrainSettings
-from papers_lib.sampler_study.study import STUDY, Settings, explore
+from papers_lib.sampler_study.samplers import visits
+from papers_lib.sampler_study.study import STUDY, Settings, drawings
 from papers_lib.sampler_study.study.tables import GRID, LAST_EPOCH, NETWORKS, SAMPLERS, title
 from papers_lib.study import Results
 
@@ -251,14 +254,24 @@ def test_figures_draw_and_say_what_they_show(results):
         assert figure.png.startswith(b"\x89PNG") and len(figure.png) < 120 * 1024, name
 
 
-def test_the_saved_picture_stands_where_nobody_can_move_a_control(monkeypatch):
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    figure = explore.explore("triplet_cluster", k=4, p=2)
-    first = figure.data[figure.data["batch"] == 0]
-    assert sorted(first["cluster"].value_counts()) == [4, 4]
-    monkeypatch.setenv("JPY_SESSION_NAME", "x.ipynb")
-    live = explore.explore()
-    assert {child.description for child in live.children[:-1]} == {"sampler", "K or N", "P", "seed"}
+def test_every_choice_of_the_explorer_can_be_drawn_and_counts_its_batch():
+    choices = drawings.CHOICES
+    for (_, name), k, p in product(
+        choices["sampler"], choices["images_per_class"], choices["classes_per_batch"]
+    ):
+        figure = drawings.one_sampler(name, k, p)
+        first = [torch.tensor(figure.data[figure.data["batch"] == 0]["image"].tolist())]
+        counted = visits(first, torch.tensor(drawings.TOY_CLUSTERS))
+        assert figure.title == (
+            f"First batch of {k * p}: clusters {counted['distinct_classes']:.0f}, "
+            f"different images {counted['distinct_images']:.0f}"
+        )
+
+
+def test_a_triplet_batch_of_the_explorer_has_k_images_of_each_of_p_clusters():
+    data = drawings.one_sampler("triplet_cluster", 4, 2).data
+    for _, batch in data.groupby("batch"):
+        assert sorted(batch["cluster"].value_counts()) == [4, 4]
 
 
 def test_coverage_counts_each_printed_number_once(results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from papers_lib.sampler_study.study.tables import (
 from papers_lib.study import Results
 
 if TYPE_CHECKING:
+    from papers_lib.sampler_study.methods import Groups
     from papers_lib.sampler_study.study import Samplers
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -51,62 +53,88 @@ def figures(study: Samplers, results: Results) -> dict[str, Figure]:
     return {figure.name: figure for figure in every}
 
 
-def batch(name: str, k: int = 2, batch_size: int = 8, seed: int = 0) -> pd.DataFrame:
-    """The first batches that a sampler draws from the toy list, one row a drawn image.
+def drawn(groups: Groups, method: str, k: int, batch_size: int, seed: int = 0) -> list[list[int]]:
+    """The first two batches of images that a sampler draws, as training draws them.
 
-    `name` is "random" or one of `SAMPLERS`; columns: sampler, batch, place, image, cluster, camera.
+    `method` is "random" or one of `SAMPLERS`; `k` is its K or N.
 
     Raises:
         PapersError: no batch can be made, or an unknown sampler.
     """
+    from papers_lib.sampler_study.methods import sampler
+    from papers_lib.sampler_study.options import TrainSettings
+
+    settings = TrainSettings.model_validate(
+        {"method": method, "k": k, "batch_size": batch_size, "iters_per_epoch": 2, "seed": seed}
+    )
+    return [indices.tolist() for indices in sampler(settings, groups, 0).batches()]
+
+
+def batch(method: str, k: int, batch_size: int, seed: int = 0) -> pd.DataFrame:
+    """`drawn` from the toy list: one row per drawn image."""
     import torch
 
-    from papers_lib.sampler_study.methods import Groups, sampler
-    from papers_lib.sampler_study.options import TrainSettings
+    from papers_lib.sampler_study.methods import Groups
     from papers_lib.sampler_study.pseudo_labels import proxies
 
     clusters, cameras = torch.tensor(TOY_CLUSTERS), torch.tensor(TOY_CAMERAS)
     groups = Groups(clusters, proxies(clusters, cameras)[0], cameras)
-    settings = TrainSettings.model_validate(
-        {"method": name, "k": k, "batch_size": batch_size, "iters_per_epoch": 3, "seed": seed}
-    )
-    drawn = [
-        (number, place, image)
-        for number, indices in enumerate(sampler(settings, groups, 0).batches())
-        for place, image in enumerate(indices.tolist())
+    rows = [
+        [method, number, place, image, TOY_CLUSTERS[image], TOY_CAMERAS[image]]
+        for number, images in enumerate(drawn(groups, method, k, batch_size, seed))
+        for place, image in enumerate(images)
     ]
-    data = pd.DataFrame(drawn, columns=["batch", "place", "image"])
-    data.insert(0, "sampler", name)
-    return data.assign(
-        cluster=[TOY_CLUSTERS[i] for i in data["image"]], camera=[TOY_CAMERAS[i] for i in data["image"]]
-    )
+    return pd.DataFrame(rows, columns=["sampler", "batch", "place", "image", "cluster", "camera"])
 
 
-def samplers(k: int = 2, batch_size: int = 8, seed: int = 0) -> Figure:
-    """Figure 1: three batches of each sampler, K = N = 2, from one list of 24 images."""
+def samplers(k: int = 2, batch_size: int = 8) -> Figure:
+    """Figure 1: two batches of each sampler, K = N = 2, from one list of 24 images."""
     names = ("random", *SAMPLERS)
-    data = pd.concat([batch(name, k, batch_size, seed) for name in names], ignore_index=True)
+    data = pd.concat([batch(name, k, batch_size) for name in names], ignore_index=True)
     return Figure(
         "figure_1",
         f"Figure 1: what each sampler puts into a batch, K = N = {k}",
-        "Four panels of three rows, a row a batch, a mark an image, its colour the cluster and its shape the "
-        "camera. Random batches mix at will; triplets come in equal groups of one cluster, or of one cluster "
-        "and camera; groups come in runs of one cluster, the last of a cluster shorter.",
+        "Four panels of two rows, a row per batch, a mark per image, its colour the cluster and its shape "
+        "the camera. Random batches mix at will; triplets come in equal groups of one cluster, or of one "
+        "cluster and camera; groups come in runs of one cluster, the last of a cluster shorter.",
         data,
         _draw_samplers,
-        size=(7.6, 3.4),
+        size=(7.6, 2.8),
     )
 
 
-def one_sampler(sampler: str, k: int, batch_size: int, seed: int) -> Figure:
-    """One panel of Figure 1, for a reader's own choice."""
-    data = batch(sampler, k, batch_size, seed)
-    alt = f"Three batches of the sampler {sampler} with K or N = {k}, a mark an image."
-    return Figure("figure_1_live", _title(sampler), alt, data, _draw_samplers, size=(5.0, 2.0))
+def one_sampler(
+    sampler: str = "triplet_proxy", images_per_class: int = 4, classes_per_batch: int = 2, seed: int = 0
+) -> Figure:
+    """A panel of Figure 1 for a reader's own choice: K or N images of each of P classes, P · K per batch.
+
+    Raises:
+        PapersError: no batch can be made, or an unknown sampler.
+    """
+    size = images_per_class * classes_per_batch
+    data = batch(sampler, images_per_class, size, seed)
+    first = data[data["batch"] == 0]
+    clusters, images = first["cluster"].nunique(), first["image"].nunique()
+    return Figure(
+        "figure_1_live",
+        f"First batch of {size}: clusters {clusters}, different images {images}",
+        f"Two batches of the sampler {sampler}, {images_per_class} images per class, a mark per image.",
+        data,
+        _draw_samplers,
+        size=(max(4.4, 1.6 + 0.27 * size), 2.25),
+    )
 
 
 def _title(sampler: str) -> str:
-    return SAMPLERS[sampler][0] if sampler in SAMPLERS else "Random"
+    return SAMPLERS[sampler].label if sampler in SAMPLERS else "Random"
+
+
+CHOICES: dict[str, Sequence[Any]] = {  # of `one_sampler`, such that each can be made of the toy list
+    "sampler": [(_title(name), name) for name in ("random", *SAMPLERS)],
+    "images_per_class": (2, 4, 8),
+    "classes_per_batch": (1, 2, 3),
+    "seed": range(10),
+}
 
 
 def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
@@ -114,12 +142,12 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
     rows = 2 if len(names) > 1 else 1
     panels = canvas.subplots(rows, -(-len(names) // rows), squeeze=False).flat
     for axes, name in zip(panels, names, strict=True):
-        drawn = data[data["sampler"] == name]
-        for (cluster, camera), group in drawn.groupby(["cluster", "camera"]):
+        shown = data[data["sampler"] == name]
+        for (cluster, camera), group in shown.groupby(["cluster", "camera"]):
             axes.scatter(
                 group["place"], -group["batch"], marker=CAMERAS[camera], color=COLOURS[cluster], s=70
             )
-        for row in drawn.itertuples():
+        for row in shown.itertuples():
             axes.annotate(
                 str(row.image),
                 (row.place, -row.batch),
@@ -132,15 +160,20 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
         axes.set(
             title=_title(str(name)),
             xticks=[],
-            yticks=[0, -1, -2],
-            yticklabels=["1", "2", "3"],
+            yticks=[0, -1],
+            yticklabels=["1", "2"],
             ylabel="batch",
-            ylim=(-2.6, 0.5),
+            ylim=(-1.6, 0.5),
         )
+    clusters = [(f"cluster {i}", "o", colour) for i, colour in enumerate(COLOURS)]
+    cameras = [(f"camera {i + 1}", shape, "#777777") for i, shape in enumerate(CAMERAS)]
+    for label, shape, colour in clusters + cameras:  # marks without a place, for the legend
+        panels[0].scatter([], [], marker=shape, color=colour, label=label)
+    canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
 
 
 def by_setting(study: Samplers, results: Results) -> Figure:
-    """mAP over K and N: the paper's curves above, ours below, a point per seed, all at the same seeds."""
+    """mAP over K and N: the paper's curves above, ours below, at the same seeds."""
     made, results = study.provenance(results), grid(study, results)
     paper: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
@@ -158,14 +191,14 @@ def by_setting(study: Samplers, results: Results) -> Figure:
     return Figure(
         "by_setting",
         "mAP by K and N: the paper above, ours below",
-        "Panels as wide as there are camera networks, the paper's numbers above and ours below; a line a "
-        "sampler over K or N on a logarithmic axis, each row with a scale of its own. In the paper both "
-        "triplet samplers fall to nothing at 32 and groups do not.",
+        "A column per camera network, the paper's numbers above and ours below; a line per sampler over K or "
+        "N on a logarithmic axis, each row with a scale of its own. In the paper both triplet samplers fall "
+        "to nothing at 32 and groups do not; ours are means with shaded 95 % intervals.",
         data,
         _draw_by_setting,
         made.badge,
         made.text,
-        size=(7.8, 4.6),
+        size=(6.4, 3.7),
     )
 
 
@@ -177,14 +210,14 @@ def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
     for row, of in zip(panels, ("paper", "ours"), strict=True):
         for axes, network in zip(row, networks, strict=True):
             shown = data[(data["of"] == of) & (data["network"] == network)]
-            curves(axes, shown, "k", "mAP", "sampler", colours, points=True)
+            curves(axes, shown, "k", "mAP", "sampler", colours, points=of == "paper", band=of == "ours")
             axes.set_xscale("log", base=2)
             axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
             if of == "paper" or network in OTHERS:
                 axes.set_title(NETWORKS.get(network, BESIDE) if of == "paper" else title(network))
-        row[0].set_ylabel(f"mAP, %, {of}")
+        row[0].set_ylabel(f"{of}: mAP, %")
     for axes in panels[-1]:
-        axes.set_xlabel("K or N")
+        axes.set_xlabel("$K$ or $N$: images of a class, or at most of a group")
     canvas.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center")
 
 
@@ -200,14 +233,14 @@ def p_by_k(study: Samplers, results: Results) -> Figure:
         rows.append(cell | {"mAP": results.mean(label, "mAP %")})
     return Figure(
         "p_by_k",
-        f"mAP by clusters per batch (P) and images of each (K), {title(network)}, %",
+        f"mAP with P and K set apart, {title(network)}",
         "A grid of cells, P upwards and K to the right, each with its mean mAP, the darker the lower. The "
         "steps are the same everywhere, so that a cell differs from its neighbours in what a batch holds.",
         pd.DataFrame(rows, columns=["P", "K", "n", "mAP"]).astype({"mAP": float}),
         _draw_p_by_k,
         made.badge,
         made.text,
-        size=(5.4, 3.6),
+        size=(4.8, 2.8),
     )
 
 
@@ -215,7 +248,8 @@ def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
     axes = canvas.add_subplot()
     cells = data.pivot(index="P", columns="K", values="mAP")  # [P, K]
     if cells.notna().any(axis=None):
-        canvas.colorbar(axes.imshow(cells, origin="lower", cmap="cividis", aspect="auto"), ax=axes)
+        image = axes.imshow(cells, origin="lower", cmap="cividis", aspect="auto")
+        canvas.colorbar(image, ax=axes, label="mAP, %")
     middle = (cells.min(axis=None) + cells.max(axis=None)) / 2
     for y, values in enumerate(cells.to_numpy()):
         for x, value in enumerate(values):
@@ -223,7 +257,7 @@ def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
             # black where there is no cell, too
             axes.text(x, y, shown, ha="center", va="center", color="white" if value <= middle else "black")
     axes.grid(visible=False)
-    axes.set(xlabel="images of a cluster, K", ylabel="clusters per batch, P")
+    axes.set(xlabel="images per cluster, $K$", ylabel="clusters per batch, $P$")
     axes.set_xticks(range(cells.shape[1]), cells.columns)
     axes.set_yticks(range(cells.shape[0]), cells.index)
 
@@ -239,20 +273,20 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         axes = canvas.add_subplot()
         colours = dict(zip((labels[arm] for arm in data["arm"].unique()), COLOURS, strict=False))
-        curves(axes, data.assign(arm=data["arm"].map(labels)), "epoch", "mAP", "arm", colours)
+        curves(axes, data.assign(arm=data["arm"].map(labels)), "epoch", "mAP", "arm", colours, band=True)
         axes.set(xlabel="epoch", ylabel="mAP, %")
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
     return Figure(
         "by_epoch",
         f"mAP by epoch, {title(network)}",
-        "Lines of mAP over the epochs, a colour per setting; seeds are thin, their mean thick; "
-        "epoch 0 is the start before any training.",
+        "Lines of mean mAP over the epochs with shaded 95 % intervals, a colour per setting; epoch 0 is the "
+        "start before any training. All lines rise from it; the two of K = 32 end lowest.",
         data,
         draw,
         made.badge,
         made.text,
-        size=(7.4, 3.8),
+        size=(6.4, 2.7),
     )
 
 
@@ -272,25 +306,27 @@ def classes(study: Samplers, results: Results) -> Figure:
     return Figure(
         "classes",
         f"mAP by clusters in a batch of 32, {title(network)}",
-        "Points of mean mAP against the mean number of different clusters in a batch in the last epoch, a "
-        "colour per sampler, each point named by its K or N.",
+        "Mean mAP against the mean number of different clusters in a batch in the last epoch, a line per "
+        "sampler and a dot per K or N, from 32 at the left to 1 at the right. The lines of triplets rise "
+        "from one cluster to four and are nearly level beyond; groups never have fewer than four.",
         data,
         _draw_classes,
         made.badge,
         made.text,
-        size=(6.4, 3.6),
+        size=(5.6, 3.0),
     )
 
 
 def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:
     axes = canvas.add_subplot()
     for number, (method, group) in enumerate(data.groupby("sampler", sort=False)):
-        colour = COLOURS[number]
-        axes.plot(group["classes"], group["mAP"], marker="o", color=colour, label=SAMPLERS[str(method)][0])
-        for row in group.itertuples():
-            place = (4, -10) if number else (4, 4)  # the lines lie close together
+        sampler, colour = SAMPLERS[str(method)], COLOURS[number]
+        axes.plot(group["classes"], group["mAP"], marker="o", color=colour, label=sampler.label)
+        # the ends alone are named, since the dots between them stand close together
+        places = [(8, (-3, 4, -9)[number]), (8, -4) if sampler.symbol == "K" else (-6, 7)]
+        for row, place in zip(group.iloc[[0, -1]].itertuples(), places, strict=True):
             axes.annotate(
-                str(row.k),
+                f"${sampler.symbol}$ = {row.k}",
                 (row.classes, row.mAP),
                 place,
                 textcoords="offset points",
@@ -299,6 +335,6 @@ def _draw_classes(canvas: Any, data: pd.DataFrame) -> None:
             )
     axes.set_xscale("log", base=2)
     axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
-    axes.set(xlabel="different clusters in a batch", ylabel="mAP, %")
-    axes.margins(y=0.1)
+    axes.set(xlabel="different clusters in a batch of 32", ylabel="mAP, %")
+    axes.margins(x=0.1, y=0.12)
     axes.legend(loc="lower right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pandas as pd
@@ -77,7 +78,7 @@ def table_1_corrected() -> Table:
             rows.append([row, name, *printed, source, best, *by_map, first, by_r1])
     columns = ["sampler", "data set", "mAP as printed", "R1 as printed", "printed row is"]
     columns += ["best by mAP", "mAP", "R1", "best by R1", "highest R1"]
-    return Table(
+    whole = Table(
         "table_1_corrected",
         "Table I, recomputed from Tables II–IV, %",
         columns,
@@ -85,6 +86,11 @@ def table_1_corrected() -> Table:
         decimals=1,
         footer="published numbers alone; the best of seven settings on the test set is optimistic",
     )
+    others = [row for row in rows if row[4] != row[5]]  # the printed row is not the best
+    notes = [
+        f"The other {len(rows) - len(others)} of {len(rows)} rows print the setting that is best by mAP."
+    ]
+    return replace(whole, face=replace(whole, rows=others, notes=notes))
 
 
 def duplicates_table() -> Table:
