@@ -99,7 +99,7 @@ def samplers(k: int = 2, batch_size: int = 8) -> Figure:
         "cluster and camera; groups come in runs of one cluster, the last of a cluster shorter.",
         data,
         _draw_samplers,
-        size=(7.6, 2.8),
+        size=(7.2, 2.7),
     )
 
 
