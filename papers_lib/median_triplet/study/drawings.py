@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from papers_lib.exhibits.curves import curves
@@ -35,29 +36,33 @@ def figures(study: Median, results: Results) -> dict[str, Figure]:
 
 
 def figure_1(study: Median, results: Results) -> Figure:
-    """Figure 1: accuracy by epochs, the published points left, our runs right."""
+    """Figure 1: accuracy by epochs, the published points left, our means over seeds right."""
     table_1 = study.published.query("exhibit == 'Table 1'")
     table = table_1.pivot(index="row", columns="column", values="value")
-    points: list[dict[str, Any]] = [
-        {"of": "paper", "method": str(row), "epochs": entry["train epochs"], "accuracy": entry["top-1 acc."]}
+    points: list[list[Any]] = [
+        ["paper", str(row), entry["train epochs"], entry["top-1 acc."], None, None]
         for row, entry in table.iterrows()
     ]
-    for arm in study.arms:  # a point per run
-        for row in results.rows(arm).values():
-            epochs, accuracy = float(row.settings["epochs"]), 100 * float(row.metrics["linear"])
-            points.append({"of": "ours", "method": arm, "epochs": epochs, "accuracy": accuracy})
+    for arm in study.arms.values():
+        rows = results.rows(arm.name)
+        # the methods of Table 1, and no other rank, margin or number of classes
+        if not rows or not (arm.more["table_1"] or arm.changes["method"] == "supervised"):
+            continue
+        ends = t_interval(list(results.values(arm.name, "linear %").values()))
+        epochs = float(next(iter(rows.values())).settings["epochs"])  # alike for all seeds
+        points.append(["ours", arm.name, epochs, ends.mean, ends.low, ends.high])
     made = study.provenance(results)
     return Figure(
         "figure_1",
         "Figure 1: linear accuracy by epochs of training",
         "Two panels of points, linear accuracy over training epochs: the published points of Table 1 left, "
-        "every run of ours right, the median triplet and BYOL marked by colour. In the paper the "
-        "triplet's later point lies above all self-supervised ones.",
-        pd.DataFrame(points, columns=["of", "method", "epochs", "accuracy"]),
+        "our means with their 95 % intervals right, the median triplet and BYOL marked by colour. In the "
+        "paper the triplet's later point lies above all self-supervised ones.",
+        pd.DataFrame(points, columns=["of", "method", "epochs", "accuracy", "low", "high"]),
         _draw_figure_1,
         made.badge,
         made.text,
-        size=(7.6, 3.6),
+        size=(7.6, 3.2),
     )
 
 
@@ -74,9 +79,10 @@ def _draw_figure_1(canvas: Any, data: pd.DataFrame) -> None:
         )
         for label, chosen, colour in groups:
             part = panel[chosen]
+            axes.vlines(part["epochs"], part["low"], part["high"], color=colour, linewidth=1)
             axes.scatter(part["epochs"], part["accuracy"], color=colour, label=label, s=22)
         axes.set(title=of, xlabel="epochs", ylabel="linear accuracy, %")
-    canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
 
 def figure_2() -> Figure:
@@ -86,8 +92,8 @@ def figure_2() -> Figure:
     return Figure(
         "figure_2",
         "Figure 2, computed: 104 free vectors, each an image, under five choices of negative",
-        "Five panels of 104 points, the vectors projected on their two main directions. With k = 1 they "
-        "are spread evenly; the larger k, the fewer the clumps; at k = n/2 they lie in three.",
+        "Five panels of 104 points, the vectors projected on their two main directions. With k = 1 each "
+        "vector stays alone; the larger k, the fewer the clumps; at k = n/2 they lie in three.",
         pd.read_csv(COMPUTED),
         _draw_figure_2,
         size=(8.0, 2.4),
@@ -99,8 +105,9 @@ def _draw_figure_2(canvas: Any, data: pd.DataFrame) -> None:
     for axes, (name, part) in zip(canvas.subplots(1, len(groups)), groups, strict=True):
         axes.scatter(part["x"], part["y"], s=8, color=COLOURS[0], alpha=0.6)
         rank, clumps = part["rank"].iloc[0], int(part["clumps"].iloc[0])
-        axes.set(title=f"{name}\nrank {rank:.1f}, {clumps} clumps", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
-        axes.set(xticks=[], yticks=[], aspect="equal")
+        title = str(name).replace("k = ", "$k$ = ").replace("n/", "$n$/")
+        axes.set(title=title, xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=[], yticks=[], aspect="equal")
+        axes.set_xlabel(f"{clumps} clumps\neffective rank {rank:.1f}", size=8)
 
 
 def toy_batch(n: int = 24, classes: int = 4, seed: int = 3) -> pd.DataFrame:
@@ -131,19 +138,27 @@ def figure_3() -> Figure:
         "that of rank 5, lie in its own clump: they are of its class; the median lies in another.",
         toy_batch(),
         _draw_figure_3,
-        size=(4.4, 3.6),
+        size=(5.0, 3.2),
     )
 
 
 def _draw_figure_3(canvas: Any, data: pd.DataFrame) -> None:
     axes = canvas.add_subplot()
     for label, part in data.groupby("class"):
-        axes.scatter(part["x"], part["y"], color=COLOURS[int(str(label))], s=36)
+        number = int(str(label))
+        axes.scatter(part["x"], part["y"], color=COLOURS[number], s=36, label=f"class {number + 1}")
     line = {"arrowstyle": "-", "linewidth": 0.6}
-    for row in data[data["role"] != ""].itertuples():
-        place = (1.25 * row.x, 1.25 * row.y)  # outside of the circle
-        axes.annotate(str(row.role), (row.x, row.y), place, ha="center", size=8, arrowprops=line)
-    axes.set(xlim=(-1.6, 1.6), ylim=(-1.5, 1.5), xticks=[], yticks=[], aspect="equal")
+    marked = data[data["role"] != ""]
+    marked = marked.assign(angle=np.arctan2(marked["y"], marked["x"]))
+    for _, part in marked.groupby("class"):
+        # names of near points stand apart from each other, outside of the circle
+        turns = part["angle"].mean() + 0.3 * (np.arange(len(part)) - (len(part) - 1) / 2)
+        for row, turn in zip(part.sort_values("angle").itertuples(), turns, strict=True):
+            place = (1.4 * np.cos(turn), 1.4 * np.sin(turn))
+            name = str(row.role).replace("k", "$k$").replace("n/2", "$n$/2")
+            axes.annotate(name, (row.x, row.y), place, ha="center", va="center", size=8, arrowprops=line)
+    axes.set(xlim=(-1.4, 1.75), ylim=(-1.3, 1.5), xticks=[], yticks=[], aspect="equal")
+    canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
 
 def by_epoch(study: Median, results: Results) -> Figure:
@@ -215,13 +230,13 @@ def effective_rank(study: Median, results: Results) -> Figure:
     return Figure(
         "effective_rank",
         "Effective rank at the last epoch, by the rank k of the negative",
-        "Two panels of points, effective rank over k on a logarithmic axis: projections of a batch left, "
-        "features of the encoder right, a point per seed.",
+        "Two panels, effective rank over k on a logarithmic axis: projections of a batch left, features of "
+        "the encoder right, a point per seed and a line through the means. Both fall as k grows.",
         pd.DataFrame(rows, columns=["of", "k", "seed", "rank"]),
         _draw_rank,
         made.badge,
         made.text,
-        size=(7.0, 3.2),
+        size=(7.0, 2.8),
     )
 
 
@@ -229,12 +244,14 @@ def _draw_rank(canvas: Any, data: pd.DataFrame) -> None:
     panels = ("projections", "features")
     for axes, title in zip(canvas.subplots(1, 2), panels, strict=True):
         part = data[data["of"] == f"rank_{title}"]
-        axes.scatter(part["k"], part["rank"], color=COLOURS[0], s=14)
+        axes.scatter(part["k"], part["rank"], color=COLOURS[0], s=10, alpha=0.6, label="seed")
         mean = part.groupby("k")["rank"].mean()
-        axes.plot(mean.index, mean, color=COLOURS[0])
+        axes.plot(mean.index, mean, color=COLOURS[0], label="mean")
         axes.set_xscale("log", base=2)  # k from 1 to 96
-        axes.set(title=title, xlabel="k", ylabel="effective rank")
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.set(title=title, xlabel="rank $k$ of the negative", ylabel="effective rank, directions")
         axes.set_ylim(bottom=0)
+    axes.legend(loc="lower left")
 
 
 def accuracy_by_rank(study: Median, results: Results) -> Figure:
@@ -252,7 +269,7 @@ def accuracy_by_rank(study: Median, results: Results) -> Figure:
     made = study.provenance(results)
     return Figure(
         "accuracy_by_rank",
-        "Class count and rank: what the negative of rank k gives, and how often it is a false one",
+        "Class count and rank: gain over BYOL, and false negatives",
         "Two panels over the rank as a share of the batch, a line per number of classes with 95 % intervals: "
         "kNN accuracy above BYOL's of the same seed left, the share of false negatives right.",
         pd.DataFrame(rows, columns=["classes", "rank", "seed", "over_byol", "false_negatives"]),
@@ -264,17 +281,17 @@ def accuracy_by_rank(study: Median, results: Results) -> Figure:
 
 
 def _draw_accuracy_by_rank(canvas: Any, data: pd.DataFrame) -> None:
-    panels = {"over_byol": "kNN above BYOL, points", "false_negatives": "false negatives, %"}
+    panels = {"over_byol": "kNN over BYOL, points", "false_negatives": "false negatives, %"}
     for axes, (column, label) in zip(canvas.subplots(1, 2), panels.items(), strict=True):
-        for colour, (classes, part) in zip(COLOURS, data.groupby("classes"), strict=False):
+        for i, (classes, part) in enumerate(data.groupby("classes")):
             groups = part.groupby("rank")[column]
             intervals = [t_interval(list(values)) for _, values in groups]
             means = [interval.mean for interval in intervals]
             # one seed alone has no interval to draw
             half = [i.high - i.mean if i.n > 1 else 0.0 for i in intervals]
-            axes.errorbar(
-                list(groups.groups), means, half, color=colour, marker="o", label=f"{classes} classes"
-            )
-        axes.set(xlabel="rank k / n", ylabel=label)
+            # side by side, so that intervals do not hide each other
+            places = [float(str(share)) + 0.008 * i for share in groups.groups]
+            axes.errorbar(places, means, half, color=COLOURS[i], marker="o", label=f"{classes} classes")
+        axes.set(xlabel="rank of the negative, $k/n$", ylabel=label)
     axes.set_ylim(bottom=0)
     canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
