@@ -1,11 +1,9 @@
 """The pictures of data and the explorer of the rank, against the library's own functions."""
 
-import json
-
 import numpy as np
 import pytest
-from PIL import Image
 
+from papers_lib.datasets.classification import Classified, Split
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet import prior
 from papers_lib.median_triplet.study import explore
@@ -70,23 +68,19 @@ def test_the_strip_has_a_column_per_class():
     assert made.data["caption"].tolist()[-1] == "class 9"
 
 
-def write(folder, shade):
-    for side in ("train", "test"):
-        for name in ("a", "b"):
-            (folder / side / name).mkdir(parents=True)
-            for i in range(3):
-                Image.new("RGB", (32, 32), (shade, i, 0)).save(folder / side / name / f"{i}.png")
-
-
 def test_photographs_are_shown_where_they_are_given_else_stand_ins(tmp_path, monkeypatch):
-    monkeypatch.setenv("PAPERS_DATA", str(tmp_path / "data"))
-    with pytest.raises(PapersError):
-        explore.album()
-    drawn = tmp_path / "data" / "standin" / "cifar10"
-    write(drawn, 10)
-    counts = {"train": 6, "test": 6, "classes": 2}
-    (drawn / "STANDIN.json").write_text(json.dumps({"name": "cifar10", "counts": counts}))
-    assert "stand-in" in explore.album().badge
-    # a folder without CIFAR-10 is said, and does not end the chapter
-    (tmp_path / "other").mkdir()
-    assert "other" in explore.album(str(tmp_path / "other")).badge
+    def load(root, name):
+        if root.name == "empty":
+            raise PapersError(f"no {name} under {root}")
+        labels = np.array([1, 0, 1, 0, 1, 0])
+        images = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros((6, 32, 32, 3), np.uint8)
+        side = Split(images, labels)
+        return Classified(name, "", root, side, side, ("a", "b"), root.name == "standin", "")
+
+    monkeypatch.setattr(explore.classification, "load", load)
+    real = explore.album(str(tmp_path / "photographs"), per_class=2)
+    assert real.badge == "" and real.labels.tolist() == [0, 0, 1, 1]
+    assert real.images[:, 0, 0, 0].tolist() == [1, 3, 0, 2]  # the first of each class
+    assert explore.album().badge == "stand-in: rendered objects, no photographs"
+    # a folder without the set is said, and does not end the chapter
+    assert "no cifar10 under" in explore.album(str(tmp_path / "empty")).badge
