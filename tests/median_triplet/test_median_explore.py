@@ -7,6 +7,7 @@ from papers_lib.datasets.classification import Classified, Split
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet import prior
 from papers_lib.median_triplet.study import explore
+from papers_lib.settings import repository
 
 
 def album(seed=0, classes=10, per_class=6):
@@ -36,13 +37,25 @@ def test_the_explorer_takes_a_rank_beyond_the_batch_as_its_last():
 
 
 def test_features_that_know_the_class_rank_it_first():
-    made = explore.negatives(album())
+    made = explore.negatives(album(), queries=(1, 27))
     rows = {label: part["colour"].tolist() for label, part in made.data.groupby("label", sort=False)}
     own, other = explore.OWN, explore.OTHER
     # five others of the class: ranks 1 and 5 are false negatives, 13 and 30 are none
     assert rows["class 0,\nclass first"] == ["", own, own, other, other]
     assert rows["class 4,\nclass first"] == ["", own, own, other, other]
     assert made.data["caption"].tolist()[:5] == ["query", "rank 1", "rank 5", "rank 13", "rank 30"]
+
+
+def test_a_rounding_of_a_pixel_changes_no_negative():
+    folder = repository() / "data" / "standin"
+    if not (folder / "cifar10").is_dir():
+        pytest.skip("no stand-ins: make data")
+    stand_ins = explore.album(str(folder))
+    shown = explore.negatives(stand_ins)
+    for seed in range(5):
+        noise = np.random.default_rng(seed).integers(-1, 2, stand_ins.images.shape)
+        rounded = np.clip(stand_ins.images + noise, 0, 255).astype(np.uint8)
+        assert explore.negatives(stand_ins._replace(images=rounded)).csv() == shown.csv()
 
 
 def test_colours_alone_take_the_image_of_the_same_colours():

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.intervals import t_interval
 from papers_lib.median_triplet.study import tables
@@ -62,7 +61,7 @@ def figure_1(study: Median, results: Results) -> Figure:
         _draw_figure_1,
         made.badge,
         made.text,
-        size=(7.6, 3.2),
+        size=(6.8, 2.7),
     )
 
 
@@ -133,12 +132,12 @@ def figure_3() -> Figure:
     """Figure 3: in a batch of four classes, which image each rank takes as the negative of one query."""
     return Figure(
         "figure_3",
-        "Figure 3, computed: the negative that each rank takes",
+        "Figure 3, computed: each rank's negative",
         "24 points on a circle in four clumps of one class each. The hardest negative of the query, and "
         "that of rank 5, lie in its own clump: they are of its class; the median lies in another.",
         toy_batch(),
         _draw_figure_3,
-        size=(5.0, 3.2),
+        size=(4.4, 2.7),
     )
 
 
@@ -169,8 +168,8 @@ def by_epoch(study: Median, results: Results) -> Figure:
         "by_epoch",
         "kNN accuracy by epoch",
         "kNN accuracy, %",
-        "Lines of kNN accuracy over the epochs, a colour per method: means over seeds with their 95 % "
-        "intervals.",
+        "Lines of kNN accuracy over the epochs, a colour per method: means over seeds, with their 95 % "
+        "intervals at the last epoch.",
         "knn",
         CURVES,
     )
@@ -185,7 +184,7 @@ def false_negatives(study: Median, results: Results) -> Figure:
         "False negatives by epoch: queries whose rank-k negative is of their class",
         "share of queries, %",
         "Lines of the share of queries whose chosen negative is of their own class, over the epochs, a "
-        "colour per rank: means over seeds with their 95 % intervals.",
+        "colour per rank: means over seeds, with 95 % intervals at the last epoch.",
         "same_query_own",
         tables.RANKED,
     )
@@ -204,18 +203,27 @@ def _curves(
     rows = results.by_epoch(tuple(arms), (metric,), 100)  # in %
     data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", metric]).rename(columns={metric: "value"})
     labels = {arm.name: arm.label for arm in study.arms.values()}
+    if rows:
+        ends = data[data["epoch"] == data["epoch"].max()].groupby("arm")["value"].mean()
+        highest, lowest = labels[str(ends.idxmax())], labels[str(ends.idxmin())]
+        alt += f" {highest} ends highest, at {ends.max():.1f} %; {lowest} lowest, at {ends.min():.1f} %."
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         axes = canvas.add_subplot()
-        arms = data["arm"].unique()
-        colours = {labels[arm]: COLOURS[n % len(COLOURS)] for n, arm in enumerate(arms)}
-        data = data.assign(arm=[labels[arm] for arm in data["arm"]])
-        curves(axes, data, "epoch", "value", "arm", colours, band=True)
-        axes.set(xlabel="epoch", ylabel=ylabel)
+        last = data["epoch"].max()
+        for i, (arm, part) in enumerate(data.groupby("arm", sort=False)):
+            colour, means = COLOURS[i % len(COLOURS)], part.groupby("epoch")["value"].mean()
+            ends = t_interval(list(part[part["epoch"] == last]["value"]))
+            width = 1.5 if ends.n > 1 else 0.6  # one seed has no mean
+            axes.plot(means.index, means, color=colour, linewidth=width, label=labels[str(arm)])
+            if ends.n > 1:
+                # side by side, right of the last epoch
+                axes.vlines(last * (1.02 + 0.02 * i), ends.low, ends.high, color=colour, linewidth=1.5)
+        axes.set(xlabel="epoch (bars: 95 % intervals at the last)", ylabel=ylabel)
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
     made = study.provenance(results)
-    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.6, 3.0))
+    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.6, 2.7))
 
 
 def effective_rank(study: Median, results: Results) -> Figure:
@@ -231,12 +239,12 @@ def effective_rank(study: Median, results: Results) -> Figure:
         "effective_rank",
         "Effective rank at the last epoch, by the rank k of the negative",
         "Two panels, effective rank over k on a logarithmic axis: projections of a batch left, features of "
-        "the encoder right, a point per seed and a line through the means. Both fall as k grows.",
+        "the encoder right, a point per seed and a line through the means.",
         pd.DataFrame(rows, columns=["of", "k", "seed", "rank"]),
         _draw_rank,
         made.badge,
         made.text,
-        size=(7.0, 2.8),
+        size=(6.4, 2.5),
     )
 
 
@@ -249,7 +257,7 @@ def _draw_rank(canvas: Any, data: pd.DataFrame) -> None:
         axes.plot(mean.index, mean, color=COLOURS[0], label="mean")
         axes.set_xscale("log", base=2)  # k from 1 to 96
         axes.xaxis.set_major_formatter("{x:.0f}")
-        axes.set(title=title, xlabel="rank $k$ of the negative", ylabel="effective rank, directions")
+        axes.set(title=title, xlabel="rank $k$ of the negative", ylabel="effective rank")
         axes.set_ylim(bottom=0)
     axes.legend(loc="lower left")
 
@@ -276,7 +284,7 @@ def accuracy_by_rank(study: Median, results: Results) -> Figure:
         _draw_accuracy_by_rank,
         made.badge,
         made.text,
-        size=(7.4, 3.2),
+        size=(7.0, 2.8),
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OWN, OTHER = "#D55E00", "#0072B2"  # frames: of the query's class, of another
-SIDE = 0.52  # inches of an image of the strip, so that ten classes fit a page
+SIDE = 0.5  # inches of an image, so that ten classes fit a page
 CELLS = 4  # an image's embedding has the mean colours of so many squares a side
 
 
@@ -59,7 +59,7 @@ def album(root: str = "", per_class: int = 6) -> Album:
     return Album(images, labels[chosen], found.classes, badge if found.stand_in else "")
 
 
-def strip(album: Album, rows: int = 2) -> Figure:
+def strip(album: Album, rows: int = 1) -> Figure:
     """Images of each class, a column per class."""
     count = len(album.classes)
     of_class = album.images.reshape(count, -1, *album.images.shape[1:])  # [classes, images, H, W, 3]
@@ -73,7 +73,7 @@ def strip(album: Album, rows: int = 2) -> Figure:
     }
     return pictures(
         "strip",
-        f"The first {rows} training images of each class",
+        "Training images of each class",
         f"Small square images in {count} columns, a class each: {', '.join(album.classes)}.",
         lines,
         album.badge,
@@ -81,7 +81,7 @@ def strip(album: Album, rows: int = 2) -> Figure:
     )
 
 
-def two_views(album: Album, names: tuple[str, ...] = ("cifar", "byol"), seed: int = 0) -> Figure:
+def two_views(album: Album, names: tuple[str, ...] = ("byol",), seed: int = 0) -> Figure:
     """Images as they are, and two random views of each, by a recipe per row."""
     import torch
 
@@ -103,10 +103,11 @@ def two_views(album: Album, names: tuple[str, ...] = ("cifar", "byol"), seed: in
     return pictures(
         "two_views",
         "Two images, and two views of each",
-        "Two rows of two images, each followed by two random views of it: crops in other colours, some "
-        "mirrored, grey or blurred.",
+        "Two images, each followed by two random views of it: crops in other colours, some mirrored, grey or "
+        "blurred.",
         lines,
         album.badge,
+        side=SIDE,
     )
 
 
@@ -140,7 +141,7 @@ def embedded(album: Album, knows_class: bool = False) -> Tensor:
     return torch.cat((colours / 2, F.one_hot(torch.from_numpy(album.labels)).double()), 1)
 
 
-def negatives(album: Album, queries: tuple[int, ...] = (1, 27)) -> Figure:
+def negatives(album: Album, queries: tuple[int, ...] = (27,)) -> Figure:
     """The negatives of rank 1, 5, the smallest safe rank and n/2, the album being a batch.
 
     Of two embeddings: one of colours alone, and one that ranks as Section 3.3 supposes.
@@ -169,6 +170,7 @@ def negatives(album: Album, queries: tuple[int, ...] = (1, 27)) -> Figure:
         lines,
         album.badge,
         "orange frame: of the query's class, a false negative; blue: of another",
+        SIDE,
     )
 
 
@@ -211,5 +213,5 @@ def expected(k: int = 5, batch_size: int = 128, classes: int = 10) -> Figure:
         f"grows, beside the constant {batch_size * share:.3g} of features that know nothing.",
         data,
         draw,
-        size=(6.6, 2.6),
+        size=(6.2, 2.4),
     )
