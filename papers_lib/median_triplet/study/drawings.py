@@ -203,7 +203,7 @@ def _curves(
     rows = results.by_epoch(tuple(arms), (metric,), 100)  # in %
     data = pd.DataFrame(rows, columns=["arm", "seed", "epoch", metric]).rename(columns={metric: "value"})
     labels = {arm.name: arm.label for arm in study.arms.values()}
-    if rows:
+    if not data.empty:
         ends = data[data["epoch"] == data["epoch"].max()].groupby("arm")["value"].mean()
         highest, lowest = labels[str(ends.idxmax())], labels[str(ends.idxmin())]
         alt += f" {highest} ends highest, at {ends.max():.1f} %; {lowest} lowest, at {ends.min():.1f} %."
@@ -213,7 +213,7 @@ def _curves(
         last = data["epoch"].max()
         for i, (arm, part) in enumerate(data.groupby("arm", sort=False)):
             colour, means = COLOURS[i % len(COLOURS)], part.groupby("epoch")["value"].mean()
-            ends = t_interval(list(part[part["epoch"] == last]["value"]))
+            ends = t_interval(list(part[part["epoch"] == part["epoch"].max()]["value"]))
             width = 1.5 if ends.n > 1 else 0.6  # one seed has no mean
             axes.plot(means.index, means, color=colour, linewidth=width, label=labels[str(arm)])
             if ends.n > 1:
