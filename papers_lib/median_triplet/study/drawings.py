@@ -61,7 +61,7 @@ def figure_1(study: Median, results: Results) -> Figure:
         _draw_figure_1,
         made.badge,
         made.text,
-        size=(6.8, 2.7),
+        size=(5.8, 2.3),
     )
 
 
@@ -95,7 +95,7 @@ def figure_2() -> Figure:
         "vector stays alone; the larger k, the fewer the clumps; at k = n/2 they lie in three.",
         pd.read_csv(COMPUTED),
         _draw_figure_2,
-        size=(8.0, 2.4),
+        size=(7.2, 2.1),
     )
 
 
@@ -223,7 +223,7 @@ def _curves(
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
     made = study.provenance(results)
-    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.6, 2.7))
+    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.0, 2.5))
 
 
 def effective_rank(study: Median, results: Results) -> Figure:
@@ -244,7 +244,7 @@ def effective_rank(study: Median, results: Results) -> Figure:
         _draw_rank,
         made.badge,
         made.text,
-        size=(6.4, 2.5),
+        size=(5.4, 2.2),
     )
 
 
@@ -284,7 +284,7 @@ def accuracy_by_rank(study: Median, results: Results) -> Figure:
         _draw_accuracy_by_rank,
         made.badge,
         made.text,
-        size=(7.0, 2.8),
+        size=(6.0, 2.4),
     )
 
 

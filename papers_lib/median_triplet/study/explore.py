@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OWN, OTHER = "#D55E00", "#0072B2"  # frames: of the query's class, of another
-SIDE = 0.5  # inches of an image, so that ten classes fit a page
+SIDE = 0.44  # inches of an image, so that ten classes fit a page
 CELLS = 4  # an image's embedding has the mean colours of so many squares a side
 
 
@@ -149,7 +149,7 @@ def negatives(album: Album, queries: tuple[int, ...] = (27,)) -> Figure:
     from papers_lib.median_triplet.heads import selected
 
     n, count = len(album.images), len(album.classes)
-    ranks = (1, 5, prior.smallest_k(n, count), n // 2)
+    ranks = (1, prior.smallest_k(n, count), n // 2)
     lines: dict[str, list[Picture]] = {}
     for query in queries:
         label = album.labels[query]
@@ -213,5 +213,5 @@ def expected(k: int = 5, batch_size: int = 128, classes: int = 10) -> Figure:
         f"grows, beside the constant {batch_size * share:.3g} of features that know nothing.",
         data,
         draw,
-        size=(6.2, 2.4),
+        size=(5.6, 2.1),
     )
