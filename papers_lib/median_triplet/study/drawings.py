@@ -234,13 +234,21 @@ def effective_rank(study: Median, results: Results) -> Figure:
         for arm in tables.RANKED
         for seed, value in results.values(arm, f"history.-1.{of}").items()
     ]
+    data = pd.DataFrame(rows, columns=["of", "k", "seed", "rank"])
+    means = data[data["of"] == "rank_projections"].groupby("k")["rank"].mean()
+    ends = (
+        f" Projections fill {means.iloc[0]:.1f} directions at k = {means.index[0]} and {means.iloc[-1]:.1f} "
+        f"at k = {means.index[-1]}, on average."
+        if rows
+        else ""
+    )
     made = study.provenance(results)
     return Figure(
         "effective_rank",
         "Effective rank at the last epoch, by the rank k of the negative",
         "Two panels, effective rank over k on a logarithmic axis: projections of a batch left, features of "
-        "the encoder right, a point per seed and a line through the means.",
-        pd.DataFrame(rows, columns=["of", "k", "seed", "rank"]),
+        f"the encoder right, a point per seed and a line through the means.{ends}",
+        data,
         _draw_rank,
         made.badge,
         made.text,
