@@ -223,7 +223,7 @@ def _curves(
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
     made = study.provenance(results)
-    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.0, 2.5))
+    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.4, 2.7))
 
 
 def effective_rank(study: Median, results: Results) -> Figure:

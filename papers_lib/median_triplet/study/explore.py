@@ -199,7 +199,7 @@ def expected(k: int = 5, batch_size: int = 128, classes: int = 10) -> Figure:
         )
         axes.plot(k, data["ideal"][k - 1], "o", color="black", label=f"$k$ = {k}")
         axes.axvline(batch_size // 2, color="#999999", linewidth=0.8, label="the median, $n/2$")
-        axes.set(xlabel="rank $k$ of the negative", ylabel="expected false negatives\nper batch, queries")
+        axes.set(xlabel="rank $k$ of the negative", ylabel="false negatives per batch")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_ylim(bottom=0)
@@ -213,5 +213,5 @@ def expected(k: int = 5, batch_size: int = 128, classes: int = 10) -> Figure:
         f"grows, beside the constant {batch_size * share:.3g} of features that know nothing.",
         data,
         draw,
-        size=(5.6, 2.1),
+        size=(6.2, 2.3),
     )
