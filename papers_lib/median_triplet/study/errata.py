@@ -214,10 +214,11 @@ def last_layer(value: pd.Series) -> Shown:
     last = {name: value[ZOO, name, "ImageNet (Last)"] for name in shown}
     best = {name: value[ZOO, name, "ImageNet (Multi), best layer"] for name in (*shown, "BYOL-200")}
     byol = value["Table 1", "BYOL [19]-200", "top-1 acc."]
+    other = value[ZOO, "BYOL-200, batch 4,096", "ImageNet (Multi), best layer"]
     text = (
         "last → best layer: "
         + ", ".join(f"{name} {last[name]} → {best[name]}" for name in shown)
-        + f"; BYOL-200 {byol}, zoo {best['BYOL-200']}"
+        + f"; BYOL-200 {byol}, zoo {best['BYOL-200']}, and {other} with batches of 4,096"
     )
     # printed to one digit, the zoo to two
     same = all(abs(shown[name] - last[name]) < 0.051 and best[name] > last[name] for name in shown)

@@ -163,7 +163,7 @@ def smallest_k_table(bound: float = 0.01, batches: Sequence[int] = BATCHES) -> T
         f"The smallest k with P(Bin(n − 1, 1/classes) ≥ k) < {100 * bound:g} %",
         ["data set", "classes", *(f"n = {n}" for n in batches)],
         rows,
-        footer="exact, classes taken as equally frequent; n images a device, each query with n − 1 negatives",
+        footer="exact, classes taken as equally frequent; n images per device, n − 1 negatives per query",
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papers_lib.exhibits.intervals import t_interval
@@ -75,6 +76,13 @@ def tables(study: Median, results: Results) -> dict[str, Table]:
     return {table.name: table for table in every}
 
 
+def narrow(table: Table, columns: Sequence[str]) -> Table:
+    """The table with a face of these columns alone, which fits a screen; the CSV keeps all."""
+    places = [table.columns.index(name) for name in columns]
+    rows = [[row[place] for place in places] for row in table.rows]
+    return replace(table, face=replace(table, columns=columns, rows=rows))
+
+
 # -- the paper's --
 
 
@@ -120,7 +128,7 @@ def table_5(study: Median, results: Results) -> Table:
         cells = ["k = n/2" if k == "k = 52" else k, f"Pr(Ω|{row[-2]})", column, text]
         when = "before training" if column == "epoch 0" else "last epoch"
         rows.append([*cells, when, ours.mean if ours else NOT_RUN, ours, len(values)])
-    return study.table(
+    whole = study.table(
         results,
         "table_5",
         "Table 5: share of batches in which any rank-k negative is of its query's class",
@@ -129,6 +137,13 @@ def table_5(study: Median, results: Results) -> Table:
         ("ImageNet has 1,000 classes, CIFAR-10 ten: the columns are not comparable, the directions are.",),
         decimals=4,
     )
+    # before and after training side by side, where the CSV has a line each
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    short: list[list[Cell]] = [
+        [*first[:2], first[3], last[3], first[5], last[5], last[7]] for first, last in pairs
+    ]
+    columns = ["k", "event", "paper, epoch 0", "paper, epoch 180", "ours, before", "ours, last epoch", "n"]
+    return replace(whole, face=replace(whole, columns=columns, rows=short))
 
 
 # -- ranks --
@@ -168,10 +183,10 @@ def false_negatives(study: Median, results: Results) -> Table:
     return study.table(
         results,
         "false_negatives",
-        "Queries whose negative is of their class, %",
+        "Queries whose rank-k negative is of their own class, %",
         ["run", "k", "n", "before training", "last epoch", "chance", "ideal ranking"],
         rows,
-        ("Chance: any other image of the training set. Ideal: all images of the class come first.",),
+        ("Chance: the negative drawn blindly. Ideal: all images of the query's class rank first.",),
     )
 
 
@@ -193,15 +208,19 @@ def controls(study: Median, results: Results) -> Table:
         logged = [results.mean(arm.name, f"history.-1.{name}") for name in LAST_EPOCH]
         means = [mean(ours), results.mean(arm.name, "linear %"), *logged, mean(other)]
         rows.append([arm.label, *means, *gap(ours, other)[1:]])
-    notes = ("Counterpart: the run that differs only in what the name says. Ranks and cosines: last epoch.",)
-    return study.table(
+    whole = study.table(
         results,
         "controls",
-        "Which negative, and what else could make the difference: %",
+        "Which negative, and what else could make the difference: kNN accuracy in %",
         columns,
         rows,
-        notes,
+        (
+            "Counterpart: the run that differs only in what the name says. False negatives and ranks are of "
+            "the last epoch; the CSV has the linear probe, cosines and spread too.",
+        ),
     )
+    shown = ("run", "kNN", "counterpart", "95 % of Δ kNN", "greater than counterpart", "false negatives, %")
+    return narrow(whole, (*shown, "rank of projections", "n"))
 
 
 def methods(study: Median, results: Results) -> Table:
@@ -223,19 +242,20 @@ def methods(study: Median, results: Results) -> Table:
         work = [step / 1e6, step * row.metrics["images"] * int(row.settings["epochs"]) / 1e9]
         interval = t_interval(list(knn.values()))
         rows.append([arm.label, mean(knn), interval, *means, *work, len(knn)])
-    notes = ["Work: floating-point operations of products and convolutions, forwards and backwards."]
+    notes = ["Work: floating-point operations of a step, in products and convolutions, both directions."]
     starts = {seed: row.metrics["start"] for seed, row in results.rows("byol").items()}
     if given := {seed: 100 * at["knn_features"] for seed, at in starts.items() if "knn_features" in at}:
         notes.append(f"The features that the networks are given have kNN {mean(given):.1f} on their own.")
-    return study.table(
+    whole = study.table(
         results,
         "methods",
-        "All methods in one frame, one schedule, one probe: accuracy in %",
+        "All methods with one schedule and one probe: accuracy in %",
         columns,
         rows,
         notes,
         decimals=dict.fromkeys(columns[1:-1], 1) | {"spread": 2},
     )
+    return narrow(whole, [name for name in columns if name not in ("spread", "GFLOP per run")])
 
 
 def class_rank(study: Median, results: Results) -> Table:
@@ -270,5 +290,5 @@ def class_rank(study: Median, results: Results) -> Table:
         "Class count and rank: kNN accuracy, %, of subsets of equally many images",
         columns,
         rows,
-        ("The seed chooses classes and images. Ideal: all images of the class come first.",),
+        ("The seed chooses classes and images. Ideal: all images of the query's class rank first.",),
     )
