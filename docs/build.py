@@ -40,8 +40,12 @@ CONTENTS = {
     "Reference": ["docs/glossary", "docs/api", "CONTRIBUTING", "docs/elsewhere", "CHANGELOG"],
 }
 REDIRECT = """<!doctype html>
-<html lang="en"><link rel="icon" href="_static/favicon.svg"><title>papers_lib</title><meta http-equiv="refresh" content="0; url=notebooks/index.html">
-<a href="notebooks/index.html">papers_lib</a></html>
+<html lang="en">
+<link rel="icon" href="_static/favicon.svg">
+<title>papers_lib</title>
+<meta http-equiv="refresh" content="0; url=notebooks/index.html">
+<a href="notebooks/index.html">papers_lib</a>
+</html>
 """
 
 
@@ -59,16 +63,15 @@ def build(folder: Path) -> int:
 
 def lay_out(source: Path) -> None:
     """Copies and generated pages, in the repository's own layout, so that relative links hold."""
-    shutil.copytree(ROOT / "notebooks", source / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    shutil.copytree(ROOT / "figures", source / "figures", ignore=shutil.ignore_patterns("*.md", "*.jsonl"))
+    others = shutil.ignore_patterns("*.csv", "*.jsonl", "*.md", "*.pdf", "*.svg")
+    shutil.copytree(ROOT / "figures", source / "figures", ignore=others)
     shutil.copytree(CARDS, source / "data_prep" / "cards")
     shutil.copytree(DOCS, source / "docs", ignore=shutil.ignore_patterns("*.py", "*.css", "__pycache__"))
     for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, source)
-    index = source / "notebooks" / "index.ipynb"
-    notebook = nbformat.read(index, 4)
-    notebook.cells.append(nbformat.v4.new_markdown_cell("\n".join(_contents())))
-    nbformat.write(notebook, index)
+    (source / "notebooks").mkdir()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        nbformat.write(_chapter(path), source / "notebooks" / path.name)
     _cards(source / "data_prep" / "cards")
     results = source / "results"
     results.mkdir()
@@ -83,6 +86,18 @@ def books() -> list[papers.Book]:
     return [
         papers.open_paper(name, profile=papers.shown_profile(paper)) for name, paper in papers.PAPERS.items()
     ]
+
+
+def _chapter(path: Path) -> Any:
+    """The notebook as the site needs it: alternative texts as MyST-NB reads them, contents in the index."""
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+                cell.metadata["mystnb"] = {"image": {"alt": alt}}
+    if path.stem == "index":
+        notebook.cells.append(nbformat.v4.new_markdown_cell("\n".join(_contents())))
+    return notebook
 
 
 def claims(opened: Iterable[papers.Book]) -> Iterator[str]:

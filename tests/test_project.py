@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_training_reaches_neither_exhibits_nor_runs_nor_cli(name):
 def requirements() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    listed = [*project["dependencies"], *extras["dev"], *extras["bench"]]
+    listed = [*project["dependencies"], *chain(*extras.values())]
     return {re.sub(r"[-_.]+", "-", r.name).lower(): r for r in map(Requirement, listed)}
 
 
