@@ -87,7 +87,8 @@ def croissant(name: str) -> dict[str, Any]:
 
 def _texts(name: str) -> Iterator[str]:
     """The card, then those that it is "as", nearest first."""
-    queue, seen = [name], set()
+    queue = [name]
+    seen: set[str] = set()
     while queue:
         one = queue.pop(0)
         file = CARDS / f"{one}.md"
