@@ -6,7 +6,7 @@
 
 PROFILE ?= smoke
 SLOTS ?= 2
-PAPER ?= $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/*.ipynb))
+PAPER ?= $(filter-out index,$(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/*.ipynb)))
 DATA ?= $(or $(PAPERS_DATA),data)
 TORCH ?=
 
@@ -22,7 +22,19 @@ MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_man
 # A dead worker is a failure at once: pytest would start another one, and hang where that dies as well.
 PYTEST := $(PY) -m pytest --max-worker-restart=0
 
-.PHONY: reproduce again test lint types unit smoke processors nbval fuzz mutants lab bench gpu-check data lock clean
+.PHONY: help reproduce again test lint types unit smoke processors nbval browser browser-test fuzz mutants \
+	index lab site bench gpu-check data lock clean
+
+help:
+	@echo "make reproduce      environment, all notebooks at smoke, then the main rows of cars, trained here"
+	@echo "make test           environment, then everything that CI runs"
+	@echo "make lab            JupyterLab, on the index of the chapters"
+	@echo "make site           the site, into build/site/html; no network is needed"
+	@echo "make browser-test   site and chapters in chromium"
+	@echo "make bench          speed beside public peers"
+	@echo "make gpu-check      eight minutes on one GPU"
+	@echo "make fuzz, make mutants, make processors, make index, make lock, make clean: see the Makefile"
+	@echo "Narrow with PAPER=nar PROFILE=smoke SLOTS=2; TORCH=cpu installs torch without CUDA."
 
 # One paper that fails does not keep the others from being made.
 reproduce: $(READY) data
@@ -41,7 +53,7 @@ again: $(READY)
 		-p profile frozen -p train true -p sweeps $(SWEEPS) -p slots $(SLOTS)
 	$(PY) -m papers_lib compare quadruplet_cars196 $(AGAIN)
 
-test: lint types unit smoke processors nbval
+test: lint types unit smoke processors nbval browser
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
@@ -51,7 +63,7 @@ types: $(READY)
 	$(VENV)/bin/mypy
 
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile --ignore tests/browser
 
 # Every notebook at smoke, then the committed outputs against a fresh run; both read one run store,
 # so that each smoke run trains once.
@@ -73,6 +85,18 @@ nbval: $(READY) data
 	$(PYTEST) notebooks --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg \
 		--nbval-cell-timeout=120 --timeout=150 -p no:cacheprovider
 
+# Where chromium is not installed, one line says so.
+CHROMIUM := { command -v chromium || command -v chromium-browser; } >/dev/null
+browser: $(READY)
+	@if $(CHROMIUM); then $(MAKE) --no-print-directory browser-test; \
+	else echo "browser tests not run: chromium is not installed"; fi
+
+browser-test: site data
+	@$(CHROMIUM) || { test "$$(id -u)" = 0 && \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes chromium; } || \
+		{ echo "error: chromium is missing: sudo apt-get install chromium" >&2; exit 2; }
+	$(PYTEST) -n 0 tests/browser
+
 # Thousands of damaged files for every reader; `make unit` tries a few.
 fuzz: $(READY)
 	FUZZ=3000 OMP_NUM_THREADS=1 $(PYTEST) -n 2 -k fuzz --timeout=3600
@@ -91,7 +115,16 @@ data: $(READY)
 		$(PY) -m data_prep make $$name "$(DATA)/standin/$$name" --size smoke || exit; done
 
 lab: $(READY) data
-	$(VENV)/bin/jupyter lab notebooks
+	$(VENV)/bin/jupyter lab --ServerApp.root_dir=. notebooks/index.ipynb
+
+# After new rows: the index's findings come from the ledger.
+index: $(READY)
+	$(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace notebooks/index.ipynb
+	$(PY) -c "from papers_lib.runs import notebook; notebook.strip('notebooks/index.ipynb')"
+
+site: $(READY)
+	$(PY) -m docs.build build/site
+	@echo "the site: build/site/html/index.html"
 
 bench: $(READY)
 	$(PY) -m benchmarks.selection
@@ -131,7 +164,7 @@ LEFT := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit $(ad
 	cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile cusolver cusparse cusparselt-cu13 nccl-cu13 \
 	nvjitlink nvshmem-cu13 nvtx)
 lock: $(READY)
-	$(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev --extra bench --extra detection --universal \
+	$(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev --extra bench --extra detection --extra site --universal \
 		--python-version 3.11 --no-annotate --no-header --generate-hashes \
 		$(addprefix --no-emit-package ,$(LEFT)) --output-file requirements.lock
 	echo cosmic-ray | $(VENV)/bin/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate --no-header \

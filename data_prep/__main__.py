@@ -1,4 +1,4 @@
-"""`python -m data_prep list | check NAME ROOT | import NAME SOURCE ROOT | make NAME ROOT`.
+"""`python -m data_prep list | check NAME ROOT | import NAME SOURCE ROOT | make NAME ROOT | croissant NAME`.
 
 ROOT is the data set's own folder, when it bears its name, or the folder that holds it. Exit codes:
 0 whole, 1 a check found faults (a line each), 2 bad input (one line).
@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 from data_prep.arrivals import arriving, bring, occupied
+from data_prep.croissant import croissant
 from data_prep.sets import DataSet, Report
 from papers_lib.entry import Parser, answer, stop_politely
 from papers_lib.errors import PapersError
@@ -41,13 +42,14 @@ def _parser() -> argparse.ArgumentParser:
         ("check", _check, {"ROOT": "where it lies"}),
         ("import", _import, {"SOURCE": "a zip, a tar or a folder", "ROOT": "where it goes"}),
         ("make", _make, {"ROOT": "where it goes"}),
+        ("croissant", _croissant, {}),
     ):
         command = commands.add_parser(name, parents=[common], help=run.__doc__)
         command.set_defaults(command=run)
         command.add_argument("name", metavar="NAME", help="a data set of `list`")
         for place, text in places.items():
             command.add_argument(place.lower(), metavar=place, type=resolve, help=text)
-        if name != "make":
+        if name in ("check", "import"):
             text = "read a copy of a withdrawn data set"
             command.add_argument("--acknowledge-withdrawn", action="store_true", help=text)
     importing, making = commands.choices["import"], commands.choices["make"]
@@ -109,6 +111,12 @@ def _make(options: argparse.Namespace) -> int:
     elif not data.stand_in.made(target, options.size, recipe):
         raise PapersError(f"{target} holds something else; remove it, or choose another ROOT")
     return _tell(options, data, target, data.check(target))
+
+
+def _croissant(options: argparse.Namespace) -> int:
+    """Print the data card as Croissant (JSON-LD), for machines."""
+    print(json.dumps(croissant(_dataset(options).name), indent=1, ensure_ascii=False))
+    return 0
 
 
 def _tell(options: argparse.Namespace, data: DataSet, root: Path, report: Report) -> int:

@@ -11,11 +11,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from papers_lib import __version__
 from papers_lib.entry import Parser, answer
 from papers_lib.errors import PapersError
+
+if TYPE_CHECKING:
+    from papers_lib.exhibits.table import Table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +37,7 @@ def _at_least_one(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("python -m papers_lib", description="Four papers, their numbers beside ours.")
     parser.set_defaults(command=_welcome)
+    parser.add_argument("--version", action="version", version=f"papers_lib {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND")
     _verb(verbs, "list", _list, "the papers and what the ledger holds of each")
     show = _verb(verbs, "show", _show, "one table or figure of a paper, or one run", paper=True)
@@ -129,8 +135,8 @@ def _show(options: argparse.Namespace) -> int:
             f"{options.paper} has no exhibit '{name}', and no run's key begins so; `show {options.paper}` "
             "lists the exhibits"
         )
-    row = rows[0].model_dump(mode="json")
-    return _print(options, row, [json.dumps(row, indent=1, ensure_ascii=False)])
+    print(json.dumps(rows[0].model_dump(mode="json"), indent=1, ensure_ascii=False))
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -190,7 +196,8 @@ def _sweep(options: argparse.Namespace) -> int:
         papers.require_data(paper, settings, specs)
     if options.print_commands:
         commands = [local.command(spec, store) for spec in local.ordered(specs, store)]
-        return _print(options, commands, commands)
+        print(json.dumps(commands, indent=1) if options.json else "\n".join(commands))
+        return 0
     if options.dry_run:
         estimate = cost.estimate(local.ordered(specs, store), rows, store)
         return _print(
@@ -270,7 +277,9 @@ def _claims(options: argparse.Namespace) -> int:
             claims = book.paper.study.claims(book.results)
         origin = book.paper.study.provenance(book.results)
         report[name] = {"profile": profile, "claims": [claim.as_dict() for claim in claims]}
-        tables.append(claims_table(claims, origin.badge, origin.text))
+        table = claims_table(claims, origin.badge, origin.text)
+        said = [[c.name, c.finding.verdict, f"{c.statement}: {c.finding.text}"] for c in claims]
+        tables.append(_narrow(table, ["claim", "verdict", "statement and finding"], said))
     return _print(options, report, tables)
 
 
@@ -280,7 +289,12 @@ def _errata(options: argparse.Namespace) -> int:
 
     by_paper = {name: papers.get(name).study.errata() for name in _names(options)}
     report = {name: [erratum.as_dict() for erratum in errata] for name, errata in by_paper.items()}
-    return _print(options, report, [errata_table(errata) for errata in by_paper.values()])
+    columns = ["erratum", "printed", "right, and what shows it"]
+    tables = []
+    for errata in by_paper.values():
+        said = [[f"{e.name}, {e.where}", e.printed, f"{e.right} ({e.shown_by})"] for e in errata]
+        tables.append(_narrow(errata_table(errata), columns, said))
+    return _print(options, report, tables)
 
 
 def _coverage(options: argparse.Namespace) -> int:
@@ -354,9 +368,29 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items()) or "none"
 
 
+def _narrow(table: Table, columns: list[str], rows: list[list[Any]]) -> Table:
+    """On a terminal `rows` in the place of a table that no terminal is wide enough for."""
+    return replace(table, columns=columns, rows=rows, notes=()) if sys.stdout.isatty() else table
+
+
 def _print(options: argparse.Namespace, value: Any, lines: Sequence[object]) -> int:
+    """`value` as JSON, or the lines: as they are into a file, and fitted to a terminal."""
     if options.json:
         print(json.dumps(value, indent=1, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _fit(lines)
     else:
         print("\n".join(map(str, lines)))
     return 0
+
+
+def _fit(lines: Sequence[object]) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.text import Text
+
+    console = Console()
+    for line in lines:
+        # a path is never broken: it is there to be copied
+        shown = Markdown(line.markdown()) if hasattr(line, "markdown") else Text(str(line), overflow="ignore")
+        console.print(shown, crop=False)

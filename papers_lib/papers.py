@@ -224,6 +224,19 @@ def shown(settings: NotebookSettings, rows: Sequence[ledger.Row]) -> NotebookSet
     return settings.model_copy(update={"precision": precisions.most_common(1)[0][0]})
 
 
+def finding(name: str, claim: str) -> str:
+    """What was found of a paper's claim, from the ledger: its statement, then the verdict and the numbers.
+
+    Raises:
+        PapersError: there is no such paper, or no such claim.
+    """
+    book = open_paper(name, profile=shown_profile(get(name)))
+    with ledger.reading(name):
+        claims = {one.name: one for one in book.paper.study.claims(book.results)}
+    found = _named(claims, claim, "claim")
+    return f"{claim}: {found.statement}.\n{found.finding.verdict}: {found.finding.text}"
+
+
 def coverage(paper: Paper) -> list[Exhibit]:
     """Printed cells with a number of ours, over all profiles that the ledger holds."""
     rows = ledger.read(paper.name)

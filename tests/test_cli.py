@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -244,3 +246,22 @@ def test_a_table_and_a_run_are_shown(capsys, tmp_path, monkeypatch):
     row = ledger.read(PAPER)[0]
     assert cli.main(["show", PAPER, row.key[:16]]) == 0
     assert json.loads(out(capsys))["metrics"] == json.loads(row.model_dump_json())["metrics"]
+
+
+@pytest.mark.parametrize("verb", ["list", "claims", "errata", "coverage", f"show {PAPER} table_1", "why nar"])
+def test_on_a_terminal_lines_fit_and_paths_stay_whole(verb, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERS_FIGURES", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(verb.split()) == 0
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in out(capsys).splitlines()]
+    assert len(lines) > 4
+    assert [line for line in lines if len(line.rstrip()) > 100 and str(tmp_path) not in line] == []
+    assert all(Path(line.strip()).exists() for line in lines if line.strip().startswith(str(tmp_path)))
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] in out(capsys)

@@ -15,6 +15,7 @@ from papers_lib.settings import repository
 
 NOTEBOOKS = sorted((repository() / "notebooks").glob("*.ipynb"))
 HOST = re.compile(r"(?<![\w.])/(root|home|work|tmp|Users|mnt|var)/")
+INDEX = "index"  # the way in: it lists the chapters
 MAX_BYTES, MAX_CELL_LINES, MAX_FUNCTION_LINES, MIN_WORDS = 400 * 1024, 25, 10, 40
 
 
@@ -48,6 +49,8 @@ def _file(path, raw):
 
 
 def _parameters(path):
+    if path.stem == INDEX:
+        return  # it opens no paper
     try:
         literal_parameters(read(path), path.name)
     except PapersError as error:
@@ -96,7 +99,16 @@ def test_committed_notebooks_keep_to_the_rules():
     assert {path.name: problems(path) for path in NOTEBOOKS} == {path.name: [] for path in NOTEBOOKS}
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_index_leads_to_every_chapter_and_its_pictures_and_links_are_there():
+    text = "\n".join(cell.source for cell in read(NOTEBOOKS[0].with_name(f"{INDEX}.ipynb")).cells)
+    links = set(re.findall(r"\]\((.+?)\)", text))
+    assert {f"{name}.ipynb" for name in papers.PAPERS} <= links
+    for link in links:  # executed copies are there after `run` only
+        assert link.startswith("../runs/") or (NOTEBOOKS[0].parent / link).exists(), link
+    assert len(re.findall(r"!\[.{40,}?\]\(", text)) == len(papers.PAPERS)  # each with an alternative text
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem != INDEX], ids=lambda path: path.stem)
 def test_parameters_are_the_settings(path):
     names = literal_parameters(read(path), path.name)
     assert list(names) == list(papers.get(path.stem).settings.model_fields)

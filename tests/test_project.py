@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_training_reaches_neither_exhibits_nor_runs_nor_cli(name):
 def requirements() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    listed = [*project["dependencies"], *extras["dev"], *extras["bench"]]
+    listed = [*project["dependencies"], *chain(*extras.values())]
     return {re.sub(r"[-_.]+", "-", r.name).lower(): r for r in map(Requirement, listed)}
 
 
@@ -130,12 +131,16 @@ def test_every_locked_version_has_hashes_and_torch_decides_what_torch_pins():
     assert not [line for line in lines if line.startswith(("torch==", "nvidia", "cuda", "triton"))]
 
 
-def test_environment_yml_has_the_python_of_pyproject():
+def test_environment_yml_asks_for_what_pyproject_asks_for():
     import yaml
 
-    python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert found[0] == f"python{python}"
+    assert found[0] == f"python{project['requires-python']}"
+    asked = [
+        re.sub(r"^torch(?=>)", "pytorch", name) for name in project["dependencies"]
+    ]  # conda-forge's name
+    assert [one for one in asked if one not in found] == []
 
 
 def tracked() -> list[Path]:
