@@ -168,7 +168,7 @@ def fallback_is_the_hardest() -> tuple[str, bool]:
     """E10: a tight class inside the sphere: of two positives the further one is taken."""
     # D_RN = 1, and both positives inside
     chosen = _choose("method_2", [[0, 0], [0.1, 0], [0.2, 0], [1, 0], [2, 0]])
-    return "select() on a tight class; how often it happens: table `selection`", chosen == 2
+    return "select() on a tight class; how often it happens is in the table on selection", chosen == 2
 
 
 def lonely_types() -> tuple[str, bool]:
