@@ -29,7 +29,7 @@ NAMED = {
     "paper_8": "paper's ResNet-18-8",
     "paper_8_second": "the same, second reading",
 }
-ENUMERATIONS = {"enumerate": "with PreTrain", "enumerate_plain": "without"}  # by their weights
+ENUMERATIONS = {"enumerate": "with PreTrain", "enumerate_plain": "without PreTrain"}  # by their weights
 FACES = ("faces", "faces_5", "faces_8")
 BLIND = {"samples": "final samples", "equal_cost": "the search's images"}  # what the draws are as many as
 
@@ -101,7 +101,7 @@ def ranks(study: Refinement, results: Results) -> Rows:
                 rows.append([weights, *not_run(words, 7, 0)])
                 continue
             interval = rank_interval(list(rank.values()), int(total))
-            shares = [100 * (mean(values) or 0) for values in (chosen, judged, saving)]
+            shares = [100 * (mean(values) or 0.0) for values in (chosen, judged, saving)]
             rows.append([weights, words, interval.mean, interval, *shares, len(rank)])
     return rows
 
@@ -179,8 +179,10 @@ def depth(study: Refinement, results: Results) -> Rows:
         if results.rows(name) and not found[-1]:
             found[0] = None  # run, and nothing was replaced
         rows.append([labels[name], *found])
-    tops = {name: _interval(results.values(name, "top.depth")) for name in ENUMERATIONS}
-    return rows + [[f"Top 1 %: {labels[name]}", *interval] for name, interval in tops.items()]
+    for name, weights in ENUMERATIONS.items():
+        top = _interval(results.values(name, "top.depth"))
+        rows.append([f"Best hundredth of all vectors, weights {weights}", *top])
+    return rows
 
 
 def cost(study: Refinement, results: Results) -> Rows:
