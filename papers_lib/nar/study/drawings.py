@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -28,11 +29,14 @@ MARKS = {  # named vectors of the picture: label, marker, colour, size; larger o
     "optimum": ("best of all, by other images", "*", "#E69F00", 90),
     "pick": ("our pick", "o", BLUE, 28),
 }
+GREYS = {"1 to 9 vectors": "#DDDDDD", "10 to 99 vectors": "#AAAAAA", "100 vectors or more": "#666666"}
+LEVELS = (1, 10, 100, 65537)  # vectors in a square
 SKIPS = {  # arms of Figure 1: label, colour
     "skips": ("no penalty, the reward likes skips", BLUE),
     "skips_penalty": ("the same, with ENAS's penalty", GREEN),
     "skips_flat": ("no penalty, skips change nothing", GREY),
 }
+TOGETHER = 4  # epochs of a point in the picture of operators
 SEARCHED = {"search": BLUE, "search_plain": ORANGE}  # with and without PreTrain
 TITLES = {"search": "with PreTrain", "search_plain": "without PreTrain", "search_6": "six candidates"}
 
@@ -100,14 +104,14 @@ def space(study: Refinement, results: Results) -> Figure:
 
 
 def _draw_space(canvas: Any, data: pd.DataFrame) -> None:
-    import numpy as np
     from matplotlib.patches import Patch
 
     for axes, label in zip(canvas.subplots(1, 2, sharey=True), ("enumerate", "enumerate_plain"), strict=True):
         panel = data[data["weights"] == label].assign(score=lambda part: 100 * part["score"])
         density = panel[panel["what"] == "density"]
-        grey = np.log10(density["count"].astype(float))  # counts go from 1 to thousands
-        axes.scatter(density["share"], density["score"], c=grey, cmap="Greys", s=9, marker="s", vmin=-0.5)
+        for (words, grey), (low, high) in zip(GREYS.items(), pairwise(LEVELS), strict=True):
+            part = density[density["count"].between(low, high, inclusive="left")]
+            axes.scatter(part["share"], part["score"], color=grey, s=7, marker="s", antialiased=False)
         lines = {"front": ("best score at each cost", GREEN), "path": ("likeliest vector, by epoch", BLUE)}
         for what, (words, colour) in lines.items():
             line = panel[panel["what"] == what]
@@ -130,8 +134,8 @@ def _draw_space(canvas: Any, data: pd.DataFrame) -> None:
         axes.set(xlabel="operations, share of the untouched")
     canvas.axes[0].set_ylabel("accuracy, shared weights, %")
     handles, words = canvas.axes[0].get_legend_handles_labels()
-    all_vectors = Patch(color="#777777", label="all vectors: darker, more")
-    canvas.legend([all_vectors, *handles], [all_vectors.get_label(), *words], loc="outside right center")
+    densities = [Patch(color=grey, label=label) for label, grey in GREYS.items()]
+    canvas.legend([*densities, *handles], [*GREYS, *words], loc="outside right center", fontsize=7)
 
 
 def convergence(study: Refinement, results: Results) -> Figure:
@@ -164,6 +168,8 @@ def operators(study: Refinement, results: Results) -> Figure:
         for code in range(len(entry["shares"][0]))
     ]
     data = pd.DataFrame(rows, columns=["search", "seed", "epoch", "operator", "share"])
+    # a picture of every epoch would be one of their noise
+    data["epoch"] = (data["epoch"] - 1) // TOGETHER * TOGETHER + (1 + TOGETHER) / 2
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         panels = canvas.subplots(1, len(names), sharey=True, squeeze=False)[0]

@@ -14,7 +14,7 @@ from papers_lib.nar.images import augmented
 from papers_lib.nar.study import STUDY, Settings
 from papers_lib.settings import data_root
 
-SIDE = 0.43  # inches of an image
+SIDE = 0.34  # inches of an image
 CLASSES = 10  # shown
 LAST = "cropped and\nmirrored"  # row, with the names of the classes
 
@@ -47,7 +47,7 @@ def strip(settings: Settings) -> Figure:
     return pictures("strip", title, f"Ten images in {len(rows)} rows: {said}.", rows, badge, side=SIDE)
 
 
-def drawn_faces(identities: int = 2, images: int = 6, pairs: int = 3) -> Figure:
+def drawn_faces(identities: int = 2, images: int = 4, pairs: int = 2) -> Figure:
     """Rendered faces: images of some identities, and pairs of one person or of two.
 
     Raises:
