@@ -202,14 +202,18 @@ def _draw_forest(canvas: Any, data: DataFrame) -> None:
 
 
 def errata_table(errata: Sequence[Erratum], badge: str = "", footer: str = "") -> Table:
-    """The errata, each with what shows it."""
+    """The errata; what shows each folds away below its row."""
     rows: list[list[Cell]] = [
         # what code shows is told apart from what somebody read
         [e.name, e.where, e.printed, e.right, e.shown_by, "code" if e.computed else "reading", _yes(e)]
         for e in errata
     ]
     columns = ["erratum", "where", "printed", "right", "shown by", "kind", "holds"]
-    return Table("errata", "Errata of the paper", columns, rows, badge, footer)
+    whole = Table("errata", "Errata of the paper", columns, rows, badge, footer)
+    short: list[list[Cell]] = [[f"{e.name}. {e.where}", e.printed, e.right, _yes(e)] for e in errata]
+    below = [f"by {'code' if e.computed else 'reading'}: {e.shown_by}" for e in errata]
+    face = replace(whole, columns=["erratum", "printed", "right", "holds"], rows=short, details=below)
+    return replace(whole, face=face)
 
 
 def _yes(erratum: Erratum) -> str:
