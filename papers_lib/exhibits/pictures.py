@@ -56,7 +56,7 @@ def pictures(
             axes.text(0, 0.5, text, va="center", size=8, transform=axes.transAxes)
         for row in data.itertuples():
             axes = canvas.add_subplot(grid[row.row, row.column + 1])
-            axes.imshow(placed[row.row, row.column].image, aspect="equal")
+            axes.imshow(placed[row.row, row.column].image, aspect="equal", interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
             axes.set_xlabel(row.caption, size=6.5, labelpad=2)
