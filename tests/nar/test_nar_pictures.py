@@ -71,9 +71,11 @@ def test_a_strip_has_a_row_per_view_and_says_that_it_is_drawn(drawn):
     figure = images.strip(Settings(profile="frozen"))
     assert "stand-ins" in figure.badge
     assert list(dict.fromkeys(figure.data["label"])) == ["32 pixels", "12 pixels", "cropped and\nmirrored"]
-    assert figure.data.groupby("row").size().tolist() == [10, 10, 10]
+    assert figure.data.groupby("row").size().tolist() == [images.CLASSES] * 3
     assert figure.data["image"].iloc[:3].tolist() == ["train 0", "train 3", "train 6"]  # three of each class
-    assert set(figure.data["caption"].iloc[:20]) == {""} and all(figure.data["caption"].iloc[20:])
+    assert set(figure.data["caption"].iloc[: -images.CLASSES]) == {""} and all(
+        figure.data["caption"].iloc[-images.CLASSES :]
+    )
     assert "12 pixels" not in images.strip(Settings(profile="medium")).data["label"].tolist()
 
 

@@ -81,7 +81,7 @@ def _draw_figure_1(canvas: Any, data: pd.DataFrame) -> None:
     left.axhline(skip_ceiling(1.5), color=ORANGE, linestyle="--", label="ceiling of the tanh")
     left.set(xlabel="epoch", ylabel="KL, nats")
     left.set_ylim(bottom=0)  # a KL is never below
-    right.set(xlabel="epoch", ylabel="share of skips drawn", ylim=(0, 1))
+    right.set(xlabel="epoch", ylabel="share drawn", ylim=(0, 1))
     canvas.legend(*left.get_legend_handles_labels(), loc="outside right center")
 
 
@@ -109,7 +109,7 @@ def _draw_space(canvas: Any, data: pd.DataFrame) -> None:
     for axes, label in zip(canvas.subplots(1, 2, sharey=True), ("enumerate", "enumerate_plain"), strict=True):
         panel = data[data["weights"] == label].assign(score=lambda part: 100 * part["score"])
         density = panel[panel["what"] == "density"]
-        for (words, grey), (low, high) in zip(GREYS.items(), pairwise(LEVELS), strict=True):
+        for grey, (low, high) in zip(GREYS.values(), pairwise(LEVELS), strict=True):
             part = density[density["count"].between(low, high, inclusive="left")]
             axes.scatter(part["share"], part["score"], color=grey, s=7, marker="s", antialiased=False)
         lines = {"front": ("best score at each cost", GREEN), "path": ("likeliest vector, by epoch", BLUE)}
@@ -149,7 +149,7 @@ def convergence(study: Refinement, results: Results) -> Figure:
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         data = data.assign(search=[TITLES[name] for name in data["search"]], reward=100 * data["reward"])
-        words = {"bits": "entropy, bits", "reward": "mean reward, %"}
+        words = {"bits": "entropy, bits", "reward": "reward, %"}
         for axes, column in zip(canvas.subplots(1, 2), words, strict=True):
             curves(axes, data, "epoch", column, "search", colours)
             axes.set(xlabel="epoch", ylabel=words[column])
@@ -184,7 +184,7 @@ def operators(study: Refinement, results: Results) -> Figure:
             )
             axes.set(title=TITLES[name], xlabel="epoch", ylim=(0, 100))
             axes.margins(x=0)
-        canvas.axes[0].set_ylabel("share of decisions, %")
+        canvas.axes[0].set_ylabel("share, %")
         legends = [axes.get_legend_handles_labels() for axes in canvas.axes]
         handles, words = max(legends, key=lambda pair: len(pair[0]))
         # from above, as they are stacked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from papers_lib.nar.images import augmented
 from papers_lib.nar.study import STUDY, Settings
 from papers_lib.settings import data_root
 
-SIDE = 0.34  # inches of an image
-CLASSES = 10  # shown
+SIDE = 0.43  # inches of an image
+CLASSES = 7  # shown
 LAST = "cropped and\nmirrored"  # row, with the names of the classes
 
 
 def strip(settings: Settings) -> Figure:
-    """A training image of ten classes: as it is, at the side that the profile trains on, and augmented.
+    """A training image of some classes: as it is, at the side that the profile trains on, and augmented.
 
     Raises:
         PapersError: no such data set under `data_root`, or no stand-in: `make data` makes it.
@@ -29,7 +30,7 @@ def strip(settings: Settings) -> Figure:
     root = Path(settings.data_root) if settings.data_root else data_root() / "standin"
     source = classification.load(root, name)
     first = [int(np.flatnonzero(source.train.labels == label)[0]) for label in range(CLASSES)]
-    images = classification.load_images(source.train)[first]  # [10, H, W, 3]
+    images = classification.load_images(source.train)[first]  # [n, H, W, 3]
     views = {f"{images.shape[1]} pixels": images}
     if side := STUDY.sizes[settings.profile].settings.get("image_size"):
         views[f"{side} pixels"] = classification.load_images(source.train, side)[first]
@@ -43,11 +44,12 @@ def strip(settings: Settings) -> Figure:
     ]
     said = ", ".join(" ".join(view.split()) for view in rows)
     badge = "rendered stand-ins, not photographs: give data_root to see yours" if source.stand_in else ""
-    title = f"{source.title}: an image of each class"
-    return pictures("strip", title, f"Ten images in {len(rows)} rows: {said}.", rows, badge, side=SIDE)
+    title = f"{source.title}: an image per class"
+    shown = pictures("strip", title, f"{CLASSES} images in {len(rows)} rows: {said}.", rows, badge, side=SIDE)
+    return replace(shown, colours=64)
 
 
-def drawn_faces(identities: int = 2, images: int = 4, pairs: int = 2) -> Figure:
+def drawn_faces(identities: int = 1, images: int = 4, pairs: int = 2) -> Figure:
     """Rendered faces: images of some identities, and pairs of one person or of two.
 
     Raises:
@@ -68,7 +70,7 @@ def drawn_faces(identities: int = 2, images: int = 4, pairs: int = 2) -> Figure:
             for number, pair in enumerate(np.flatnonzero(test.same == same)[:pairs], 1)
             for i in (test.first[pair], test.second[pair])
         ]
-    return pictures(
+    shown = pictures(
         "drawn_faces",
         "Drawn faces to train on, and pairs to verify",
         f"Rendered faces: {identities} identities, then {pairs} pairs of one person, framed in green, "
@@ -77,3 +79,4 @@ def drawn_faces(identities: int = 2, images: int = 4, pairs: int = 2) -> Figure:
         "rendered stand-ins, not photographs",
         side=SIDE,
     )
+    return replace(shown, colours=64)
