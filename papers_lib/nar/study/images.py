@@ -49,7 +49,7 @@ def strip(settings: Settings) -> Figure:
     return replace(shown, colours=64)
 
 
-def drawn_faces(identities: int = 1, images: int = 4, pairs: int = 2) -> Figure:
+def drawn_faces(identities: int = 1, images: int = 4, pairs: int = 1) -> Figure:
     """Rendered faces: images of some identities, and pairs of one person or of two.
 
     Raises:
