@@ -73,8 +73,7 @@ def drawn_faces(identities: int = 1, images: int = 4, pairs: int = 1) -> Figure:
     shown = pictures(
         "drawn_faces",
         "Drawn faces to train on, and pairs to verify",
-        f"Rendered faces: {identities} identities, then {pairs} pairs of one person, framed in green, "
-        "and as many of two people, in orange.",
+        "Rendered faces: a row per identity, then pairs of one person, in green, and of two, in orange.",
         rows,
         "rendered stand-ins, not photographs",
         side=SIDE,
