@@ -70,4 +70,4 @@ def test_the_first_erratum_also_falls_by_the_parameters(monkeypatch):
 
 def test_tables_are_named_as_they_are():
     of_print = ["gains", "face_accuracies", "not_in_our_text"]
-    assert list(wing.tables()) == [*table_4.tables(), *of_print, "bench", "bench_blind"]
+    assert list(wing.tables()) == [*table_4.tables(), *of_print, "bench"]

@@ -266,12 +266,8 @@ def test_without_runs_everything_has_its_full_shape(specs, results):
     full, bare = STUDY.tables(results), STUDY.tables(empty)
     assert full.keys() == bare.keys()
     for name, table in bare.items():
-        if name != "vectors":
-            assert len(table.rows) == len(full[name].rows), name
+        assert len(table.rows) == len(full[name].rows), name
     assert any(NOT_RUN in line for line in bare["table_5"].rows)
-    assert [line[:2] for line in bare["vectors"].rows] == [
-        [STUDY.arms[name].label, NOT_RUN] for name in ("search", "search_plain", "search_one_out", "search_6")
-    ]
     findings = [claim.finding for claim in STUDY.claims(empty)]
     assert {finding.verdict for finding in findings if finding.kind == "runs"} == {"not tested"}
     assert {finding.verdict for finding in findings} > {"holds", "fails"}  # of what needs no run
@@ -308,8 +304,23 @@ def test_figures_draw_what_the_runs_hold(results):
     assert set(space["weights"]) == {"enumerate", "enumerate_plain"}
     assert {"density", "front", "path", "pick", "optimum", "paper_8"} <= set(space["what"])
     assert len(figures["figure_1"].data) == 30  # three runs of two epochs, five seeds
+    picks = figures["picks"].data
+    assert len(picks) == 40  # four searches, five seeds, the pick and the likeliest
+    assert set(picks[picks["search"] == "Search with PreTrain"]["vector"]) == {"0 0 0 1 0 0 0 2"}
     for figure in figures.values():
         assert figure.png and len(figure.csv()) < 100_000
+
+
+def test_a_pick_that_replaces_nothing_is_not_called_not_run(specs):
+    rows = [(spec, row(spec)) for spec in specs]
+    rows = [
+        (spec, made.model_copy(update={"metrics": made.metrics | {"vector": [0] * 8}}))
+        if spec.label == "pick_plain"
+        else (spec, made)
+        for spec, made in rows
+    ]
+    line = next(x for x in STUDY.tables(Results(rows))["depth"].rows if "without" in str(x[0]))
+    assert NOT_RUN not in line and line[-1] == 0
 
 
 def test_drawn_faces_and_simulations_do_not_badge_the_rest(nowhere):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -161,6 +162,10 @@ class Refinement(Study):
     def figures(self, results: Results) -> dict[str, Figure]:
         """Figure 1, the space of all vectors, and the curves of the search."""
         return drawings.figures(self, results)
+
+    def forest(self, results: Results) -> Figure:
+        """The claims in fewer colours, so that the chapter has room for them."""
+        return replace(super().forest(results), colours=64)
 
     def read(self, results: Results, label: str, metric: str) -> Values:
         """The metrics of a run, and the readings of `readings`."""

@@ -1,4 +1,4 @@
-"""What NAR-Bench says: how far any ranking can go, and whether a pick beats blind draws. Nothing is run."""
+"""What NAR-Bench says: how well each ranking without training orders vectors. Nothing is run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from papers_lib.nar.study import exhibits
 from papers_lib.study import Results, Statement
 
 WORDS = {
-    "repeats": "the same training once more (ceiling)",
-    "cost": "cost alone, dearer is better",
+    "repeats": "training each once more (ceiling)",
+    "cost": "cost alone: more operations, better",
     "parameters": "parameters alone",
     "judge": "shared weights, judge's half",
     "choice": "shared weights, choosing half",
@@ -27,12 +27,6 @@ WORDS = {
 def known() -> bench.NarBench:
     """The shipped benchmark, read once."""
     return bench.load()
-
-
-def tables() -> dict[str, Table]:
-    """All tables of this module by name."""
-    every = (rankings(), blind())
-    return {table.name: table for table in every}
 
 
 def rankings() -> Table:
@@ -51,19 +45,6 @@ def rankings() -> Table:
 def _cells(tau: bench.Correlation) -> list[Cell]:
     assert tau.low is not None and tau.high is not None
     return [tau.tau, Interval(tau.tau, tau.low, tau.high, bench.RESAMPLES)]
-
-
-def blind() -> Table:
-    """The two halves' agreement over all vectors, and each pick against the best of blind draws."""
-    found, rows = known(), list[list[Cell]]()
-    ceilings = found.ceilings()
-    for name, line in found.blind().items():
-        few, many = line["samples"], line["equal_cost"]
-        ranks: list[Cell] = [line["rank"], few["expected"], few["chance"], many["expected"], many["chance"]]
-        rows.append([bench.WEIGHTS[name], ceilings[name]["tau"], ceilings[name]["rho"], *ranks])
-    draws = next(iter(found.blind().values()))
-    few, many = (int(draws[key]["draws"]) for key in ("samples", "equal_cost"))
-    return exhibits.table("bench_blind", rows, samples=few, equal_cost=many)
 
 
 # -- tests of claims that the benchmark settles ------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from papers_lib.exhibits.curves import curves
 from papers_lib.exhibits.figure import Figure
 from papers_lib.nar import bench
 from papers_lib.nar.operators import NAMES
-from papers_lib.nar.study import bench_tables, exhibits
+from papers_lib.nar.study import bench_tables, exhibits, vectors
 from papers_lib.nar.study.printed import skip_ceiling
 from papers_lib.study import Results
 
@@ -20,17 +21,24 @@ if TYPE_CHECKING:
     from papers_lib.nar.study import Refinement
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#888888"
-MARKS = {  # named vectors of the picture: label, marker, colour
-    "base": ("untouched", "s", "#000000"),
-    "paper_8": ("paper's ResNet-18-8", "D", ORANGE),
-    "single": ("best single replacement", "^", GREEN),
-    "best_random": ("best of random", "v", PINK),
-    "pick": ("our pick", "o", BLUE),
-    "optimum": ("best of all", "*", "#E69F00"),
+MARKS = {  # named vectors of the picture: label, marker, colour, size; larger ones stand behind smaller ones
+    "base": ("untouched", "s", "#000000", 90),
+    "paper_8": ("paper's ResNet-18-8", "D", ORANGE, 80),
+    "single": ("best single replacement", "^", GREEN, 45),
+    "best_random": ("best of blind draws", "v", PINK, 45),
+    "optimum": ("best of all, by other images", "*", "#E69F00", 90),
+    "pick": ("our pick", "o", BLUE, 28),
 }
-SKIPS = {"skips": BLUE, "skips_flat": GREY, "skips_penalty": GREEN}  # arms of Figure 1
-WORDS = {"skips": "no penalty", "skips_flat": "skips change nothing", "skips_penalty": "with the penalty"}
+GREYS = {"1 to 9 vectors": "#DDDDDD", "10 to 99 vectors": "#AAAAAA", "100 vectors or more": "#666666"}
+LEVELS = (1, 10, 100, 65537)  # vectors in a square
+SKIPS = {  # arms of Figure 1: label, colour
+    "skips": ("no penalty, the reward likes skips", BLUE),
+    "skips_penalty": ("the same, with ENAS's penalty", GREEN),
+    "skips_flat": ("no penalty, skips change nothing", GREY),
+}
+TOGETHER = 4  # epochs of a point in the picture of operators
 SEARCHED = {"search": BLUE, "search_plain": ORANGE}  # with and without PreTrain
+TITLES = {"search": "with PreTrain", "search_plain": "without PreTrain", "search_6": "six candidates"}
 
 
 def figures(study: Refinement, results: Results) -> dict[str, Figure]:
@@ -41,6 +49,8 @@ def figures(study: Refinement, results: Results) -> dict[str, Figure]:
         convergence(study, results),
         operators(study, results),
         tau(),
+        vectors.architectures(),
+        vectors.picks(study, results),
     )
     return {figure.name: figure for figure in every}
 
@@ -65,17 +75,14 @@ def figure_1(study: Refinement, results: Results) -> Figure:
 
 def _draw_figure_1(canvas: Any, data: pd.DataFrame) -> None:
     left, right = canvas.subplots(1, 2)
-    seen: set[str] = set()
-    for (name, _), part in data.groupby(["reward", "seed"]):
-        label = WORDS[name] if name not in seen else None  # once, for all seeds
-        seen.add(name)
-        left.plot(part["epoch"], part["kl"], color=SKIPS[name], label=label)
-        right.plot(part["epoch"], part["rate"], color=SKIPS[name])
+    data = data.assign(reward=[SKIPS[name][0] for name in data["reward"]])
+    for axes, column in ((left, "kl"), (right, "rate")):
+        curves(axes, data, "epoch", column, "reward", dict(SKIPS.values()))
     left.axhline(skip_ceiling(1.5), color=ORANGE, linestyle="--", label="ceiling of the tanh")
     left.set(xlabel="epoch", ylabel="KL, nats")
     left.set_ylim(bottom=0)  # a KL is never below
-    left.legend()
-    right.set(xlabel="epoch", ylabel="share of skips drawn", ylim=(0, 1))
+    right.set(xlabel="epoch", ylabel="share drawn", ylim=(0, 1))
+    canvas.legend(*left.get_legend_handles_labels(), loc="outside right center")
 
 
 def space(study: Refinement, results: Results) -> Figure:
@@ -97,25 +104,38 @@ def space(study: Refinement, results: Results) -> Figure:
 
 
 def _draw_space(canvas: Any, data: pd.DataFrame) -> None:
-    import numpy as np
+    from matplotlib.patches import Patch
 
     for axes, label in zip(canvas.subplots(1, 2, sharey=True), ("enumerate", "enumerate_plain"), strict=True):
-        panel = data[data["weights"] == label]  # of this panel
+        panel = data[data["weights"] == label].assign(score=lambda part: 100 * part["score"])
         density = panel[panel["what"] == "density"]
-        grey = np.log10(density["count"].astype(float))  # counts go from 1 to thousands
-        axes.scatter(density["share"], density["score"], c=grey, cmap="Greys", s=9, marker="s", vmin=-0.5)
-        for what, colour in (("front", GREEN), ("path", BLUE)):
+        for grey, (low, high) in zip(GREYS.values(), pairwise(LEVELS), strict=True):
+            part = density[density["count"].between(low, high, inclusive="left")]
+            axes.scatter(part["share"], part["score"], color=grey, s=7, marker="s", antialiased=False)
+        lines = {"front": ("best score at each cost", GREEN), "path": ("likeliest vector, by epoch", BLUE)}
+        for what, (words, colour) in lines.items():
             line = panel[panel["what"] == what]
-            axes.plot(line["share"], line["score"], color=colour, linewidth=0.9, marker=".", markersize=3)
-        white = {"edgecolors": "white", "linewidths": 0.6, "zorder": 3}  # marks stand out from the density
-        for name, (words, marker, colour) in MARKS.items():
+            thin = {"color": colour, "linewidth": 0.9, "marker": ".", "markersize": 3, "label": words}
+            axes.plot(line["share"], line["score"], **thin)
+        for name, (words, marker, colour, size) in MARKS.items():
             point = panel[panel["what"] == name]
             axes.scatter(
-                point["share"], point["score"], marker=marker, color=colour, s=42, label=words, **white
+                point["share"],
+                point["score"],
+                marker=marker,
+                color=colour,
+                s=size,
+                label=words,
+                edgecolors="white",  # marks stand out from the density
+                linewidths=0.6,
+                zorder=3,
             )
-        axes.set(title="with PreTrain" if label == "enumerate" else "without", xlabel="share of the MACs")
-    canvas.axes[0].set_ylabel("accuracy, shared weights")
-    canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside right center")
+        axes.set(title=TITLES["search" if label == "enumerate" else "search_plain"])
+        axes.set(xlabel="operations, share of the untouched")
+    canvas.axes[0].set_ylabel("accuracy, shared weights, %")
+    handles, words = canvas.axes[0].get_legend_handles_labels()
+    densities = [Patch(color=grey, label=label) for label, grey in GREYS.items()]
+    canvas.legend([*densities, *handles], [*GREYS, *words], loc="outside right center", fontsize=7)
 
 
 def convergence(study: Refinement, results: Results) -> Figure:
@@ -125,15 +145,15 @@ def convergence(study: Refinement, results: Results) -> Figure:
         (name, seed, epoch, sum(entry["entropy"]) / len(entry["entropy"]), entry.get("reward", math.nan))
         for name, seed, epoch, entry in _epochs(results, tuple(SEARCHED))
     ]
-    colours = {study.arms[name].label: colour for name, colour in SEARCHED.items()}
+    colours = {TITLES[name]: colour for name, colour in SEARCHED.items()}
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
-        data = data.assign(search=[study.arms[name].label for name in data["search"]])
-        words = {"bits": "entropy, bits per decision", "reward": "mean reward"}
+        data = data.assign(search=[TITLES[name] for name in data["search"]], reward=100 * data["reward"])
+        words = {"bits": "entropy, bits", "reward": "reward, %"}
         for axes, column in zip(canvas.subplots(1, 2), words, strict=True):
             curves(axes, data, "epoch", column, "search", colours)
             axes.set(xlabel="epoch", ylabel=words[column])
-        canvas.axes[0].legend()
+        canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside right center")
 
     return exhibits.figure("convergence", rows, draw, source)
 
@@ -141,26 +161,34 @@ def convergence(study: Refinement, results: Results) -> Figure:
 def operators(study: Refinement, results: Results) -> Figure:
     """Which operators trained the shared weights, by epoch: where the choices go, and when."""
     source = study.provenance(results)
-    names = tuple(name for name in (*SEARCHED, "search_6") if results.rows(name)) or ("search",)
+    names = tuple(name for name in TITLES if results.rows(name)) or ("search",)
     rows = [
         (name, seed, epoch, code, sum(row[code] for row in entry["shares"]) / len(entry["shares"]))
         for name, seed, epoch, entry in _epochs(results, names)
         for code in range(len(entry["shares"][0]))
     ]
     data = pd.DataFrame(rows, columns=["search", "seed", "epoch", "operator", "share"])
-    colours = (BLUE, ORANGE, GREEN, PINK, "#000000", GREY)  # by the operator's code
+    # a picture of every epoch would be one of their noise
+    data["epoch"] = (data["epoch"] - 1) // TOGETHER * TOGETHER + (1 + TOGETHER) / 2
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
         panels = canvas.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axes, name in zip(panels, names, strict=True):
-            for key, part in data[data["search"] == name].groupby("operator"):
-                code = int(str(key))
-                axes.plot(part["epoch"], part["share"], color=colours[code], label=NAMES[code])
-            axes.set(title=study.arms[name].label, xlabel="epoch")
-            axes.title.set_size(8)  # three titles side by side
-        canvas.axes[0].set_ylabel("share")
+            shares = data[data["search"] == name].pivot(index="operator", columns="epoch", values="share")
+            codes = [int(code) for code in shares.index]
+            axes.stackplot(
+                shares.columns,
+                100 * shares.to_numpy(),
+                colors=[vectors.COLOURS[code] for code in codes],
+                labels=[vectors.WORDS[NAMES[code]] for code in codes],
+            )
+            axes.set(title=TITLES[name], xlabel="epoch", ylim=(0, 100))
+            axes.margins(x=0)
+        canvas.axes[0].set_ylabel("share, %")
         legends = [axes.get_legend_handles_labels() for axes in canvas.axes]
-        canvas.legend(*max(legends, key=lambda pair: len(pair[0])), loc="outside right center")
+        handles, words = max(legends, key=lambda pair: len(pair[0]))
+        # from above, as they are stacked
+        canvas.legend(handles[::-1], words[::-1], loc="outside right center")
 
     mean = data.groupby(["search", "epoch", "operator"], as_index=False)["share"].mean()
     return exhibits.figure("operators", mean, draw, source)
@@ -168,7 +196,6 @@ def operators(study: Refinement, results: Results) -> Figure:
 
 def tau() -> Figure:
     """Stand-alone against shared accuracy of the benchmark's sample."""
-    colours = dict(zip(bench.WEIGHTS, (BLUE, ORANGE), strict=True))
     known, rows = bench_tables.known(), list[tuple[Any, ...]]()
     replaced, alone = (known.sample != 0).sum(1).tolist(), known.trained.mean(1).tolist()
     for name, scored in known.shared.items():
@@ -176,14 +203,14 @@ def tau() -> Figure:
         rows += [(name, *point) for point in zip(replaced, shared, alone, strict=True)]
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:
-        for axes, (name, colour) in zip(canvas.subplots(1, 2, sharey=True), colours.items(), strict=True):
+        for axes, name in zip(canvas.subplots(1, 2, sharey=True), bench.WEIGHTS, strict=True):
             part = data[data["weights"] == name]
             few, more = part[part["replaced"] <= 4], part[part["replaced"] > 4]  # as in the table `bench`
-            axes.scatter(few["shared"], few["alone"], color=colour, s=16, label="up to 4 replaced")
-            open_points = {"facecolors": "none", "edgecolors": colour, "s": 16, "label": "more"}
-            axes.scatter(more["shared"], more["alone"], **open_points)
-            axes.set(title=bench.WEIGHTS[name], xlabel="accuracy, shared weights")
-            axes.legend()
-        canvas.axes[0].set_ylabel("accuracy, trained alone")
+            full, empty = {"color": BLUE}, {"facecolors": "none", "edgecolors": BLUE}
+            axes.scatter(100 * few["shared"], 100 * few["alone"], s=16, label="up to 4 replaced", **full)
+            axes.scatter(100 * more["shared"], 100 * more["alone"], s=16, label="5 to 8 replaced", **empty)
+            axes.set(title=bench.WEIGHTS[name], xlabel="accuracy, shared weights, %")
+        canvas.axes[0].set_ylabel("accuracy alone, %")
+        canvas.legend(*canvas.axes[0].get_legend_handles_labels(), loc="outside right center")
 
     return exhibits.figure("tau_networks", rows, draw, exhibits.EXACT)

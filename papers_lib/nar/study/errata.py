@@ -26,7 +26,7 @@ EIGHT, SIXTEEN = "ResNet-18-8", "ResNet-18-16"
 
 def tables() -> dict[str, Table]:
     """What the printed numbers and exact counts say without a run."""
-    return {**table_4.tables(), **printed.tables(), **bench_tables.tables()}
+    return {**table_4.tables(), **printed.tables(), "bench": bench_tables.rankings()}
 
 
 # -- checks of errata: what shows it, and whether it does --------------------------------------------------
@@ -86,7 +86,7 @@ def a_digit_is_lost() -> tuple[str, bool]:
     digits = str(right)  # of which one is lost
     lost = str(images) in {digits[:i] + digits[i + 1 :] for i in range(len(digits))}
     return (
-        f"{images / people:.1f} images an identity; {right:,} without one of its digits is as printed",
+        f"{images / people:.1f} images per identity; {right:,} without one of its digits is as printed",
         lost,
     )
 

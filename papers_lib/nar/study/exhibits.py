@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,37 @@ EXACT = Provenance("", "", False)  # of tables that need no run
 
 
 def table(name: str, rows: Sequence[Sequence[Cell]], source: Provenance = EXACT, **values: Any) -> Table:
-    """The table of that name; `values` are filled into its title, its columns and its footer."""
+    """The table of that name; `values` are filled into its title, its columns and its footer.
+
+    `shown` among its words are the columns that fit a screen; the CSV has all.
+    """
     words = WORDS[name]
     title, columns = words["title"].format(**values), [c.format(**values) for c in words["columns"]]
     footer = words.get("footer", "").format(**values) or source.text
     notes = tuple(filter(None, [words.get("note")]))
-    return Table(name, title, columns, rows, source.badge, footer, notes, words.get("decimals", 2))
+    whole = Table(name, title, columns, rows, source.badge, footer, notes, words.get("decimals", 2))
+    places = [columns.index(column) for column in words.get("shown", columns)]
+    if len(places) == len(columns):
+        return whole
+    short = [[row[place] for place in places] for row in whole.rows]
+    return replace(whole, face=replace(whole, columns=words["shown"], rows=short))
 
 
 def figure(
-    name: str, rows: Any, draw: Callable[[Any, pd.DataFrame], None], source: Provenance, **values: Any
+    name: str,
+    rows: Any,
+    draw: Callable[[Any, pd.DataFrame], None],
+    source: Provenance,
+    height: float = 0,
+    **values: Any,
 ) -> Figure:
-    """The figure of that name, drawn from `rows` under its columns; `values` are filled into its words."""
+    """The figure of that name, drawn from `rows` under its columns; `values` are filled into its words.
+
+    `height` in inches is for one that grows with its rows; by default it is the one in the words.
+    """
     words = WORDS["figure"][name]
     data = pd.DataFrame(rows, columns=words["columns"])
     alt = " ".join(words["alt"].format(**values).split())
-    return Figure(name, words["title"], alt, data, draw, source.badge, source.text, tuple(words["size"]))
+    width, high = words["size"]
+    size = (width, height or high)
+    return Figure(name, words["title"], alt, data, draw, source.badge, source.text, size, colours=64)

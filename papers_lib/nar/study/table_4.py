@@ -7,6 +7,7 @@ a reading is judged by parameters and operations alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Literal, NamedTuple
@@ -278,7 +279,8 @@ def placements_table() -> Table:
             same = "yes" if f"{parameters / 1e7:.2f}e7" == stated[PARAMETERS] else "no"
             rows.append([model, places, rule, parameters / 1e7, macs / 1e9, same])
     text = "; ".join(f"{model} {stated[PARAMETERS]} and {stated[FLOPS]}" for model, stated in cells.items())
-    return exhibits.table("table_4_placements", rows, cells=text)
+    whole = exhibits.table("table_4_placements", rows, cells=text)
+    return _only(whole, [row for row in rows if row[2] == "A" or row[-1] == "yes"])
 
 
 def scan_table() -> Table:
@@ -293,7 +295,14 @@ def scan_table() -> Table:
         best, six = max(hit.right for hit in ours), sum(hit.right == 6 for hit in ours)
         rows.append([*(words[kind] for kind in reading), parameters, ordinary, best, six])
     kinds, ways = len(list(readings())), len(list(conventions()))
-    return exhibits.table("table_4_scan", rows, points=len(hits), readings=kinds, ways=ways)
+    whole = exhibits.table("table_4_scan", rows, points=len(hits), readings=kinds, ways=ways)
+    return _only(whole, [row for row in rows if row[3] == len(MODELS)])
+
+
+def _only(whole: Table, rows: Sequence[Sequence[Cell]]) -> Table:
+    """The table, of which these rows are shown; the CSV has all."""
+    note = f"{len(rows)} of {len(whole.rows)} rows; the CSV has all"
+    return replace(whole, face=replace(whole, rows=rows, notes=(note,)))
 
 
 def face_savings_table() -> Table:

@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from papers_lib.nar.study import Refinement
 
 Rows = list[list[Cell]]
-NAMED = ("pick", "argmax", "optimum", "best_random", "single", "base", "paper_8", "paper_8_second")
-ENUMERATIONS = ("enumerate", "enumerate_plain")  # weights with and without PreTrain
+NAMED = {
+    "pick": "our pick",
+    "argmax": "the controller's likeliest",
+    "best_random": "best of blind draws, equal cost",
+    "optimum": "best of all by the choosing half",
+    "single": "best single replacement",
+    "base": "untouched",
+    "paper_8": "paper's ResNet-18-8",
+    "paper_8_second": "the same, second reading",
+}
+ENUMERATIONS = {"enumerate": "with PreTrain", "enumerate_plain": "without PreTrain"}  # by their weights
 FACES = ("faces", "faces_5", "faces_8")
 BLIND = {"samples": "final samples", "equal_cost": "the search's images"}  # what the draws are as many as
 
@@ -37,7 +46,6 @@ def tables(study: Refinement, results: Results) -> dict[str, Table]:
         "cost": cost(study, results),
         "tables_1_to_3": tables_1_to_3(),
         "faces": faces(study, results),
-        "vectors": vectors(study, results),
     }
     sources = {name: study.provenance(results) for name in filled}
     sources |= {"tables_1_to_3": exhibits.EXACT, "faces": study.provenance(results, FACES)}
@@ -83,26 +91,26 @@ def networks(study: Refinement, results: Results) -> Rows:
 def ranks(study: Refinement, results: Results) -> Rows:
     """Where named vectors stand among all vectors, by the shared weights of each kind of search."""
     rows: Rows = []
-    for label in ENUMERATIONS:
-        weights, total = study.arms[label].label, results.mean(label, "count")
-        for name in NAMED:
+    for label, weights in ENUMERATIONS.items():
+        total = results.mean(label, "count")
+        for name, words in NAMED.items():
             rank, chosen, judged, saving = (
                 _named(results, label, name, what) for what in ("rank", "choice", "score", "saving")
             )
             if not rank or not total:  # not run, or a vector that it does not have
-                rows.append([weights, *not_run(name, 7, 0)])
+                rows.append([weights, *not_run(words, 7, 0)])
                 continue
             interval = rank_interval(list(rank.values()), int(total))
-            shares = [100 * (mean(values) or 0) for values in (chosen, judged, saving)]
-            rows.append([weights, name, interval.mean, interval, *shares, len(rank)])
+            shares = [100 * (mean(values) or 0.0) for values in (chosen, judged, saving)]
+            rows.append([weights, words, interval.mean, interval, *shares, len(rank)])
     return rows
 
 
 def blind(study: Refinement, results: Results) -> Rows:
     """The pick against the best of blind draws: of as many as it is the best of, and of equal cost."""
     rows: Rows = []
-    for label in ENUMERATIONS:
-        weights, runs = study.arms[label].label, results.rows(label)
+    for label, weights in ENUMERATIONS.items():
+        runs = results.rows(label)
         for key, words in BLIND.items():
             if not runs:
                 rows.append([weights, *not_run(words, 8, 0)])
@@ -149,8 +157,7 @@ def _interval(values: Values) -> list[Cell]:
 def reward_noise(study: Refinement, results: Results) -> Rows:
     """What one reward batch adds to all final samples, and to each alone, against their true spread."""
     rows: Rows = []
-    for name in ENUMERATIONS:
-        label = study.arms[name].label
+    for name, label in ENUMERATIONS.items():
         own = study.read(results, name, "reward_noise.own %")
         if not own:
             rows.append(not_run(label, 8, 0))
@@ -166,9 +173,16 @@ def reward_noise(study: Refinement, results: Results) -> Rows:
 def depth(study: Refinement, results: Results) -> Rows:
     """Where replaced decisions lie: 0 the first, 1 the last, ½ by chance."""
     picks, labels = ("pick", "pick_plain"), {arm.name: arm.label for arm in study.arms.values()}
-    rows: Rows = [[labels[name], *_interval(study.read(results, name, "depth"))] for name in picks]
-    tops = {name: _interval(results.values(name, "top.depth")) for name in ENUMERATIONS}
-    return rows + [[f"Top 1 %: {labels[name]}", *interval] for name, interval in tops.items()]
+    rows: Rows = []
+    for name in picks:
+        found = _interval(study.read(results, name, "depth"))
+        if results.rows(name) and not found[-1]:
+            found[0] = None  # run, and nothing was replaced
+        rows.append([labels[name], *found])
+    for name, weights in ENUMERATIONS.items():
+        top = _interval(results.values(name, "top.depth"))
+        rows.append([f"Best hundredth of all vectors, weights {weights}", *top])
+    return rows
 
 
 def cost(study: Refinement, results: Results) -> Rows:
@@ -200,24 +214,11 @@ def faces(study: Refinement, results: Results) -> Rows:
     rows: Rows = []
     for name in FACES:
         runs = results.rows(name)
-        for seed in sorted(runs) or (0, 1, 2):
+        for seed in sorted(runs) or range(3 if study.arms[name].more["replacements"] else 1):
             vector = study.face_vector(study.arms[name], seed)
             parameters, macs = count(vector, "lresnet50e_ir", "A", 112, 512)
             tests = sorted(runs[seed].metrics["verification"].items()) if runs else ()  # by the set's name
             accuracies = "; ".join(f"{test} {100 * found['accuracy']:.1f}" for test, found in tests) or None
             saved = 100 * (1 - macs / base)
             rows.append([study.arms[name].label, seed, code(vector), parameters, macs, saved, accuracies])
-    return rows
-
-
-def vectors(study: Refinement, results: Results) -> Rows:
-    """The vectors that our searches chose, a line per seed."""
-    rows: Rows = []
-    for name in _searches(study):
-        label, runs = study.arms[name].label, results.rows(name)
-        for seed, row in sorted(runs.items()):
-            pick, likeliest = (code(row.metrics["choices"][choice]) for choice in ("pick", "argmax"))
-            rows.append([label, seed, pick, likeliest])
-        if not runs:
-            rows.append(not_run(label, 4))
     return rows
