@@ -97,7 +97,7 @@ def _stripes(side: reid.Side) -> Tensor:
     return pixels[:, :, 1:3].mean(2).flatten(1)
 
 
-def strip(book: Book, people: int = 4) -> Figure:
+def strip(book: Book, people: int = 3) -> Figure:
     """The first people of the training images, an image before each camera that saw them."""
     network, _, _, badge = shown(book)
     train = network.train
@@ -160,7 +160,7 @@ def batches(book: Book, k: int = 4, size: int = 8) -> Figure:
     )
 
 
-def top_five(book: Book, people: int = 2) -> Figure:
+def top_five(book: Book, people: int = 1) -> Figure:
     """What the first queries find, by the features as they are, and by a head that is trained here.
 
     As in evaluation, the query's own camera is left out where it shows the same identity.
