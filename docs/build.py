@@ -89,12 +89,8 @@ def books() -> list[papers.Book]:
 
 
 def _chapter(path: Path) -> Any:
-    """The notebook as the site needs it: alternative texts as MyST-NB reads them, contents in the index."""
+    """The notebook as the site needs it: contents in the index."""
     notebook = nbformat.read(path, 4)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
-                cell.metadata["mystnb"] = {"image": {"alt": alt}}
     if path.stem == "index":
         notebook.cells.append(nbformat.v4.new_markdown_cell("\n".join(_contents())))
     return notebook

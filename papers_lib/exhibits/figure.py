@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import textwrap
 from collections.abc import Callable, Iterator
@@ -99,9 +100,10 @@ class Figure:
         lines = [f"{self.name}: {self.title}{badge}", self.alt, f"data {self.fingerprint}"]
         return "\n".join([*lines, self.footer] if self.footer else lines)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[Any, Any]:
+    def _repr_html_(self) -> str:
+        """The picture with its alt text, which JupyterLab gives to no image that stands by itself."""
         image = base64.b64encode(self.png).decode()
-        return {"image/png": image, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
+        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{image}">'
 
     @contextmanager
     def drawn(self) -> Iterator[Canvas]:

@@ -53,11 +53,15 @@ class Estimate(NamedTuple):
 
     @property
     def p(self) -> float:
-        """Two-sided p of Student's t test that the true mean is 0: 2 P(t > |mean| √(B n) / s)."""
+        """Two-sided p of Student's t test that the true mean is 0: 2 P(t > |mean| √(B n) / s).
+
+        Where every seed says the same, as whole numbers may, there is no s to test by: it is the sign test's
+        2 / 2ⁿ, which a few seeds cannot bring below 5 %.
+        """
         from scipy.special import stdtr  # without loading scipy.stats
 
-        if not self.spread:  # every seed says the same
-            return 0.0 if self.mean else 1.0
+        if not self.spread:
+            return 2.0 ** (1 - self.n) if self.mean else 1.0
         t = abs(self.mean) * math.sqrt(self.blocks * self.n) / self.spread
         return 2 * float(stdtr(self.freedom, -t))
 
@@ -67,13 +71,13 @@ class Estimate(NamedTuple):
         return Interval(self.mean, self.mean - half, self.mean + half, self.n)
 
     def seeds_needed(self, level: float = 0.95) -> int | None:
-        """Smallest number of seeds whose interval would leave 0 out, were mean and spread as they are.
+        """Smallest number of seeds that would decide, were mean and spread as they are.
 
         None of one seed, of a mean of 0, and where more than 10,000 would be needed.
         """
 
         def decides(n: int) -> bool:
-            return self._replace(n=n)._half_width(level) < abs(self.mean)
+            return self._replace(n=n).p < 1 - level
 
         if self.n < 2 or not decides(MAX_SEEDS):
             return None

@@ -104,8 +104,9 @@ def _judged(found: Estimate, level: float, decimals: int, basis: str) -> Finding
     if found.n < 2:
         text = f"difference {found.mean:+.{decimals}f} from one seed: run a second seed"
         return Finding("undecided", text, difference=interval, estimate=found)
-    # the whole interval on one side of 0: the same as p < 1 − level
-    verdict: Verdict = "holds" if interval.low > 0 else "fails" if interval.high < 0 else "undecided"
+    # with any spread the same as the whole interval on one side of 0
+    decided: Verdict = "holds" if found.mean > 0 else "fails"
+    verdict: Verdict = decided if found.p < 1 - level else "undecided"
     text = (
         f"mean difference {found.mean:+.{decimals}f}, {100 * level:.0f} % interval "
         f"[{interval.low:.{decimals}f}, {interval.high:.{decimals}f}], {basis}"

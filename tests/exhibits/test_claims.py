@@ -58,7 +58,7 @@ def test_three_columns_are_shown_and_the_rest_folds_away():
 
 def judged() -> list[Claim]:
     far, near = {0: 1.0, 1: 1.1, 2: 0.9}, {0: 0.5, 1: -0.7, 2: 1.0}
-    zero, ten = dict.fromkeys(far, 0.0), dict.fromkeys(far, 10.0)
+    zero, ten = dict.fromkeys(range(16), 0.0), dict.fromkeys(range(16), 10.0)
     found = [greater(far, zero), greater(zero, far), greater(near, zero), greater(ten, zero)]
     found = holm([*found, greater({0: 1.0}, zero), Finding("not tested", "no"), greater(zero, far)])
     found[1] = on_stand_in(found[1])
@@ -79,7 +79,7 @@ def test_the_table_has_the_verdicts_and_a_line_for_what_has_none():
     assert f"10,000): C3 ({needed}), C5 (–)" in table.notes[0]
     assert table.notes[1] == "not tested: C6"
     assert "(5)" in table.notes[2]  # C5 has one seed, C8 no run: neither is a test on runs
-    assert table.rows[2][5:7] == ["< 0.0001", "< 0.0001"]  # every seed says the same
+    assert table.rows[2][5:7] == ["< 0.0001", "0.00015"]  # all 16 seeds say the same: 2 / 2¹⁶, five tests
     assert claims_table([]).notes == []
 
 

@@ -92,10 +92,10 @@ def test_minus_zero_and_missing_values_have_one_spelling():
 
 
 def test_the_notebook_gets_a_picture_with_alt_text_and_text():
-    data, metadata = figure()._repr_mimebundle_()
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert metadata["image/png"]["alt"] == "Two rising lines."
-    assert data["text/plain"] == repr(figure())
+    image = ET.fromstring(figure(alt='A "line" < two.')._repr_html_().replace(">", "/>"))
+    kind, _, data = image.get("src").partition(",")
+    assert kind == "data:image/png;base64" and base64.b64decode(data).startswith(b"\x89PNG")
+    assert image.get("alt") == 'A "line" < two.'
     for part in ("figure_2", "Figure 2: toy", "Two rising lines.", figure().fingerprint, "SMOKE"):
         assert part in repr(figure())
     assert "0x" not in repr(figure())

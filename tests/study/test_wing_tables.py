@@ -134,7 +134,7 @@ def test_exhibits_are_the_same_bytes_twice(study, book, tmp_path):
         for exhibit in (*study.tables(book.results).values(), *figures):
             exhibit.save(tmp_path / folder)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert len(names) == 2 * len(book._tables) + 3 * len(book._figures)
+    assert len(names) == 2 * len(book._tables) + 4 * len(book._figures)
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
