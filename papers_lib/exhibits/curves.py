@@ -84,6 +84,7 @@ def learning(runs: Mapping[str, Mapping[str, Any]], metric: str, label: str = ""
         label: of the vertical axis; `metric` by default.
     """
     import pandas as pd
+    from matplotlib.ticker import MaxNLocator
 
     points = [
         [name, epoch, of_epoch[metric]]
@@ -98,7 +99,7 @@ def learning(runs: Mapping[str, Mapping[str, Any]], metric: str, label: str = ""
         for name, line in data.groupby("run", sort=False):
             axes.plot(line["epoch"], line[metric], marker="o", label=name)
         axes.set(xlabel="epoch", ylabel=label or metric)
-        axes.set_xticks(sorted(set(data["epoch"])))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # whole epochs, as many as fit
         axes.legend()
 
     alt = f"{label or metric} by epoch of {', '.join(runs)}, trained by this cell."

@@ -60,8 +60,8 @@ def drawn_faces(identities: int = 1, images: int = 4, pairs: int = 1) -> Figure:
     rows: dict[str, list[Picture]] = {}
     for identity in range(identities):
         found = np.flatnonzero(source.train.labels == identity)[:images].tolist()
-        shown = zip(source.train.pixels(found, 56), found, strict=True)
-        rows[f"identity {identity + 1}"] = [Picture(image, f"train {i}") for image, i in shown]
+        faces_of = zip(source.train.pixels(found, 56), found, strict=True)
+        rows[f"identity {identity + 1}"] = [Picture(image, f"train {i}") for image, i in faces_of]
     test = source.tests["lfw"]
     pixels = faces.load_images(test, 56)
     for same, label, colour in ((True, "one person", "#009E73"), (False, "two people", "#D55E00")):
