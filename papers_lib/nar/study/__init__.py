@@ -165,7 +165,7 @@ class Refinement(Study):
 
     def forest(self, results: Results) -> Figure:
         """The claims in fewer colours, so that the chapter has room for them."""
-        return replace(super().forest(results), colours=64)
+        return replace(super().forest(results), colours=16)
 
     def read(self, results: Results, label: str, metric: str) -> Values:
         """The metrics of a run, and the readings of `readings`."""

@@ -46,7 +46,7 @@ def strip(settings: Settings) -> Figure:
     badge = "rendered stand-ins, not photographs: give data_root to see yours" if source.stand_in else ""
     title = f"{source.title}: an image per class"
     shown = pictures("strip", title, f"{CLASSES} images in {len(rows)} rows: {said}.", rows, badge, side=SIDE)
-    return replace(shown, colours=64)
+    return replace(shown, colours=32)
 
 
 def drawn_faces(identities: int = 1, images: int = 4, pairs: int = 1) -> Figure:
@@ -78,4 +78,4 @@ def drawn_faces(identities: int = 1, images: int = 4, pairs: int = 1) -> Figure:
         "rendered stand-ins, not photographs",
         side=SIDE,
     )
-    return replace(shown, colours=64)
+    return replace(shown, colours=32)
