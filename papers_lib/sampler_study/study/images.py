@@ -21,7 +21,6 @@ from papers_lib.settings import data_root
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from papers_lib.papers import Book
     from papers_lib.sampler_study.methods import Groups
     from papers_lib.sampler_study.network import ReidNet
 
@@ -56,7 +55,7 @@ class Shown(NamedTuple):
     badge: str
 
 
-def shown(book: Book) -> Shown:
+def shown(book: Any) -> Shown:
     """The photographs of the book's runs where its `data_root` holds them, else rendered people.
 
     Raises:
@@ -97,7 +96,7 @@ def _stripes(side: reid.Side) -> Tensor:
     return pixels[:, :, 1:3].mean(2).flatten(1)
 
 
-def strip(book: Book, people: int = 3) -> Figure:
+def strip(book: Any, people: int = 3) -> Figure:
     """The first people of the training images, an image before each camera that saw them."""
     network, _, _, badge = shown(book)
     train = network.train
@@ -120,7 +119,7 @@ def strip(book: Book, people: int = 3) -> Figure:
     )
 
 
-def groups(book: Book) -> Groups:
+def groups(book: Any) -> Groups:
     """Pseudo-labels of the training images, clustered as in the first epoch of a run."""
     import torch
     from torch.nn.functional import normalize
@@ -134,7 +133,7 @@ def groups(book: Book) -> Groups:
     return Groups(clusters, pseudo_labels.proxies(clusters, cameras)[0], cameras)
 
 
-def batches(book: Book, k: int = 4, size: int = 8) -> Figure:
+def batches(book: Any, k: int = 4, size: int = 8) -> Figure:
     """The first batch of each sampler as images, framed by cluster."""
     network, _, _, badge = shown(book)
     made = groups(book)
@@ -160,7 +159,7 @@ def batches(book: Book, k: int = 4, size: int = 8) -> Figure:
     )
 
 
-def top_five(book: Book, people: int = 1) -> Figure:
+def top_five(book: Any, people: int = 1) -> Figure:
     """What the first queries find, by the features as they are, and by a head that is trained here.
 
     As in evaluation, the query's own camera is left out where it shows the same identity.
