@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from papers_lib import __version__
@@ -387,10 +388,12 @@ def _print(options: argparse.Namespace, value: Any, lines: Sequence[object]) -> 
 def _fit(lines: Sequence[object]) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
-    from rich.text import Text
 
     console = Console()
     for line in lines:
-        # a path is never broken: it is there to be copied
-        shown = Markdown(line.markdown()) if hasattr(line, "markdown") else Text(str(line), overflow="ignore")
-        console.print(shown, crop=False)
+        if hasattr(line, "markdown"):
+            console.print(Markdown(line.markdown()))
+            continue
+        for text in str(line).split("\n"):
+            # a path is never broken: it is there to be copied
+            print(fill(text, console.width, break_long_words=False, break_on_hyphens=False))
