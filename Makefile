@@ -22,7 +22,7 @@ MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_man
 # A dead worker is a failure at once: pytest would start another one, and hang where that dies as well.
 PYTEST := $(PY) -m pytest --max-worker-restart=0
 
-.PHONY: help reproduce again test lint types unit smoke processors nbval browser browser-test fuzz mutants \
+.PHONY: help reproduce again test lint types unit smoke processors nbval browser-test fuzz mutants \
 	index lab site bench gpu-check data lock clean
 
 help:
@@ -53,7 +53,7 @@ again: $(READY)
 		-p profile frozen -p train true -p sweeps $(SWEEPS) -p slots $(SLOTS)
 	$(PY) -m papers_lib compare quadruplet_cars196 $(AGAIN)
 
-test: lint types unit smoke processors nbval browser
+test: lint types unit smoke processors nbval
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
@@ -85,12 +85,8 @@ nbval: $(READY) data
 	$(PYTEST) notebooks --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg \
 		--nbval-cell-timeout=120 --timeout=150 -p no:cacheprovider
 
-# Where chromium is not installed, one line says so.
+# Minutes in a real browser, and so apart from `make test`.
 CHROMIUM := { command -v chromium || command -v chromium-browser; } >/dev/null
-browser: $(READY)
-	@if $(CHROMIUM); then $(MAKE) --no-print-directory browser-test; \
-	else echo "browser tests not run: chromium is not installed"; fi
-
 browser-test: site data
 	@$(CHROMIUM) || { test "$$(id -u)" = 0 && \
 		apt-get update --quiet=2 && apt-get install --quiet=2 --yes chromium; } || \
