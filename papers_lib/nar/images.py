@@ -75,8 +75,8 @@ class Loaded:
         return normalised(self.train[indices]), self.train_labels[indices]
 
 
-def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded:
-    """Read the data set and part its training images, both by the seed.
+def load(data: tuple[str, str] | Loaded, settings: Common, where: torch.device) -> Loaded:
+    """Read the data set, unless it is given, and part its training images, both by the seed.
 
     The validation part is an equal share of each class, not the last images as in the released code: where
     images lie by class, the last ones are of one class.
@@ -84,6 +84,8 @@ def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded
     Raises:
         PapersError: bad data, or fewer images than asked for.
     """
+    if isinstance(data, Loaded):
+        return data
     source = classification.load(Path(data[0]), data[1])
     labels = source.train.labels
     chosen = subset(labels, settings.images or len(labels), settings.seed)

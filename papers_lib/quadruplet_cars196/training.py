@@ -69,12 +69,15 @@ def train(
     """
     where = compute.device(device)
     compute.prepare(settings.seed)
-    trained, tested, classes = load(*data, settings, where)
+    trained, tested, classes = load(*data, settings)
     width = trained.pixels.shape[1] if trained.pixels.ndim == 2 else 0  # of frozen features
     net = build(settings, classes, weights, where, width)
     judged = tested  # whose R@1 the history shows
     if settings.select == "held_out_classes":
         trained, judged = hold_out(trained)
+    # moved when they are split, so that no device holds them twice
+    trained, tested = trained.to(where), tested.to(where)
+    judged = judged.to(where) if settings.select == "held_out_classes" else tested
     loop = Loop(settings, net, trained, where)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
 
@@ -195,7 +198,7 @@ class Loop(checkpoint.Resumable):
         equation_6 = settings.model_dump(include=EQUATION_6)
 
         # -- views --
-        views = crops(self.images, batch.rows, settings, self.generator)  # [n, 3, crop, crop]
+        views = crops(self.images, batch.rows, settings, self.generator, where)  # [n, 3, crop, crop]
         fine = self.images.fine[batch.rows].to(where)  # [n]
         coarse = self.images.coarse[batch.rows].to(where)  # [n]
 

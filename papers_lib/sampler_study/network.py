@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from papers_lib import compute
+from papers_lib.datasets.stream import chunks
 from papers_lib.networks import backbones
 from papers_lib.sampler_study.images import prepared
 
@@ -67,10 +68,11 @@ def training_mode(net: ReidNet, freeze_bn: str) -> None:
 
 @torch.no_grad()
 def embed(net: ReidNet, pixels: Tensor, chunk: int = 256) -> Tensor:
-    """Features [N, d] of resident uint8 images [N, H, W, 3]: evaluation mode, no augmentation."""
+    """Features [N, d] of uint8 images [N, H, W, 3], wherever they lie: evaluation mode, no augmentation."""
     modes = [(part, part.training) for part in net.modules()]
     net.eval()
-    parts = [net(prepared(pixels[i : i + chunk])) for i in range(0, len(pixels), chunk)]
+    where = net.bn.weight.device
+    parts = [net(prepared(part)) for part in chunks(pixels, chunk, where)] if len(pixels) else []
     for part, mode in modes:
         part.training = mode
     return torch.cat(parts) if parts else torch.empty(0, net.bn.num_features)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from papers_lib import checkpoint, compute
+from papers_lib.datasets.stream import take
 from papers_lib.errors import PapersError
 from papers_lib.evaluation import retrieval
 from papers_lib.networks import backbones
@@ -130,7 +131,8 @@ class Loop(checkpoint.Resumable):
         trained = [p for p in net.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(trained, settings.lr, weight_decay=settings.weight_decay)
         learner = LEARNERS.get(settings.method, CameraAware)
-        self.learner = learner(settings, (self.image_count, net.bn.num_features)).to(images.pixels.device)
+        self.where = net.bn.weight.device
+        self.learner = learner(settings, (self.image_count, net.bn.num_features)).to(self.where)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.labels: list[Tensor] = []
@@ -163,7 +165,8 @@ class Loop(checkpoint.Resumable):
         losses = []
         for indices in batches:  # [B]
             # -- views, forward, loss --
-            views = augmented(pixels, indices, s, self.generator)  # [B, 3, H, W]
+            images = take(pixels, indices, self.where)  # uint8 [B, H, W, 3]
+            views = augmented(images, s, self.generator)  # [B, 3, H, W]
             features = self.net(views)  # [B, d]
             loss = self.learner.loss(features, indices)
 
@@ -175,7 +178,7 @@ class Loop(checkpoint.Resumable):
             # -- memory: the features that were learnt from, or those of the plain images after the step --
             written = features.detach()
             if s.memory_write == "eval":
-                written = embed(self.net, pixels[indices.to(pixels.device)])
+                written = embed(self.net, images)
             self.learner.write(written, indices)
             losses.append(loss.detach())
         self.history[-1]["loss"] = diagnosis.mean_loss(losses, epoch)
