@@ -9,8 +9,8 @@ processes matter.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -83,11 +83,11 @@ class Stream(Generic[K, T]):
         count: int | None = None,
     ) -> None:
         self.waited = 0.0
-        self._batches: list[list[K]] = []
+        self._order = _Order()
         count = count if count is not None else (workers() if workers() > 1 else 0)
         self._loader: DataLoader[T] = DataLoader(
             _Reader(read),
-            batch_sampler=self._batches,  # filled anew by each call
+            batch_sampler=self._order,
             num_workers=count,
             persistent_workers=stay and count > 0,
             pin_memory=where.type == "cuda",
@@ -95,13 +95,13 @@ class Stream(Generic[K, T]):
             generator=torch.Generator(),  # else each pass takes a number from torch's own, which dropout uses
         )
 
-    def __call__(self, batches: Sequence[Sequence[K]]) -> Iterator[T]:
+    def __call__(self, batches: Iterable[Sequence[K]]) -> Iterator[T]:
         """What `read` makes of each batch of keys, in order.
 
         Raises:
             PapersError: the line that a worker met.
         """
-        self._batches[:] = map(list, batches)
+        self._order.batches = batches
         broken, asked = "", time.perf_counter()
         try:
             for batch in self._loader:
@@ -113,6 +113,15 @@ class Stream(Generic[K, T]):
             broken = str(error).strip().splitlines()[-1].removeprefix("papers_lib.errors.PapersError: ")
         if broken:  # raised here, so that the workers end with the error that held them
             raise PapersError(broken)
+
+
+class _Order:
+    """The batches of a pass, which each call of a stream sets anew."""
+
+    batches: Iterable[Sequence[Any]] = ()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter(map(list, self.batches))
 
 
 class _Reader(Dataset[T], Generic[K, T]):

@@ -25,7 +25,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.datasets import coco, voc
 from papers_lib.datasets.scenes import Scene, Scenes, masks, picture
 from papers_lib.datasets.stream import Stream, moved
@@ -229,7 +229,8 @@ class Loop(checkpoint.Resumable):
         """All steps that are left; a checkpoint to `path` every `EVERY` seconds and at the end."""
         self.model.transform.min_size = sides(self.protocol, self.settings.image_size)
         saved = time.monotonic()
-        for batch in self._batches():
+        size = self.settings.batch_size
+        for batch in pilot.steps(self._batches(), self.steps - self.step, size):
             # -- the step's own random numbers and rate --
             torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
             self.model.train()
@@ -261,18 +262,21 @@ class Loop(checkpoint.Resumable):
                 saved = time.monotonic()
 
     def _batches(self) -> Iterator[list[Example]]:
-        """The batches of the steps left, read ahead; one permutation per epoch, whatever came before."""
+        """The batches of the steps left, read ahead."""
+        return self.stream(self._keys())
+
+    def _keys(self) -> Iterator[list[tuple[int, bool]]]:
+        """Which scenes, and which of them mirrored; one permutation per epoch, whatever came before."""
         size, count, epoch = self.settings.batch_size, len(self.scenes), -1
-        keys: list[list[tuple[int, bool]]] = []
         for step in range(self.step, self.steps):
-            keys.append([])
+            keys = []
             for number in range(step * size, (step + 1) * size):
                 if number // count != epoch:
                     epoch = number // count
                     rng = np.random.default_rng([self.settings.seed, epoch])
                     order, mirrored = rng.permutation(count), rng.random(count) < 0.5
-                keys[-1].append((int(order[number % count]), bool(mirrored[number % count])))
-        return self.stream(keys)
+                keys.append((int(order[number % count]), bool(mirrored[number % count])))
+            yield keys
 
     def means(self) -> dict[str, float]:
         """Each loss, averaged over the last tenth of the steps."""
@@ -328,13 +332,14 @@ def detect(model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int) -> lis
     model.transform.min_size = (image_size,)
     where = next(model.parameters()).device
     detections = []
-    for pixels in Stream(_read_picture, where, stay=False)([[scene] for scene in scenes]):  # uint8 [3, H, W]
+    pictures = Stream(_read_picture, where, stay=False)([[scene] for scene in scenes])
+    for pixels in pilot.steps(pictures, len(scenes)):  # uint8 [3, H, W]
         out: dict[str, Tensor] = model([moved(pixels, where) / 255])[0]
         boxes, scores, labels = (out[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
         # masks [N, 1, H, W] of probabilities
         codes = encode((out["masks"][:, 0] > 0.5).cpu().numpy()) if "masks" in out else None
         detections.append(Found(boxes, scores, labels, codes))
-    return detections
+    return pilot.repeated(detections, len(scenes))
 
 
 def _read_picture(scenes: Sequence[Scene]) -> Tensor:

@@ -28,6 +28,7 @@ from papers_lib.median_triplet import augment
 from papers_lib.median_triplet.options import TrainSettings
 
 Side = tuple[NDArray[Any], NDArray[np.int64]]  # images, features or files [N, …], labels [N]
+BATCH = 512  # images that are scored at once
 Draws = tuple[Tensor, augment.Draw]  # views uint8 [B, s, s, 3], and what else was drawn for them
 
 
@@ -49,7 +50,7 @@ class Photographs:
     ) -> Iterator[tuple[Tensor, ...]]:
         """For each batch of `order` a random view of each image for each recipe, as `augment.view`."""
         read = partial(_read_views, self.files, tuple(recipes), seed, size)
-        keys = [[(epoch, int(index)) for index in indices] for indices in order]
+        keys = ([(epoch, int(index)) for index in indices] for indices in order)
         self._stream = self._stream or Stream(read, self.device)  # of one run: always the same views
         for views in self._stream(keys):
             yield tuple(
@@ -204,7 +205,7 @@ def views(
         yield tuple(batch[rows, others[:, i]] for i in range(len(recipes)))
 
 
-def plain(images: Images, size: int, batch_size: int = 512) -> Iterator[Tensor]:
+def plain(images: Images, size: int, batch_size: int = BATCH) -> Iterator[Tensor]:
     """Images as they are scored, in batches: [B, 3, size, size], or features [B, d]."""
     if isinstance(images, Photographs):
         return images.plain(size, batch_size)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from papers_lib import compute
+from papers_lib import compute, pilot
 from papers_lib.datasets import sysu30k
 from papers_lib.datasets.images import decode
 from papers_lib.datasets.stream import Stream
@@ -71,13 +71,14 @@ def embed(
     blocks = []
     stream = Stream(partial(_read, (settings.height, settings.width)), where, stay=False)
     # uint8 [B, H, W, 3], squashed to the rectangle
-    for pixels in stream([files[first : first + CHUNK] for first in range(0, len(files), CHUNK)]):
+    parts = [files[first : first + CHUNK] for first in range(0, len(files), CHUNK)]
+    for pixels in pilot.steps(stream(parts), len(parts), CHUNK):
         images = ((pixels.float() / 255 - mean) / sd).permute(0, 3, 1, 2)  # [B, 3, H, W]
         features = encoder(images).float()  # [B, d]
         if settings.flip_fusion != "none":
             features = fused(features, encoder(images.flip(3)).float(), settings.flip_fusion)
         blocks.append(features.cpu())
-    return torch.cat(blocks)
+    return torch.cat(pilot.repeated(blocks, len(parts)))[: len(files)]
 
 
 def _read(size: tuple[int, int], files: Sequence[Path]) -> Tensor:

@@ -22,11 +22,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.evaluation import probes
 from papers_lib.median_triplet import augment, detection, meters, methods, search
-from papers_lib.median_triplet.images import Images, Loaded, load, plain, views
+from papers_lib.median_triplet.images import BATCH, Images, Loaded, load, plain, views
 from papers_lib.median_triplet.methods import Batch, Method
 from papers_lib.median_triplet.optimisers import Lars, warm_cosine
 from papers_lib.median_triplet.options import SHARED, TrainSettings, TransferSettings
@@ -83,7 +83,7 @@ def train(
         dist.barrier()  # nobody writes before all have read
     if not resumed:
         loop.read_start()
-    for epoch in range(loop.epoch, settings.epochs):
+    for epoch in pilot.epochs(loop.epoch, settings.epochs):
         if rank == 0:
             report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
@@ -140,11 +140,9 @@ class Loop(checkpoint.Resumable):
         method.train()
         begun, waited = _now(device), 0.0
         logs, readings = [], []
-        batches = self.read(self.order(), self.epoch)
-        for number in range(self.batches):
-            # -- batch and views --
-            asked = _now(device)
-            batch = next(batches)  # one or two views, [B, 3, s, s] each
+        asked, count = _now(device), pilot.few(self.batches)
+        read = self.read(self.order(), self.epoch)  # one or two views, [B, 3, s, s] each
+        for number, batch in enumerate(pilot.steps(read, self.batches, s.batch_size)):
             waited += _now(device) - asked
 
             # -- forward and loss; queues, memories and pseudo-labels move on --
@@ -154,7 +152,7 @@ class Loop(checkpoint.Resumable):
 
             # -- backward: the gradients of a step's batches add up to the mean of theirs --
             first = number - number % self.accumulation  # batch of the step
-            group_size = min(self.accumulation, self.batches - first)
+            group_size = min(self.accumulation, count - first)
             (loss / group_size).backward()
 
             # -- step --
@@ -171,6 +169,7 @@ class Loop(checkpoint.Resumable):
             # -- meters --
             if number % max(1, self.batches // meters.READINGS) == 0:
                 readings.append(meters.of_batch(method, batch.labels))
+            asked = _now(device)
 
         spent = _now(device) - begun
         time_spent = {"seconds": round(spent, 2), "waiting": round(waited / spent, 4)}
@@ -225,11 +224,10 @@ class Loop(checkpoint.Resumable):
         training = self.method.training
         self.method.eval()  # normalised by running statistics
         with compute.autocast(images.device, self.settings.precision):
-            features = [
-                self.method.encoder(batch).float() for batch in plain(images, self.settings.image_size)
-            ]
+            batches = pilot.steps(plain(images, self.settings.image_size), -(-len(images) // BATCH))
+            features = [self.method.encoder(batch).float() for batch in batches]
         self.method.train(training)
-        return torch.cat(features)  # [N, dimension]
+        return torch.cat(pilot.repeated(features, -(-len(images) // BATCH)))[: len(images)]  # [N, dimension]
 
     def read_start(self) -> None:
         """The meters before training, on views that the training itself does not draw."""
@@ -279,7 +277,7 @@ class Loop(checkpoint.Resumable):
         sides = (self.embed(images.train), images.train_labels, test, images.test_labels)
         full, short = (
             probes.linear_probe(*sides, lrs=s.probe_lrs, epochs=epochs, seed=s.seed)
-            for epochs in (s.probe_epochs, 1)  # one epoch, as in Tables 6 and 7
+            for epochs in (pilot.few(s.probe_epochs), 1)  # one epoch, as in Tables 6 and 7
         )
         result = {"linear": full["accuracy"], "linear_1": short["accuracy"], "probe": full, "knn": self.knn()}
         if isinstance(self.method, methods.Supervised):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from papers_lib import compute
+from papers_lib import compute, pilot
 from papers_lib.datasets import faces
 from papers_lib.datasets.stream import Stream, moved, resident, take
 from papers_lib.errors import PapersError
@@ -169,7 +169,7 @@ class FaceTraining(Loop):
         order = rng.permutation(self.images.train)[: batches * settings.batch_size]
         totals = torch.zeros(2, device=self.where)  # of loss and accuracy
         read = self.images.batches(list(order.reshape(batches, -1)))
-        for number, (pixels, labels) in enumerate(read):
+        for number, (pixels, labels) in enumerate(pilot.steps(read, batches, settings.batch_size)):
             now = self.epoch + number / batches
             set_rate(self.optimiser, sgdr(now, settings.cycle, settings.lr_min, settings.lr))
 

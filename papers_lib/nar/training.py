@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.nar import faces, fitting, sampling, scoring, skips
 from papers_lib.nar.controller import Controller, Reinforce
@@ -170,7 +170,8 @@ class Search(Loop):
         fair = self.pretraining and settings.pretrain_sampling == "strict_fair"
         batches_per_step = settings.operators if fair else 1  # K or 1
         self.supernet.train()
-        for number, (indices, vector) in enumerate(zip(batches, vectors.tolist(), strict=True)):
+        pairs = pilot.steps(zip(batches, vectors.tolist(), strict=True), len(batches), settings.batch_size)
+        for number, (indices, vector) in enumerate(pairs):
             now = self.epoch + number / len(batches)
             factor = sgdr(now, settings.first_cycle, settings.lr_min / settings.lr)
             set_rate(self.optimiser, settings.lr * factor)
@@ -195,7 +196,7 @@ class Search(Loop):
     def train_controller(self) -> float:
         """One epoch of REINFORCE, the mean reward; an update's samples all see the same validation images."""
         settings, rewards = self.settings, []
-        for _ in range(settings.updates):
+        for _ in pilot.steps(range(settings.updates), settings.updates):
             vectors, _ = self.controller.sample(settings.samples, self.generator)  # [samples, N]
             reward = self.rewards(vectors)  # [samples]
             self.reinforce.step(self.controller.log_probs(vectors), reward)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, lr_scheduler
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
 from papers_lib.quadruplet_cars196 import losses
@@ -81,7 +81,7 @@ def train(
     loop = Loop(settings, net, trained, where)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
 
-    while loop.epoch < settings.epochs:
+    for _ in pilot.epochs(loop.epoch, settings.epochs):
         loop.run_epoch(report)
         recall = recall_at_1(net, judged, settings.crop)
         loop.history[-1] |= {"R@1": recall}
@@ -147,7 +147,8 @@ class Loop(checkpoint.Resumable):
         if self.settings.freeze_bn:
             backbones.freeze_batch_norm(self.net)
         logged: dict[str, list[Tensor]] = {}
-        for step, batch in enumerate(self.batches(), 1):
+        images = (PER_CLASS if self.settings.pool == "batch" else 4) * self.settings.batch_size
+        for step, batch in enumerate(pilot.steps(self.batches(), self.steps, images), 1):
             for name, values in self.step(batch).items():
                 if values.numel():
                     logged.setdefault(name, []).append(values.detach().float().flatten())

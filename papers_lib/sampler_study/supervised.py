@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from papers_lib import pilot
 from papers_lib.checkpoint import Resumable
 from papers_lib.datasets.stream import take
 from papers_lib.sampler_study.diagnosis import mean_loss
@@ -48,7 +49,7 @@ class Loop(Resumable):
 
         training_mode(self.net, self.settings.freeze_bn)
         losses = []
-        for indices in batches:  # [B]
+        for indices in pilot.steps(batches, len(batches), self.settings.batch_size):  # [B]
             # -- views, forward, loss: the cosine with each class, over the temperature --
             images = take(self.pixels, indices, self.where)  # uint8 [B, H, W, 3]
             views = augmented(images, self.settings, self.generator)  # [B, 3, H, W]

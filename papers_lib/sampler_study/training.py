@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.datasets.stream import take
 from papers_lib.errors import PapersError
 from papers_lib.evaluation import retrieval
@@ -70,7 +70,7 @@ def train(
     else:
         loop = Loop(settings, net, images.train)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
-    for epoch in range(loop.epoch, settings.epochs if settings.method != "none" else 0):
+    for epoch in pilot.epochs(loop.epoch, settings.epochs if settings.method != "none" else 0):
         report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
         if loop.epoch % settings.evaluate_every == 0 or loop.epoch == settings.epochs:
@@ -163,7 +163,7 @@ class Loop(checkpoint.Resumable):
 
         training_mode(self.net, s.freeze_bn)
         losses = []
-        for indices in batches:  # [B]
+        for indices in pilot.steps(batches, len(batches), s.batch_size):  # [B]
             # -- views, forward, loss --
             images = take(pixels, indices, self.where)  # uint8 [B, H, W, 3]
             views = augmented(images, s, self.generator)  # [B, 3, H, W]

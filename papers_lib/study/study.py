@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from papers_lib.datasets import features, known, weights
 from papers_lib.errors import PapersError
+from papers_lib.exhibits import cost, published
 from papers_lib.exhibits import provenance as origin
-from papers_lib.exhibits import published
 from papers_lib.exhibits.claims import Claim, Erratum, forest
 from papers_lib.exhibits.coverage import Cell
 from papers_lib.exhibits.figure import Figure
@@ -64,6 +64,7 @@ class Study:
     dataset: str = ""  # the paper's own data set; empty: any that is not drawn is comparable
     exact: ClassVar[Mapping[Place, float]] = {}  # printed cells that need no run
     tests: ClassVar[Mapping[str, Test]] = {}  # of claims that are not "A beats B in M"
+    unpiloted: ClassVar[Collection[str]] = ()  # kinds of run without epochs or steps
     checks: ClassVar[Mapping[str, Check]] = {}  # of errata: what shows it, and whether it does
 
     def __init__(self) -> None:
@@ -91,6 +92,11 @@ class Study:
             if arm.sweep == sweep
             for spec in self.checked_specs(settings, arm, seed)
         ]
+
+    def pilots(self, settings: Any) -> list[RunSpec]:
+        """The first run of each kind of the plan, as a pilot; errors as `plan`."""
+        specs = (spec for spec in self.plan(settings) if spec.settings.get("kind") not in self.unpiloted)
+        return cost.first_of_each(list(specs))
 
     def checked_specs(self, settings: Any, arm: Arm, seed: int) -> list[RunSpec]:
         """The runs of an arm at a seed.
@@ -151,7 +157,7 @@ class Study:
         # a parameter of the wings that use withdrawn data alone
         acknowledged = getattr(settings, "acknowledge_withdrawn", False)
         # where runs are to train, or a folder was given, a lack of data is an error
-        return _data(root, name, bool(folder), settings.train or given, acknowledged)
+        return _data(root, name, bool(folder), settings.train or settings.pilot or given, acknowledged)
 
     def run_spec(
         self,

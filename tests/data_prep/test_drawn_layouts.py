@@ -129,10 +129,8 @@ def test_a_query_of_sysu_is_like_its_match(tmp_path):
     small = {"queries": "8", "distractors": "8", "gap": "0", "pixels": "32"}
     data = sysu30k.load(draw(tmp_path, "sysu30k", bags="12", people="3", shots="4", **small))
     assert len(data.train.files) == 144
-    query, gallery = (
-        load_images(side.files, (32, 16)).reshape(len(side.files), -1).astype(float)
-        for side in (data.query, data.gallery)
-    )
+    sides = (load_images(side.files, (32, 16)) for side in (data.query, data.gallery))
+    query, gallery = (pixels.reshape(len(pixels), -1).astype(float) for pixels in sides)
     order = ((query[:, None] - gallery[None]) ** 2).sum(2).argsort(1)
     ranks = [
         int(np.flatnonzero(data.gallery.ids[o] == i)[0]) for o, i in zip(order, data.query.ids, strict=True)

@@ -1,4 +1,4 @@
-"""Photographs, which do not fit: views cut from all of them, the same whoever reads them and however often."""
+"""Photographs, which do not fit: views cut from all of them, the same whoever reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLAIN = augment.Recipe(jitter=0.0, gray=0.0, scale=(0.1, 0.5), bicubic=True)
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five classes of 4 + 2 pictures of several shapes: red grows to the right, green down, blue is the class."""
+    """Five classes of 4 + 2 pictures of two shapes: red grows to the right, green down."""
     root = tmp_path_factory.mktemp("data")
     for number in range(5):
         for side, count in (("train", 4), ("val", 2)):

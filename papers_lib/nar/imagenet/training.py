@@ -114,6 +114,7 @@ class ImageNetFit(Fit):
         )
         self.generator = torch.Generator().manual_seed(settings.seed)  # of the order
         self.train, self.test = source.train, source.test
+        self.steps = len(self.train) // settings.batch_size
         size = settings.image_size
         self.views = Stream(partial(read_views, self.train, settings.seed, size), where)
         self.centres = Stream(partial(read_centres, self.test, size, settings.resize), where, stay=False)
