@@ -173,6 +173,8 @@ class Survey:
         except OSError as error:
             raise PapersError(f"{place} cannot be listed ({error.strerror}); make it readable") from None
         for entry in entries:
+            if entry.name == DECODED:
+                continue
             if is_left(entry.name):
                 self.ignored.append(_path(folder, entry.name))
             elif ODD.search(entry.name):

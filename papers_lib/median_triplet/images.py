@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from papers_lib.datasets import classification, features
+from papers_lib.datasets import classification, features, folder
 from papers_lib.datasets.images import Box, cut, decode, middle_square, open_image
 from papers_lib.datasets.stream import Stream, moved, random_of
 from papers_lib.errors import PapersError
@@ -152,7 +152,8 @@ def load(data: tuple[str, str] | Loaded, settings: TrainSettings, where: torch.d
 
 
 def _pictures(data: tuple[str, str]) -> tuple[Side, Side, int]:
-    survey = classification.load(Path(data[0]), data[1])
+    root, name = Path(data[0]), data[1]
+    survey = folder.classified(root) if name == folder.NAME else classification.load(root, name)
     sides = (survey.train, survey.test)
     if survey.small:  # as they are
         images = [classification.load_images(side) for side in sides]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from papers_lib.datasets import classification
+from papers_lib.datasets import classification, folder
 from papers_lib.errors import PapersError
 from papers_lib.nar.options import Common
 
@@ -86,7 +86,8 @@ def load(data: tuple[str, str] | Loaded, settings: Common, where: torch.device) 
     """
     if isinstance(data, Loaded):
         return data
-    source = classification.load(Path(data[0]), data[1])
+    root, name = Path(data[0]), data[1]
+    source = folder.classified(root) if name == folder.NAME else classification.load(root, name)
     labels = source.train.labels
     chosen = subset(labels, settings.images or len(labels), settings.seed)
     held = chosen[subset(labels[chosen], settings.valid_size, settings.seed + 1, "valid_size")]

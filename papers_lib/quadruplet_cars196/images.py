@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from papers_lib.datasets import cars196, features
+from papers_lib.datasets import cars196, features, folder
 from papers_lib.datasets.images import load_images
 from papers_lib.datasets.stream import resident, take
 from papers_lib.errors import PapersError
@@ -63,7 +63,8 @@ def load(root: str, name: str, settings: TrainSettings) -> tuple[Images, Images,
 
 @lru_cache(maxsize=2)  # runs of one process share what they decode
 def _decoded(root: str, name: str, coarse_map: str, size: int, boxes: bool) -> tuple[Labels, Tensor]:
-    cars = cars196.load(Path(root), name, coarse_map)
+    own = name == folder.NAME
+    cars = folder.kinds(Path(root)) if own else cars196.load(Path(root), name, coarse_map)
     if boxes and cars.boxes is None:
         raise PapersError(f"{name} in {root} carries no bounding boxes; use use_boxes=false")
     kind = f"{size}{'-boxes' * boxes}"

@@ -61,6 +61,11 @@ class RunSpec(Frozen):
             "needs": [need.asked(fingerprint) for need in self.needs],
         } | ({"pilot": True} if self.pilot else {})
 
+    @property
+    def all_data(self) -> list[Data]:
+        """Its data, and that of the runs that it needs."""
+        return [self.data, *(data for need in self.needs for data in need.all_data)]
+
     def as_pilot(self) -> RunSpec:
         """The pilot of this run, and of those that it needs."""
         needs = tuple(need.as_pilot() for need in self.needs)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from papers_lib.datasets import features, reid
+from papers_lib.datasets import features, folder, reid
 from papers_lib.datasets.images import load_images
 from papers_lib.datasets.stream import resident
 from papers_lib.sampler_study.options import TrainSettings
@@ -72,7 +72,8 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
 def _decoded(root: str, name: str, height: int, width: int) -> tuple[Part, ...]:
     """Training images, query and gallery on the CPU; runs of one process share them."""
     # A withdrawn set reaches this line only after its holder has acknowledged that, in the plan.
-    network = reid.load(Path(root), name, acknowledge_withdrawn=True)
+    own = name == folder.NAME
+    network = folder.network(Path(root)) if own else reid.load(Path(root), name, acknowledge_withdrawn=True)
     parts = []
     for side in (network.train, network.query, network.gallery):
         keep = side.keep and side.keep.with_name(f"{side.keep.name}-{height}x{width}.npy")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from papers_lib.datasets import folder
 from papers_lib.datasets.cars196_layouts import COUNTS
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
@@ -55,7 +56,7 @@ class Cars(Study):
     name = "quadruplet_cars196"
     parameters = Settings
     dataset = "cars196"
-    datasets = (*COUNTS, "cars196_half_features")
+    datasets = (*COUNTS, "cars196_half_features", folder.NAME)
     checks = errata.CHECKS
     tests = MappingProxyType(
         {"nmi_beyond_k_means": tables.nmi_beyond_k_means, "state_of_the_art": errata.state_of_the_art}

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from papers_lib.datasets import reid
+from papers_lib.datasets import folder, reid
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
 from papers_lib.runs.planning import refuse_unknown
@@ -54,7 +54,7 @@ class Samplers(Study):
 
     name = "sampler_study"
     parameters = Settings
-    datasets = (*reid.NAMES, "cars_cameras_features")
+    datasets = (*reid.NAMES, "cars_cameras_features", folder.NAME)
     checks = errata.CHECKS
 
     def refuse(self, settings: Settings) -> None:
