@@ -108,6 +108,7 @@ bench: $(READY)
 	$(PY) -m benchmarks.verification
 	$(PY) -m benchmarks.cifar_epoch
 	$(PY) -m benchmarks.nar_bench
+	$(PY) -m benchmarks.loading
 
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the path; install one" >&2; exit 2; }
