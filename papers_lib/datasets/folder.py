@@ -285,9 +285,9 @@ def network(root: Path) -> ReID:
     of_test = test[data.labels]
     parts = {"train": ~of_test, "query": asked, "gallery": of_test & ~asked}
     files = np.array(data.files, dtype=object)
-    sides = [
+    train, asking, gallery = (
         Side(tuple(files[part]), data.labels[part], cameras[part], data.kept(name))
         for name, part in parts.items()
-    ]
+    )
     known = (data.stand_in, data.fingerprint, data.pixels)
-    return ReID(NAME, data.root, *sides, int(cameras.max()) + 1, *known)
+    return ReID(NAME, data.root, train, asking, gallery, int(cameras.max()) + 1, *known)

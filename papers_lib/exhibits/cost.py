@@ -73,7 +73,8 @@ def pilot_lines(specs: Sequence[RunSpec], store: Store) -> list[str]:
         of = result.metrics["pilot"]
         text = f"pilot of {spec.label}: {of['memory'] / 2**30:.2f} GiB"
         if "step" in of:
-            text += f", {of['step']:.3g} s per step, {of['images']:,.0f} images per second"
+            rate = f"{of['images']:,.0f}" if of["images"] >= 10 else f"{of['images']:.2g}"
+            text += f", {of['step']:.3g} s per step, {rate} images per second"
             text += f", {of['steps']:.0f} steps per epoch, {of['epochs']} epochs"
         lines.append(f"{text}: about {duration(of['seconds'])} per run")
     return lines

@@ -17,7 +17,7 @@ from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.nar import sampling
 from papers_lib.nar.counting import Count, count
-from papers_lib.nar.images import Loaded, load, normalised, shuffled
+from papers_lib.nar.images import Given, Loaded, load, normalised, shuffled
 from papers_lib.nar.networks import resnet18
 from papers_lib.nar.options import AloneSettings, Common, StandaloneSettings
 
@@ -47,7 +47,7 @@ class Loop(checkpoint.Resumable):
 
 def train(
     settings: StandaloneSettings,
-    data: tuple[str, str],
+    data: Given,
     folder: Path,
     device: str = "auto",
     report: Report = quiet,
@@ -82,7 +82,7 @@ def train(
 
 
 def train_many(
-    settings: AloneSettings, data: tuple[str, str], folder: Path, device: str = "auto", report: Report = quiet
+    settings: AloneSettings, data: Given, folder: Path, device: str = "auto", report: Report = quiet
 ) -> dict[str, Any]:
     """Train each vector of a sample alone, on the training part, and test it; resumable behind each vector.
 

@@ -75,7 +75,10 @@ class Loaded:
         return normalised(self.train[indices]), self.train_labels[indices]
 
 
-def load(data: tuple[str, str] | Loaded, settings: Common, where: torch.device) -> Loaded:
+Given = tuple[str, str] | Loaded  # root folder and name, or tensors
+
+
+def load(data: Given, settings: Common, where: torch.device) -> Loaded:
     """Read the data set, unless it is given, and part its training images, both by the seed.
 
     The validation part is an equal share of each class, not the last images as in the released code: where

@@ -43,8 +43,19 @@ class Images(NamedTuple):
         return self._replace(pixels=resident(self.pixels, where))
 
 
-def load(root: str, name: str, settings: TrainSettings) -> tuple[Images, Images, tuple[int, int]]:
-    """Training and test images on the CPU, and the number of coarse and fine classes to predict."""
+Given = tuple[str, str] | tuple[Images, Images]  # root folder and name, or training and test images
+
+
+def load(data: Given, settings: TrainSettings) -> tuple[Images, Images, tuple[int, int]]:
+    """Training and test images on the CPU, and the number of coarse and fine classes to predict.
+
+    Images that are given are taken as they are; their training classes are to count from 0.
+    """
+    first, second = data
+    if isinstance(first, Images) and isinstance(second, Images):
+        coarse = torch.cat((first.coarse, second.coarse))
+        return first, second, (int(coarse.max()) + 1, int(first.fine.max()) + 1)
+    root, name = str(first), str(second)
     if name in features.NAMES:
         labels, pixels = _shipped(root, name, settings.coarse_map)
     else:

@@ -56,12 +56,14 @@ class Loaded(NamedTuple):
     gallery: Part
 
 
-def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) -> Loaded:
-    """Read and decode the data set `data` (root, name).
+def load(data: tuple[str, str] | Loaded, settings: TrainSettings, where: torch.device) -> Loaded:
+    """Read and decode the data set `data` (root, name), unless it is given.
 
     Raises:
         PapersError: the data set is not there, or not whole.
     """
+    if isinstance(data, Loaded):
+        return data
     frozen = data[1] in features.NAMES
     parts = _shipped(*data) if frozen else _decoded(*data, settings.height, settings.width)
     train, query, gallery = (part._replace(pixels=resident(part.pixels, where)) for part in parts)

@@ -31,7 +31,7 @@ Report = Callable[[int, int, str], None]
 
 def train(
     settings: TrainSettings,
-    data: tuple[str, str],
+    data: tuple[str, str] | Loaded,
     folder: Path,
     device: str = "auto",
     weights: Path | None = None,
@@ -41,7 +41,7 @@ def train(
 
     Args:
         settings: all that can change the result.
-        data: the data set's root folder and name.
+        data: the data set's root folder and name, or tensors.
         folder: where the checkpoint (and `weights.pt`, with `keep_weights`) goes.
         device: "auto", "cpu" or "cuda".
         weights: file of backbone weights, for `start` "warm" or "file".
@@ -111,7 +111,7 @@ def build(settings: TrainSettings, weights: Path | None, where: torch.device, fe
         if weights is None:
             raise PapersError(f"start={settings.start} needs weights; give a file with -p weights FILE")
         given = checkpoint.load_weights(weights)
-    net = ReidNet(*backbones.build(settings.backbone, given), settings.stem_relu)
+    net = ReidNet(*backbones.build(settings.backbone, given), settings.stem_relu, settings.pooling)
     net.precision = settings.precision
     compute.place(net, where)
     return net

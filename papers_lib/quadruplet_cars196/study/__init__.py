@@ -30,8 +30,8 @@ from papers_lib.study import (
     weights_of,
 )
 
-ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
-NUMBERS = ("lr", "epochs", "batch_size", "refresh_every")
+ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction", "select")
+NUMBERS = ("lr", "epochs", "batch_size", "refresh_every", "micro_batch")
 
 
 class Settings(NotebookSettings):
@@ -40,7 +40,9 @@ class Settings(NotebookSettings):
     lr: float = Field(0.0, ge=0)
     epochs: int = Field(0, ge=0)
     batch_size: int = Field(0, ge=0)
+    micro_batch: int = Field(0, ge=0)
     refresh_every: int = Field(0, ge=0)
+    select: Literal["", "last", "held_out_classes"] = ""
     reduction: Literal["", "sum", "mean"] = ""
     backbone: str = ""
     weights: str = ""

@@ -6,7 +6,7 @@ A run's label is "camera network/arm"; an arm of the grid is named `<sampler>_<K
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -30,7 +30,8 @@ WARM = {
     "evaluate_every": 100,
 }
 WARM_DATA = "pedestrians_warmup"
-TURNED = ("lr", "epochs", "batch_size", "tau", "eps", "precision")  # parameters that are settings of a run
+# Parameters that are settings of a run.
+TURNED = ("lr", "epochs", "batch_size", "tau", "eps", "precision", "pooling")
 SHARED = ("height", "width", "pad", "backbone", "precision", "stem_relu")
 
 
@@ -45,6 +46,7 @@ class Settings(NotebookSettings):
     iterations: int = Field(0, ge=0)  # of an epoch
     tau: float = Field(0.0, ge=0)
     eps: float = Field(0.0, ge=0, le=1)
+    pooling: Literal["", "mean", "gem"] = ""
     weights: str = ""
     acknowledge_withdrawn: bool = False
 
