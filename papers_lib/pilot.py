@@ -66,11 +66,16 @@ def epochs(first: int, count: int) -> Iterator[int]:
         yield from range(first, count)
         return
     _cost.epochs = count
-    for epoch in range(first, min(count, EPOCHS)):
+    for epoch in range(first, last(count)):
         _cost.bounds.append(_now())
         yield epoch
     if _cost.bounds:
         _cost.bounds.append(_now())
+
+
+def last(count: int) -> int:
+    """How many of `count` epochs are taken."""
+    return count if _cost is None else min(count, EPOCHS)
 
 
 def few(count: int) -> int:

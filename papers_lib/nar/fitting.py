@@ -68,7 +68,7 @@ def train(
     fit = Fit(settings, vector, images, images.chosen, where)
     for _ in fit.left(settings.epochs, folder, report):
         fit.run_epoch()
-        if fit.epoch % settings.test_every == 0 or fit.epoch == settings.epochs:
+        if fit.epoch % settings.test_every == 0 or fit.epoch == pilot.last(settings.epochs):
             fit.history[-1]["accuracy"] = fit.accuracy(images.test, images.test_labels)
     some = images.chosen[:: -(-len(images.chosen) // TRAIN_IMAGES)]  # evenly: they may lie by class
     return {

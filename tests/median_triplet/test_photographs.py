@@ -12,6 +12,7 @@ from PIL import Image
 from standins import tell
 from tiny_median import TINY
 
+from papers_lib import pilot
 from papers_lib.datasets import classification
 from papers_lib.median_triplet import augment, images, training
 from papers_lib.median_triplet.options import TrainSettings
@@ -119,3 +120,11 @@ def test_a_run_is_the_same_with_and_without_workers_and_resumed(root, tmp_path, 
         del result["waiting"]
         results.append(result)
     assert results[0] == results[1] and results[0]["images"] == 20
+
+
+def test_a_pilot_takes_a_few_steps_and_the_memory_of_all_images(root, tmp_path):
+    with pilot.measuring(True) as noted:
+        result = training.train(settings(epochs=50, batch_size=3), (str(root), "imagenet"), tmp_path, "cpu")
+    assert len(result["history"]) == 2 and result["images"] == 20
+    found = noted.summary()
+    assert (found["epochs"], found["steps"]) == (50, 6) and found["seconds"] > 6 * 50 * found["step"]

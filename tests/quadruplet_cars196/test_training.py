@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from papers_lib import pilot
 from papers_lib.datasets import features
 from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
@@ -486,3 +487,11 @@ def test_tensors_are_taken_as_they_are(data, tmp_path):
     trained, tested, _ = load(data, settings())
     whole = training.train(settings(epochs=1), data, tmp_path / "a", "cpu")
     assert training.train(settings(epochs=1), (trained, tested), tmp_path / "b", "cpu") == whole
+
+
+def test_a_pilot_selects_from_all_images_and_takes_a_few_steps(train):
+    with pilot.measuring(True) as noted:
+        metrics, _ = train(epochs=30, batch_size=2)
+    assert len(metrics["history"]) == 2 and "same_sibling" in metrics["mined"]
+    found = noted.summary()
+    assert found["epochs"] == 30 and found["steps"] > pilot.STEPS and found["images"] > 0

@@ -30,7 +30,7 @@ from papers_lib.study import (
     weights_of,
 )
 
-ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction", "select")
+ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
 NUMBERS = ("lr", "epochs", "batch_size", "refresh_every", "micro_batch")
 
 
@@ -42,7 +42,7 @@ class Settings(NotebookSettings):
     batch_size: int = Field(0, ge=0)
     micro_batch: int = Field(0, ge=0)
     refresh_every: int = Field(0, ge=0)
-    select: Literal["", "last", "held_out_classes"] = ""
+    chosen_epoch: Literal["", "last", "held_out_classes"] = ""
     reduction: Literal["", "sum", "mean"] = ""
     backbone: str = ""
     weights: str = ""
@@ -83,6 +83,8 @@ class Cars(Study):
         # empty, or 0: as the profile says
         asked = {name: value for name in (*ASKED, *NUMBERS) if (value := getattr(settings, name))}
         asked |= weights_of(settings)
+        if settings.chosen_epoch:  # in a notebook `select` is the function
+            asked["select"] = settings.chosen_epoch
         # the last wins: an arm is what it says, whatever the notebook asks
         changes = asked | arm.changes | {"seed": seed}
         if arm.sweep not in size.more.get("sweeps", self.sweeps):
