@@ -80,6 +80,9 @@ class TrainSettings(Frozen):
     milestones: tuple[int, ...] = (20, 40)  # epochs after which lr is divided by ten
 
     # -- evaluation --
+    # Where the start gives fewer clusters than a batch has, "skip" waits for better ones. Of one's own images
+    # there may never be as many; left out at its default, as in rows made before.
+    bad_start: Literal["refuse", "skip"] = Field("refuse", exclude_if=lambda name: name == "refuse")
     evaluate_every: int = Field(10, ge=1)  # epochs
     ap_rule: Literal["rectangle", "trapezoid"] = "rectangle"
     no_match: Literal["skip", "zero"] = "skip"

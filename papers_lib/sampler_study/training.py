@@ -154,7 +154,7 @@ class Loop(checkpoint.Resumable):
         try:
             batches = sampler(s, groups, epoch).batches()
         except PapersError as error:
-            if epoch == 0:
+            if epoch == 0 and s.bad_start == "refuse":
                 raise PapersError(f"the start clusters too badly to learn from: {error}") from None
             # A network that has collapsed stays as it is, and its numbers are those of the collapse.
             self.history[-1]["skipped"] = 1.0

@@ -121,7 +121,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("report", "best", {"lr": 0.03, "epochs": 4, "milestones": ()}),
 ]
 # `p` only says how many classes there must be; the others name or leave files. All are tested below.
-ELSEWHERE = {"p", "start", "weights", "keep_weights", "pooling"}
+ELSEWHERE = {"p", "start", "weights", "keep_weights", "pooling", "bad_start"}
 
 
 @pytest.fixture
@@ -285,6 +285,12 @@ def test_supervised_training_learns_and_leaves_weights(tiny_market, tmp_path):
 
 
 # -- what goes wrong --
+
+
+def test_without_clusters_the_first_epoch_may_be_waited_out(tiny_market, tmp_path):
+    result = go(tiny_market, tmp_path / "run", eps=1e-4, min_samples=40, bad_start="skip")
+    assert [epoch["skipped"] for epoch in result["history"]] == [1.0] * len(result["history"])
+    assert result["mAP"] == result["start"]["mAP"]  # it stays as it was
 
 
 def test_without_clusters_the_first_epoch_says_what_mends_it(tiny_market, tmp_path):
