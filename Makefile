@@ -137,6 +137,7 @@ bench: $(READY)
 	$(PY) -m benchmarks.verification
 	$(PY) -m benchmarks.cifar_epoch
 	$(PY) -m benchmarks.nar_bench
+	$(PY) -m benchmarks.loading
 
 # Eight minutes on one card: are the numbers right, how fast is it, do the profiles for one GPU fit. On a machine
 # whose torch is its own: python -m benchmarks.gpu_check

@@ -50,7 +50,7 @@ class Step:
     def run(self) -> None:
         """Views, forward, backward, both updates."""
         # -- views: two [B, 3, 32, 32] --
-        batch = Batch(self.views(), self.images, self.indices, self.indices)
+        batch = Batch(self.views(), self.indices, self.indices)
         # -- forward and backward --
         with compute.autocast(self.images.device, self.precision):
             loss, _ = self.method.loss(batch)

@@ -23,7 +23,10 @@ from papers_lib.errors import PapersError
 from papers_lib.files import resolve
 
 # each module has its DATASETS; `list` prints them in this order
-MODULES = ("cars196", "reid", "classification", "sysu30k", "detection_sets", "faces", "features", "weights")
+MODULES = (
+    *("cars196", "reid", "classification", "sysu30k", "detection_sets", "faces"),
+    *("folder", "features", "weights"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

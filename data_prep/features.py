@@ -7,7 +7,7 @@ that a set that is made again differs from the shipped one in few codes, by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +58,13 @@ class Found(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+def _squares(files: Sequence[Path], size: int) -> Any:
+    """Images squashed to squares, uint8 [N, 3, size, size]."""
+    import torch
+
+    return torch.from_numpy(load_images(files, (size, size))).permute(0, 3, 1, 2)
+
+
 def embed(pixels: Any, recipe: Recipe) -> NDArray[np.float32]:
     """The frozen backbone's features [N, D] of images uint8 [N, 3, S, S]."""
     import torch
@@ -85,7 +92,7 @@ def _cars(folder: Path, recipe: Recipe) -> dict[str, Any]:
     labels = {"fine": cars.fine, "train": cars.train}
     for coarse_map in ("type22", "body9"):
         labels[coarse_map] = cars196.load(place, "cars196_half", coarse_map).coarse
-    values = embed(load_images(cars.files, recipe.size), recipe)
+    values = embed(_squares(cars.files, recipe.size), recipe)
     # the components are those of the training classes: the test classes are never looked at
     values = features.principal(values, cars.train, recipe.components)
     features.save(folder / features.FILE, values, {k: v.astype(np.uint8) for k, v in labels.items()})
@@ -96,7 +103,7 @@ def _cars_cameras(folder: Path, recipe: Recipe) -> dict[str, Any]:
     network = reid.load(resolve(recipe.images) if recipe.images else data_root(), "reid_from_images")
     sides = (network.train, network.query, network.gallery)  # labelled 0, 1 and 2
     side = np.repeat(np.arange(3), [len(part.files) for part in sides])
-    pixels = load_images([file for part in sides for file in part.files], recipe.size)
+    pixels = _squares([file for part in sides for file in part.files], recipe.size)
     values = features.principal(embed(pixels, recipe), side == 0, recipe.components)
     labels: dict[str, NDArray[Any]] = {
         "side": side.astype(np.uint8),
@@ -135,7 +142,7 @@ def _cars_views(folder: Path, recipe: Recipe) -> dict[str, Any]:
     for start, count in ((0, 5), (5, 10)):  # of all 196 models: what is trained on, and other images
         rows = _first(cars.fine, start, count)
         # larger than a view, of which a random crop is enlarged
-        sides.append((load_images([cars.files[row] for row in rows], 160), cars.fine[rows]))
+        sides.append((_squares([cars.files[row] for row in rows], 160), cars.fine[rows]))
     return _views(folder, recipe, *sides)
 
 

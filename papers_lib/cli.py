@@ -164,10 +164,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.update:
         notebook.update(paper.notebook, output)
     missing = papers.missing(paper, settings)
+    pilots = papers.run_pilots(paper, settings, show=False) if settings.pilot else []  # in the store now
     figures = places.written() / paper.name / profile
     lines = [
         f"{paper.name}, {profile}: {duration(seconds)}; tables and figures: {figures}; notebook: {output}"
     ]
+    lines += pilots
     if missing:
         lines.append(
             f'{missing} runs read "not run"; `sweep {paper.name} -p profile {profile}` computes them'
@@ -177,6 +179,7 @@ def _run(options: argparse.Namespace) -> int:
         "figures": str(figures),
         "seconds": round(seconds, 1),
         "missing": missing,
+        "pilots": pilots,
     }
     return _print(options, report, lines)
 
@@ -188,6 +191,9 @@ def _sweep(options: argparse.Namespace) -> int:
     from papers_lib.runs.store import Store
 
     paper, settings = papers.get(options.paper), _settings(options)
+    if settings.pilot and not options.dry_run:
+        lines = papers.run_pilots(paper, _slotted(options, settings), not options.json)
+        return _print(options, lines, lines)
     rows, store = ledger.read(paper.name), Store()
     planned = paper.study.plan(settings)
     specs = [spec for spec in planned if options.again or ledger.find(rows, spec) is None]
@@ -204,8 +210,9 @@ def _sweep(options: argparse.Namespace) -> int:
         return _print(
             options, estimate | {"in_ledger": held}, [f"{held} in the ledger; {cost.sentence(estimate)}"]
         )
-    executor, slots = options.executor or settings.executor, options.slots or settings.slots
-    summary = executors.execute(executor, specs, store, slots, options.retry_failed, not options.json)
+    asked = _slotted(options, settings)
+    show = not options.json
+    summary = executors.execute(asked.executor, specs, store, asked.slots, options.retry_failed, show)
     failed = [{"run": spec.label, "seed": spec.seed, "reason": reason} for spec, reason in summary.failed]
     lines = _by_reason(failed)
     lines.append(
@@ -215,6 +222,12 @@ def _sweep(options: argparse.Namespace) -> int:
         options, {"done": summary.done, "cached": summary.cached, "in_ledger": held, "failed": failed}, lines
     )
     return 1 if failed else 0
+
+
+def _slotted(options: argparse.Namespace, settings: Any) -> Any:
+    """The settings, with what the command line says of executor and slots."""
+    told = {name: value for name in ("executor", "slots") if (value := getattr(options, name))}
+    return settings.model_copy(update=told)
 
 
 def _by_reason(failed: Sequence[dict[str, Any]]) -> list[str]:
@@ -233,12 +246,18 @@ def _collect(options: argparse.Namespace) -> int:
 
     places.write_committed()
     paper = papers.get(options.paper)
-    results = [r for r in Store().finished() if r.spec.paper == paper.name and r.spec.profile != "smoke"]
+    results = [r for r in Store().finished() if _counts_as_row(r, paper.name)]
     added = ledger.append(paper.name, map(ledger.from_result, results))
     report = {"finished": len(results), "added": added, "ledger": str(ledger.path(paper.name))}
     return _print(
         options, report, [f"{added} rows added of {len(results)} finished runs: {report['ledger']}"]
     )
+
+
+def _counts_as_row(result: Any, paper: str) -> bool:
+    """Whether a finished run is evidence for a paper: neither `smoke` nor a pilot."""
+    spec = result.spec
+    return bool(spec.paper == paper and spec.profile != "smoke" and not spec.pilot)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from papers_lib.errors import PapersError
-from papers_lib.exhibits import ledger, places
+from papers_lib.exhibits import cost, ledger, places
 from papers_lib.exhibits.claims import claims_table, errata_table
 from papers_lib.exhibits.coverage import Cell, Exhibit
 from papers_lib.exhibits.coverage import coverage as count
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
-from papers_lib.runs import executors
+from papers_lib.runs import executors, local
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 from papers_lib.settings import PROFILES, NotebookSettings, Profile, repository, validate
@@ -115,6 +115,8 @@ class Book:
     def __init__(self, paper: Paper, settings: NotebookSettings) -> None:
         rows = self.all_rows = ledger.read(paper.name)
         self.paper, self.settings = paper, settings if settings.train else shown(settings, rows)
+        if settings.pilot:
+            print("\n".join(run_pilots(paper, settings)))
         self.specs: list[RunSpec] = paper.study.plan(self.settings)
         if settings.profile == "smoke" or settings.train:
             rows = rows + self._compute(rows)
@@ -258,6 +260,18 @@ def require_data(paper: Paper, settings: NotebookSettings, specs: list[RunSpec])
         paper.study.plan(settings.model_copy(update={"train": True}))
 
 
+def run_pilots(paper: Paper, settings: NotebookSettings, show: bool = False) -> list[str]:
+    """Run the pilots of the plan that are not in the store; what all say, and what the plan would cost.
+
+    Raises:
+        PapersError: data that is not there, or a pilot failed.
+    """
+    store, specs = Store(), paper.study.pilots(settings)
+    _executed(specs, settings, store, show)
+    whole = cost.estimate(local.ordered(paper.study.plan(settings), store), ledger.read(paper.name), store)
+    return [*cost.pilot_lines(specs, store), f"the whole plan: {cost.sentence(whole)}"]
+
+
 def compute(specs: list[RunSpec], settings: NotebookSettings, show: bool = False) -> list[ledger.Row]:
     """Run `specs` through the store and return their rows.
 
@@ -265,11 +279,15 @@ def compute(specs: list[RunSpec], settings: NotebookSettings, show: bool = False
         PapersError: a run failed; the message names the first and its reason.
     """
     store = Store()
+    _executed(specs, settings, store, show)
+    return [ledger.from_result(found) for spec in specs if (found := store.result(spec))]
+
+
+def _executed(specs: list[RunSpec], settings: NotebookSettings, store: Store, show: bool) -> None:
     summary = executors.execute(settings.executor, specs, store, settings.slots, True, show)
     if summary.failed:
         spec, reason = summary.failed[0]
         raise PapersError(f"{len(summary.failed)} runs failed; {spec.label} seed {spec.seed}: {reason}")
-    return [ledger.from_result(found) for spec in specs if (found := store.result(spec))]
 
 
 def open_paper(name: str, **parameters: Any) -> Book:

@@ -42,6 +42,7 @@ class NotebookSettings(Frozen):
     data_root: str = ""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = ()
     train: bool = False
+    pilot: bool = False
     precision: Literal["", "float32", "bfloat16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     executor: Literal["local", "ray"] = "local"

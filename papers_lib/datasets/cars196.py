@@ -22,10 +22,10 @@ from papers_lib.errors import PapersError
 class Cars196:
     """A label table in memory; no image is read.
 
-    `files` has N paths. `fine` [N] int64 is the class in the devkit's order (0 .. 195),
-    `coarse` [N] int64 its type, index into `coarse_names`. `train` [N] bool marks the images of the
-    training classes. `boxes` [N, 4] int64 are x1, y1, x2, y2, from 1 and inclusive, in pixels; None
-    where the layout has none. The last three are those of `Survey.known`.
+    `files` has N paths, `keep` is where they are kept decoded. `fine` [N] int64 is the class in the devkit's
+    order (0 .. 195), `coarse` [N] int64 its type, index into `coarse_names`. `train` [N] bool marks the
+    images of the training classes. `boxes` [N, 4] int64 are x1, y1, x2, y2, from 1 and inclusive, in pixels;
+    None where the layout has none. `stand_in`, `fingerprint` and `pixels` are those of `Survey.known`.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Cars196:
     stand_in: bool
     fingerprint: str
     pixels: str = ""
+    keep: Path | None = None
 
     def split(self, side: Literal["train", "test"]) -> NDArray[np.int64]:
         """Indices [n] of the images of the training or of the test classes."""
@@ -80,5 +81,6 @@ def load(root: Path, name: str = "cars196", coarse_map: str = "type22") -> Cars1
         train=np.array([label in c.training for label in c.classes])[fine],  # [N]
         class_names=c.classes,
         coarse_names=coarse_names,
+        keep=seen.kept("images"),
         **seen.known,
     )

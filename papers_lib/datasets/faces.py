@@ -1,7 +1,7 @@
 """Faces to train on and pairs to verify: record packs, class folders, LFW, and stand-ins of them.
 
 `load` reads labels and pairs; `pixels` and `load_images` decode. Images are taken as they are, aligned
-or not, and scaled to one square. Nothing here fetches faces but `fetch_lfw`, which asks scikit-learn to.
+or not, and squashed to one square. Nothing here fetches faces but `fetch_lfw`, which asks scikit-learn to.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from papers_lib.datasets.face_layouts import SETS, WITHDRAWN, Pairs, survey
 from papers_lib.datasets.face_records import Pack
-from papers_lib.datasets.images import fill, open_image, rgb
+from papers_lib.datasets.images import Pixels, decode, decoded
 from papers_lib.errors import PapersError
 
 NAMES = tuple(SETS)
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,23 +32,20 @@ class Training:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def pixels(self, indices: Sequence[int], size: int, threads: int = 2) -> Pixels:
+    def image(self, index: int, size: int) -> Pixels:
+        """One image, uint8 [size, size, 3], RGB; errors as `pixels`."""
+        if isinstance(self.source, Pack):
+            name = f"{self.source.file.path}, image {index}"
+            return decode(self.source.image(index), (size, size), reduce=False, name=name)
+        return decode(self.source[index], (size, size), reduce=False)
+
+    def pixels(self, indices: Sequence[int], size: int) -> Pixels:
         """Some images, uint8 [n, size, size, 3], RGB.
 
         Raises:
             PapersError: one is missing or damaged; the message names it.
         """
-        pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)  # [n, size, size, 3]
-        source = self.source
-
-        def image(i: int) -> Pixels:
-            index = indices[i]
-            if isinstance(source, Pack):
-                return decode(source.image(index), f"{source.file.path}, image {index}", size)
-            return decode(source[index], str(source[index]), size)
-
-        fill(pixels, image, threads)
-        return pixels
+        return decoded(len(indices), lambda i: self.image(indices[i], size), (size, size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +108,7 @@ def fetch_lfw(folder: Path) -> Faces:
     return load(folder / "lfw_home", "lfw")
 
 
-def load_images(pairs: Pairs, size: int, threads: int = 2) -> Pixels:
+def load_images(pairs: Pairs, size: int) -> Pixels:
     """All images of a list of pairs, uint8 [N, size, size, 3], RGB, in memory.
 
     Raises:
@@ -122,24 +117,7 @@ def load_images(pairs: Pairs, size: int, threads: int = 2) -> Pixels:
 
     def image(i: int) -> Pixels:
         source = pairs.images[i]
-        return decode(
-            source, str(source) if isinstance(source, Path) else f"{pairs.name}.bin, image {i}", size
-        )
+        name = "" if isinstance(source, Path) else f"{pairs.name}.bin, image {i}"
+        return decode(source, (size, size), reduce=False, name=name)
 
-    pixels = np.empty((len(pairs.images), size, size, 3), dtype=np.uint8)  # [N, size, size, 3]
-    fill(pixels, image, threads)
-    return pixels
-
-
-def decode(image: Path | bytes, name: str, size: int) -> Pixels:
-    """One image [size, size, 3]; what is no square is squashed to one.
-
-    Raises:
-        PapersError: it is missing or damaged; the message has its `name`.
-    """
-    with open_image(image, name) as opened:
-        picture = rgb(opened)
-        # An aligned pack at its own size stays as it is, bit by bit.
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    return decoded(len(pairs.images), image, (size, size))

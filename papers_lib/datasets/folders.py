@@ -30,6 +30,9 @@ SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".pgm", ".bmp", ".webp", "
 ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """A character that no name may have: it breaks a line, or is not UTF-8."""
 
+DECODED = ".decoded"
+"""The folder, in a data set's own, of what was decoded."""
+
 BRING = "bring it: python -m data_prep import {name} SOURCE {root}"
 RENDER = "python -m data_prep make {name} {root}"
 BRING_OR_RENDER = f"{BRING} or render a stand-in: {RENDER}"
@@ -98,6 +101,13 @@ class Survey:
         fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
         return {"stand_in": True, "fingerprint": fingerprint, "pixels": self.content}
 
+    def kept(self, part: str) -> Path:
+        """Where decoded images of a part are kept, without suffix; another path when a file changes."""
+        # The time stands beside the content, which cannot see other bytes of the same number.
+        content = self.known["pixels"] or self.known["fingerprint"]
+        state = hashlib.sha256(f"{content} {self.newest}".encode()).hexdigest()[:16]
+        return self.base / DECODED / f"{part}-{state}"
+
     def digest(self, sides: Mapping[str, Iterable[str]]) -> str:
         """SHA-256 of the files of each side and their sizes in bytes."""
         digest = hashlib.sha256(self.name.encode())
@@ -163,6 +173,8 @@ class Survey:
         except OSError as error:
             raise PapersError(f"{place} cannot be listed ({error.strerror}); make it readable") from None
         for entry in entries:
+            if entry.name == DECODED:
+                continue
             if is_left(entry.name):
                 self.ignored.append(_path(folder, entry.name))
             elif ODD.search(entry.name):

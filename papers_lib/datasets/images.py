@@ -1,29 +1,30 @@
-"""Image files: the one way to open them, for all data sets, and many of them to one resident tensor.
+"""Image files: the one way to open and to cut them, for all data sets, and many of them as one array.
 
-An image is squashed to a square, as Song et al. (CVPR 2016) do; a training crop is cut later, on
-the device. At 256 pixels the 16,185 images of Cars196 take 3.2 GB.
+Sets that are read again and again are decoded once: `decoded` keeps them beside the data as one file, which
+is mapped and not read, so that all runs and processes of a machine share its memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from filelock import Timeout
 from numpy.typing import NDArray
 from PIL import Image
 
 from papers_lib.datasets.folders import reason
 from papers_lib.errors import PapersError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from papers_lib.files import PlaceError, locked, replacing
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF")
 """What a data set may have, whatever a file is called: no PostScript, which would run another program."""
@@ -31,7 +32,11 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF")
 LARGEST = 89_478_485
 """Pixels of an image; a small file that claims more is made to fill the memory. Pillow warns from here on."""
 
+Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]  # left, top, right, bottom, from 0; the last two are outside
+
 _CHUNK = 32  # images per task: a task for each would cost more than a small image
+_WAIT = 7200  # seconds for another process that decodes the same images
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of a damaged image one line is said, here
 
@@ -100,64 +105,202 @@ def rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def fill(pixels: NDArray[np.uint8], decode: Callable[[int], NDArray[np.uint8]], threads: int) -> None:
-    """Put image i of `decode` at `pixels[i]`, with some threads (Pillow works outside Python's lock).
+def workers() -> int:
+    """How many images may be decoded at once: this process's share of the processors.
+
+    A sweep tells its runs in `$PAPERS_WORKERS`, torchrun its processes how many share the machine.
+    """
+    if told := os.environ.get("PAPERS_WORKERS"):
+        return max(1, int(told))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+# -- one image --
+
+
+def cut(
+    image: Image.Image,
+    boxes: Sequence[Box],
+    size: tuple[int, int],
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    reduce: bool = True,
+) -> list[Pixels]:
+    """Parts of an opened image, each scaled to `size` (height, width): uint8 [height, width, 3], RGB.
+
+    With `reduce` the JPEG decoder halves the image as often as leaves each part at least `size` large.
+    """
+    width, height = image.size
+    if reduce:
+        least = [
+            (math.ceil(size[1] * width / (right - left)), math.ceil(size[0] * height / (bottom - top)))
+            for left, top, right, bottom in boxes
+        ]
+        image.draft("RGB", (max(w for w, _ in least), max(h for _, h in least)))
+    # What is left of the halved image, in its own pixels.
+    x, y = image.size[0] / width, image.size[1] / height
+    picture = rgb(image)
+    return [
+        np.asarray(picture.resize(size[::-1], resample, box=(left * x, top * y, right * x, bottom * y)))
+        for left, top, right, bottom in boxes
+    ]
+
+
+def whole(width: int, height: int) -> Box:
+    """All of an image, which a scaling to another shape squashes."""
+    return 0, 0, width, height
+
+
+def middle_square(width: int, height: int) -> Box:
+    """The largest square, in the middle."""
+    side = min(width, height)
+    x, y = (width - side) / 2, (height - side) / 2
+    return x, y, x + side, y + side
+
+
+def inside(box: Sequence[int]) -> Callable[[int, int], Box]:
+    """What lies in the image of x1, y1, x2, y2 from 1 and inclusive; a ValueError of nothing."""
+
+    def of(width: int, height: int) -> Box:
+        x1, y1, x2, y2 = box
+        left, top, right, bottom = max(x1 - 1, 0), max(y1 - 1, 0), min(x2, width), min(y2, height)
+        if left >= right or top >= bottom:
+            raise ValueError(f"its box {tuple(box)} lies outside of its {width}x{height} pixels")
+        return left, top, right, bottom
+
+    return of
+
+
+def decode(
+    source: Path | bytes,
+    size: tuple[int, int] | None,
+    part: Callable[[int, int], Box] = whole,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    reduce: bool = True,
+    name: str = "",
+) -> Pixels:
+    """One image file, or the bytes of one, as `cut` gives it; `size` None: as large as it is.
 
     Raises:
-        PapersError: the first that `decode` raises.
+        PapersError: it is missing, empty, truncated or none at all; the message names it.
     """
+    with open_image(source, name) as image:
+        if size is None:
+            return np.asarray(rgb(image))
+        return cut(image, [part(*image.size)], size, resample, reduce)[0]
 
-    def chunk(start: int) -> None:
-        for i in range(start, min(start + _CHUNK, len(pixels))):
-            pixels[i] = decode(i)
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(chunk, range(0, len(pixels), _CHUNK)):
-            pass  # what a thread raised is raised here
+# -- many images --
 
 
 def load_images(
-    files: Sequence[Path], size: int, boxes: NDArray[np.int64] | None = None, threads: int = 2
-) -> Tensor:
-    """Decode images to RGB, uint8 [N, 3, size, size].
+    files: Sequence[Path | bytes],
+    size: tuple[int, int],
+    boxes: NDArray[np.int64] | None = None,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    reduce: bool = True,
+    keep: Path | None = None,
+) -> Pixels:
+    """Decode images to uint8 [N, height, width, 3], RGB, each squashed to `size` (height, width).
 
     Grey, palette and CMYK images are converted; a transparent one is laid on white.
 
     Args:
         files: N image files.
-        size: the side in pixels.
+        size: height and width in pixels.
         boxes: [N, 4], x1, y1, x2, y2 from 1 and inclusive; what lies outside is cut off first.
-        threads: decoders at once.
+        resample, reduce: as `cut` takes them.
+        keep: as `decoded` takes it.
 
     Raises:
         PapersError: an image is missing, empty, truncated or none at all; the message names it.
     """
-    import torch
 
-    def planes(i: int) -> NDArray[np.uint8]:
-        box = None if boxes is None else tuple(map(int, boxes[i]))
-        return decode(files[i], size, box).transpose(2, 0, 1)
+    def one(i: int) -> Pixels:
+        part = whole if boxes is None else inside([int(corner) for corner in boxes[i]])
+        return decode(files[i], size, part, resample, reduce)
 
-    pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)  # [N, 3, size, size]
-    fill(pixels.numpy(), planes, threads)
+    return decoded(len(files), one, size, keep)
+
+
+def decoded(
+    count: int, decode: Callable[[int], Pixels], size: tuple[int, int] | None, keep: Path | None = None
+) -> Pixels:
+    """Images 0 … count − 1 as `decode` gives them: uint8 [count, height, width, 3], in memory or mapped.
+
+    Args:
+        count: how many.
+        decode: one of them, [height, width, 3]; called by several threads, as Pillow works outside Python's
+            lock.
+        size: height and width; None: those of the first image.
+        keep: a file "<part>-<state>-<kind>.npy", where they are kept and found again. It is written once, by
+            one process, and those of the same part and kind with another state are removed. Where it cannot
+            be written, or would fill the disk by half of what is free, the images stay in memory.
+
+    Raises:
+        PapersError: the first that `decode` raises.
+    """
+    found = _mapped(keep, count)
+    if found is not None:
+        return found
+    shape = (count, *(size or (decode(0).shape[:2] if count else (0, 0))), 3)
+    if keep and count:
+        with suppress(PlaceError, OSError, Timeout):
+            keep.parent.mkdir(exist_ok=True)
+            if shutil.disk_usage(keep.parent).free > 2 * math.prod(shape):
+                with locked(keep.parent / ".lock", _WAIT):
+                    found = _mapped(keep, count)  # another process was first
+                    if found is None:
+                        _write(keep, shape, decode)
+                        found = _mapped(keep, count)
+    return _fill(np.empty(shape, dtype=np.uint8), decode) if found is None else found
+
+
+def _fill(pixels: Pixels, decode: Callable[[int], Pixels]) -> Pixels:
+    def chunk(start: int) -> None:
+        for i in range(start, min(start + _CHUNK, len(pixels))):
+            pixels[i] = decode(i)
+
+    with ThreadPoolExecutor(workers()) as pool:
+        for _ in pool.map(chunk, range(0, len(pixels), _CHUNK)):
+            pass  # what a thread raised is raised here
     return pixels
 
 
-def decode(file: Path, size: int, box: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
-    """One image [size, size, 3] of `load_images`."""
-    with open_image(file) as image:
-        width, height = image.size
-        # from 1 and inclusive → from 0, right and lower edge outside
-        x1, y1, x2, y2 = box or (1, 1, width, height)
-        left, top, right, bottom = max(x1 - 1, 0), max(y1 - 1, 0), min(x2, width), min(y2, height)
-        if left >= right or top >= bottom:
-            raise ValueError(f"its box {box} lies outside of its {width}x{height} pixels")
-        # The JPEG decoder halves the image as often as leaves the window at least `size` wide.
-        image.draft(
-            "RGB", (math.ceil(size * width / (right - left)), math.ceil(size * height / (bottom - top)))
-        )
-        # What is left of the halved image, in its own pixels.
-        x, y = image.size[0] / width, image.size[1] / height
-        window = (left * x, top * y, right * x, bottom * y)
-        square = rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=window)
-    return np.asarray(square)
+def _write(keep: Path, shape: tuple[int, ...], decode: Callable[[int], Pixels]) -> None:
+    with replacing(keep) as temporary:
+        pixels = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):  # a map that finds the disk full kills its process
+            with temporary.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        _fill(pixels, decode)
+        pixels.flush()
+        with temporary.open("ab") as file:
+            file.write(_digest(pixels))
+    part, _, kind = keep.stem.split("-", 2)
+    for old in keep.parent.glob(f"{part}-*-{kind}.npy"):
+        if old != keep:
+            with suppress(OSError):
+                old.unlink()
+
+
+def _mapped(keep: Path | None, count: int) -> Pixels | None:
+    """What lies there, held against the digest behind it; None where that is not what was decoded."""
+    if keep is None or not keep.is_file():
+        return None
+    try:
+        # "c": who writes to it changes a copy of his own
+        pixels = np.lib.format.open_memmap(keep, "c")
+        with keep.open("rb") as file:
+            file.seek(-hashlib.sha256().digest_size, os.SEEK_END)
+            same = file.read() == _digest(pixels)
+        return pixels if same and pixels.ndim == 4 and len(pixels) == count else None
+    except Exception:  # a damaged file raises almost anything: the images are decoded again
+        return None
+
+
+def _digest(pixels: Pixels) -> bytes:
+    """What stands behind the pixels on disk."""
+    digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode())
+    digest.update(pixels.data)
+    return digest.digest()

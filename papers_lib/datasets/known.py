@@ -24,6 +24,7 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = True) -> Any:
         coco,
         faces,
         features,
+        folder,
         reid,
         sysu30k,
         voc,
@@ -43,6 +44,7 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = True) -> Any:
         coco.NAME: coco.load,
         voc.NAME: voc.load,
         sysu30k.NAME: sysu30k.load,
+        folder.NAME: folder.load,
     }
     if name not in alone:
         raise PapersError(f"unknown data set '{name}': `python -m data_prep list` names all")

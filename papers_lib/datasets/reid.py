@@ -23,20 +23,23 @@ class Side:
     """The images of train, query or gallery, sorted by file.
 
     `files` has N paths, `ids` [N] int64 the identities as the names say (those of train and of query and
-    gallery are not the same people, whatever their numbers), `cameras` [N] int64 0 .. C-1.
+    gallery are not the same people, whatever their numbers), `cameras` [N] int64 0 .. C-1. `keep` is where
+    they are kept decoded.
     """
 
     files: tuple[Path, ...]
     ids: NDArray[np.int64]
     cameras: NDArray[np.int64]
+    keep: Path | None = None
 
 
-def side_of(base: Path, rows: Sequence[Row]) -> Side:
+def side_of(base: Path, rows: Sequence[Row], keep: Path | None = None) -> Side:
     """The images of the `rows` of a survey."""
     return Side(
         files=tuple(base / row.file for row in rows),
         ids=np.array([row.id for row in rows], dtype=np.int64),  # [N]
         cameras=np.array([row.camera - 1 for row in rows], dtype=np.int64),  # [N], names count from 1
+        keep=keep,
     )
 
 
@@ -75,5 +78,5 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> ReID:
     """
     seen = survey(Path(root), name, acknowledge_withdrawn)
     seen.admit(Path(root), WITHDRAWN)
-    train, query, gallery = (side_of(seen.base, rows) for rows in seen.sides.values())
+    train, query, gallery = (side_of(seen.base, rows, seen.kept(side)) for side, rows in seen.sides.items())
     return ReID(name, seen.base, train, query, gallery, seen.cameras, **seen.known)

@@ -11,15 +11,46 @@ from papers_lib.runs.display import duration
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 
+Kind = tuple[str, str, str]
+
+
+def pilots(specs: Sequence[RunSpec], store: Store) -> dict[Kind, dict[str, Any]]:
+    """What the finished pilots of today's code say of the kinds of `specs`."""
+    today = {(spec.paper, spec.profile, spec.code) for spec in specs}
+    return {
+        kind(found.spec): found.metrics["pilot"]
+        for found in (store.finished() if specs else ())
+        if found.spec.pilot and (found.spec.paper, found.spec.profile, found.provenance["code"]) in today
+    }
+
+
+def kind(spec: RunSpec) -> Kind:
+    """What runs of about the same cost have in common: function, method and data."""
+    names = ("kind", "task", "method")
+    return spec.function, " ".join(str(spec.settings.get(name, "")) for name in names), spec.data.name
+
+
+def first_of_each(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The first run of each kind, as a pilot."""
+    firsts: dict[Kind, RunSpec] = {}
+    for spec in specs:
+        firsts.setdefault(kind(spec), spec.as_pilot())
+    return list(firsts.values())
+
 
 def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dict[str, Any]:
-    """Runs to do and cached, and the seconds of one slot: per run the median of its kind.
+    """Runs to do and cached, and the seconds of one slot: per run what its pilot says, or its kind's median.
 
     The kind is method and profile in the ledger, else profile alone; `basis` says which was found.
     """
     # by key: a changed code makes a run to do again
     todo = [spec for spec in specs if store.result(spec) is None]
-    guesses = [_seconds(spec, rows) for spec in todo]  # None where no run of the profile was measured
+    known_pilots = pilots(todo, store)
+    # None where no run of the profile was measured
+    guesses = [
+        known_pilots[kind(spec)]["seconds"] if kind(spec) in known_pilots else _seconds(spec, rows)
+        for spec in todo
+    ]
     known = [guess for guess in guesses if guess is not None]
     unknown = len(todo) - len(known)
     return {
@@ -27,8 +58,26 @@ def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dic
         "cached": len(specs) - len(todo),
         "seconds": round(sum(known)),  # of what is known alone
         "unknown": unknown,
-        "basis": "median seconds of ledger rows of the same method and profile, else of the profile",
+        "basis": "pilots in the store, else median seconds of ledger rows of the same method and profile, "
+        "else of the profile",
     }
+
+
+def pilot_lines(specs: Sequence[RunSpec], store: Store) -> list[str]:
+    """What the pilots `specs` say, one line each."""
+    lines = []
+    for spec in specs:
+        result = store.result(spec)
+        if result is None:
+            continue
+        of = result.metrics["pilot"]
+        text = f"pilot of {spec.label}: {of['memory'] / 2**30:.2f} GiB"
+        if "step" in of:
+            rate = f"{of['images']:,.0f}" if of["images"] >= 10 else f"{of['images']:.2g}"
+            text += f", {of['step']:.3g} s per step, {rate} images per second"
+            text += f", {of['steps']:.0f} steps per epoch, {of['epochs']} epochs"
+        lines.append(f"{text}: about {duration(of['seconds'])} per run")
+    return lines
 
 
 def sentence(cost: dict[str, Any]) -> str:

@@ -144,6 +144,8 @@ def find(rows: Iterable[Row], spec: RunSpec) -> Row | None:
 def from_result(result: Result) -> Row:
     """The ledger's row of a stored result. The data's place on that machine is left out."""
     spec, provenance = result.spec, result.provenance
+    if spec.pilot:
+        raise PapersError(f"{spec.label or spec.function} is a pilot, which is no evidence: run it whole")
     names = ("key", "commit", "dirty", "code", "torch", "device", "seconds", "finished")
     try:
         return Row(

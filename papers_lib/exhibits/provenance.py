@@ -9,6 +9,7 @@ from typing import Any
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.ledger import Row
 
+OWN = "folder"  # images of one's own, which no paper has
 NAMED = 3  # so many commits are named in a footer
 # Copies that are not the published files, by fingerprint: accuracies on them are not exactly comparable.
 COPIES = {"1fd48a2394d1c99902f31d4d5926df04e396e263541f3d7c2168f443348c9e76": "JPEG copy"}
@@ -54,7 +55,7 @@ def comparable(rows: Collection[Row], dataset: str) -> bool:
     """Whether a difference to the paper means something: its data set, its profile, nothing else."""
     # one row of another kind spoils the exhibit
     return bool(rows) and all(
-        row.profile == "paper" and row.data.name == dataset and not row.data.stand_in for row in rows
+        row.profile == "paper" and row.data.name == dataset != OWN and not row.data.stand_in for row in rows
     )
 
 

@@ -215,7 +215,10 @@ def apply(images: Tensor, drawn: Draw, recipe: Recipe, size: int) -> Tensor:
     out = _empty(images, size)
     for some in _parts(images, size):
         part = Draw(*(field[some] for field in drawn))
-        x = _cropped(images[some], part, size, recipe.bicubic)
+        if images.shape[1:3] == (size, size) and _uncut(part, size):
+            x = images[some].permute(0, 3, 1, 2) / 255
+        else:
+            x = _cropped(images[some], part, size, recipe.bicubic)
         if (part.factors != torch.tensor(NEUTRAL)).any():
             x = _jittered(x, part)
         if part.gray.any():
@@ -265,6 +268,12 @@ def _parts(images: Tensor, size: int) -> Iterator[slice]:
 
 def _empty(images: Tensor, size: int) -> Tensor:
     return torch.empty(len(images), 3, size, size, device=images.device, memory_format=torch.channels_last)
+
+
+def _uncut(drawn: Draw, size: int) -> bool:
+    """Whether all images are taken whole and as they are: they were cut when they were read."""
+    whole = torch.tensor([0, 0, size, size])
+    return not drawn.flipped.any() and bool((drawn.box == whole).all())
 
 
 def _cropped(images: Tensor, drawn: Draw, size: int, bicubic: bool) -> Tensor:

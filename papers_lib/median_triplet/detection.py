@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.datasets import coco, voc
 from papers_lib.datasets.scenes import Scene, Scenes, masks, picture
+from papers_lib.datasets.stream import Stream, moved
 from papers_lib.errors import PapersError
 from papers_lib.evaluation.detection import Found, coco_ap, encode, require
 from papers_lib.median_triplet.options import PROTOCOLS, Protocol, TransferSettings
@@ -40,7 +41,6 @@ Example = tuple[Tensor, dict[str, Tensor]]
 READERS = {coco.NAME: coco.load, voc.NAME: voc.load}
 ANCHORS = (32, 64, 128, 256, 512)  # sides in pixels, in an image with a shorter side of 800
 RATIOS = (0.5, 1.0, 2.0)
-THREADS, AHEAD = 4, 3  # decoders, and batches decoded ahead
 EVERY = 45.0  # seconds between checkpoints
 
 
@@ -223,12 +223,14 @@ class Loop(checkpoint.Resumable):
         self.optimiser = torch.optim.SGD(trained, 0.0, settings.momentum, weight_decay=settings.weight_decay)
         self.step = 0
         self.losses: list[dict[str, float]] = []
+        self.stream = Stream(partial(_read, self.scenes, self.kind == "mask_rcnn"), where)
 
     def run(self, path: Path, report: Report) -> None:
         """All steps that are left; a checkpoint to `path` every `EVERY` seconds and at the end."""
         self.model.transform.min_size = sides(self.protocol, self.settings.image_size)
         saved = time.monotonic()
-        for batch in self._batches():
+        size = self.settings.batch_size
+        for batch in pilot.steps(self._batches(), self.steps - self.step, size):
             # -- the step's own random numbers and rate --
             torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
             self.model.train()
@@ -240,8 +242,8 @@ class Loop(checkpoint.Resumable):
                 group["lr"] = lr
 
             # -- forward, backward, step --
-            images = [image.to(self.where) for image, _ in batch]  # [3, H, W] each, of any size
-            targets = [{name: value.to(self.where) for name, value in target.items()} for _, target in batch]
+            images = [moved(image, self.where) / 255 for image, _ in batch]  # [3, H, W] each, of any size
+            targets = [{name: moved(x, self.where) for name, x in target.items()} for _, target in batch]
             losses: dict[str, Tensor] = self.model(images, targets)
             loss = torch.stack(list(losses.values())).sum()  # each with weight one, as in the papers
             self.optimiser.zero_grad(set_to_none=True)
@@ -260,24 +262,21 @@ class Loop(checkpoint.Resumable):
                 saved = time.monotonic()
 
     def _batches(self) -> Iterator[list[Example]]:
-        """The batches of the steps left, decoded ahead; one permutation per epoch, whatever came before."""
-        waiting: deque[list[Future[Example]]] = deque()
+        """The batches of the steps left, read ahead."""
+        return self.stream(self._keys())
+
+    def _keys(self) -> Iterator[list[tuple[int, bool]]]:
+        """Which scenes, and which of them mirrored; one permutation per epoch, whatever came before."""
         size, count, epoch = self.settings.batch_size, len(self.scenes), -1
-        with ThreadPoolExecutor(THREADS) as pool:
-            for step in range(self.step, self.steps):
-                waiting.append([])
-                for number in range(step * size, (step + 1) * size):
-                    if number // count != epoch:
-                        epoch = number // count
-                        rng = np.random.default_rng([self.settings.seed, epoch])
-                        order, mirrored = rng.permutation(count), rng.random(count) < 0.5
-                    scene = self.scenes[order[number % count]]
-                    turned = bool(mirrored[number % count])
-                    waiting[-1].append(pool.submit(example, scene, turned, self.kind == "mask_rcnn"))
-                if len(waiting) > AHEAD:
-                    yield [future.result() for future in waiting.popleft()]
-            while waiting:
-                yield [future.result() for future in waiting.popleft()]
+        for step in range(self.step, self.steps):
+            keys = []
+            for number in range(step * size, (step + 1) * size):
+                if number // count != epoch:
+                    epoch = number // count
+                    rng = np.random.default_rng([self.settings.seed, epoch])
+                    order, mirrored = rng.permutation(count), rng.random(count) < 0.5
+                keys.append((int(order[number % count]), bool(mirrored[number % count])))
+            yield keys
 
     def means(self) -> dict[str, float]:
         """Each loss, averaged over the last tenth of the steps."""
@@ -305,8 +304,12 @@ def sides(protocol: Protocol, size: int) -> tuple[int, ...]:
     return tuple(range(round(size * protocol.shortest), round(size * protocol.longest) + 1, step))
 
 
+def _read(scenes: list[Scene], with_masks: bool, keys: Sequence[tuple[int, bool]]) -> list[Example]:
+    return [example(scenes[index], mirrored, with_masks) for index, mirrored in keys]
+
+
 def example(scene: Scene, mirrored: bool, with_masks: bool) -> Example:
-    """A scene as torchvision's detectors take it: float [3, H, W] in 0 … 1, and its target without crowds."""
+    """A scene, uint8 [3, H, W], and its target without crowds, as torchvision's detectors take it."""
     kept = ~scene.ignored
     boxes, pixels = scene.boxes[kept], picture(scene)  # [N, 4], [H, W, 3]
     outlines = masks(scene)[kept] if with_masks else None  # [N, H, W]
@@ -315,7 +318,7 @@ def example(scene: Scene, mirrored: bool, with_masks: bool) -> Example:
         # x ← width − x, and the right edge becomes the left
         boxes = np.stack([scene.width - boxes[:, 2], boxes[:, 1], scene.width - boxes[:, 0], boxes[:, 3]], 1)
         outlines = None if outlines is None else outlines[:, :, ::-1]
-    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+    image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     target = {"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(scene.labels[kept])}
     if outlines is not None:
         target["masks"] = torch.from_numpy(np.ascontiguousarray(outlines)).to(torch.uint8)
@@ -329,11 +332,15 @@ def detect(model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int) -> lis
     model.transform.min_size = (image_size,)
     where = next(model.parameters()).device
     detections = []
-    for scene in scenes:
-        pixels = torch.from_numpy(picture(scene)).permute(2, 0, 1).to(where)  # uint8 [3, H, W]
-        out: dict[str, Tensor] = model([pixels.float() / 255])[0]
+    pictures = Stream(_read_picture, where, stay=False)([[scene] for scene in scenes])
+    for pixels in pilot.steps(pictures, len(scenes)):  # uint8 [3, H, W]
+        out: dict[str, Tensor] = model([moved(pixels, where) / 255])[0]
         boxes, scores, labels = (out[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
         # masks [N, 1, H, W] of probabilities
         codes = encode((out["masks"][:, 0] > 0.5).cpu().numpy()) if "masks" in out else None
         detections.append(Found(boxes, scores, labels, codes))
-    return detections
+    return pilot.repeated(detections, len(scenes))
+
+
+def _read_picture(scenes: Sequence[Scene]) -> Tensor:
+    return torch.from_numpy(picture(scenes[0])).permute(2, 0, 1)

@@ -1,52 +1,139 @@
-"""The images of a run, whole in memory: uint8 on the device, so that no step waits for a disk.
+"""The images of a run: uint8 on the device where they are small, else files of which workers cut views.
 
-In their place can stand frozen features of fixed views (`papers_lib.datasets.features`): of each image a
-first view as it is, and random ones, of which a step draws.
+Views of a photograph are cut from all of it, as they are read, and drawn from (seed, epoch, image): order,
+workers and processes do not change them. In the place of images can stand frozen features of fixed views
+(`papers_lib.datasets.features`): of each image a first view as it is, and random ones, of which a step draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from papers_lib.datasets import classification, features
+from papers_lib.datasets import classification, features, folder
+from papers_lib.datasets.images import Box, cut, decode, middle_square, open_image
+from papers_lib.datasets.stream import Stream, moved, random_of
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet import augment
 from papers_lib.median_triplet.options import TrainSettings
 
-Side = tuple[NDArray[Any], NDArray[np.int64]]  # images or features [N, …], labels [N]
+Side = tuple[NDArray[Any], NDArray[np.int64]]  # images, features or files [N, …], labels [N]
+BATCH = 512  # images that are scored at once
+Draws = tuple[Tensor, augment.Draw]  # views uint8 [B, s, s, 3], and what else was drawn for them
 
-KEPT_SIZE = 256  # longer sides are brought down to this when images are larger than a view
+
+class Photographs:
+    """N image files, which are read as they are needed."""
+
+    def __init__(self, files: NDArray[np.bytes_], where: torch.device) -> None:
+        self.files, self.device = files, where
+        self._stream: Stream[tuple[int, int], list[Draws]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: slice) -> Photographs:
+        return Photographs(self.files[rows], self.device)
+
+    def views(
+        self, order: Sequence[Tensor], recipes: Sequence[augment.Recipe], seed: int, epoch: int, size: int
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """For each batch of `order` a random view of each image for each recipe, as `augment.view`."""
+        read = partial(_read_views, self.files, tuple(recipes), seed, size)
+        keys = ([(epoch, int(index)) for index in indices] for indices in order)
+        self._stream = self._stream or Stream(read, self.device)  # of one run: always the same views
+        for views in self._stream(keys):
+            yield tuple(
+                augment.apply(moved(pixels, self.device), drawn, recipe, size)
+                for recipe, (pixels, drawn) in zip(recipes, views, strict=True)
+            )
+
+    def plain(self, size: int, batch_size: int) -> Iterator[Tensor]:
+        """Images as they are scored, [≤ batch_size, 3, size, size], in order."""
+        stream = Stream(partial(_read_plain, self.files, size), self.device, stay=False)
+        parts = [range(len(self))[at : at + batch_size] for at in range(0, len(self), batch_size)]
+        return (augment.plain(moved(pixels, self.device), size) for pixels in stream(parts))
+
+
+Images = Tensor | Photographs
+
+
+def _read_views(
+    files: NDArray[np.bytes_],
+    recipes: tuple[augment.Recipe, ...],
+    seed: int,
+    size: int,
+    keys: Sequence[tuple[int, int]],
+) -> list[Draws]:
+    """Views of images by epoch and index, cut from the whole photograph, for each recipe."""
+    views: list[list[NDArray[np.uint8]]] = [[] for _ in recipes]
+    draws: list[list[augment.Draw]] = [[] for _ in recipes]
+    for epoch, index in keys:
+        generator = random_of(seed, epoch, index)
+        with open_image(Path(os.fsdecode(files[index]))) as image:
+            width, height = image.size
+            drawn = [augment.draw(recipe, 1, height, width, generator) for recipe in recipes]
+            corners = [one.box[0].tolist() for one in drawn]
+            boxes: list[Box] = [(left, top, left + w, top + h) for top, left, h, w in corners]
+            # Pillow's own filters, which antialias where they shrink
+            kind = Image.Resampling.BICUBIC if recipes[0].bicubic else Image.Resampling.BILINEAR
+            cuts = cut(image, boxes, (size, size), kind)
+        for number, (one, pixels) in enumerate(zip(drawn, cuts, strict=True)):
+            views[number].append(pixels[:, ::-1] if one.flipped else pixels)
+            whole = torch.tensor([[0, 0, size, size]])
+            draws[number].append(one._replace(box=whole, flipped=torch.tensor([False])))
+    return [
+        (torch.from_numpy(np.stack(each)), augment.Draw(*map(torch.cat, zip(*drawn, strict=True))))
+        for each, drawn in zip(views, draws, strict=True)
+    ]
+
+
+def _read_plain(files: NDArray[np.bytes_], size: int, indices: Sequence[int]) -> Tensor:
+    """The centres of images: of the middle square what is left of 8/7 · size, uint8 [B, size, size, 3]."""
+
+    def centre(width: int, height: int) -> Box:
+        left, top, right, bottom = middle_square(width, height)
+        margin = (right - left) * (1 - 1 / augment.RESIZE) / 2
+        return left + margin, top + margin, right - margin, bottom - margin
+
+    return torch.from_numpy(
+        np.stack([decode(Path(os.fsdecode(files[i])), (size, size), centre) for i in indices])
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """Training and test images with labels [N] int64, on the device.
 
-    Images are uint8 [N, H, W, 3], or features float32 [N, views, d].
+    Images are uint8 [N, H, W, 3], features float32 [N, views, d], or photographs.
     """
 
-    train: Tensor
+    train: Images
     train_labels: Tensor
-    test: Tensor
+    test: Images
     test_labels: Tensor
     classes: int
 
 
-def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) -> Loaded:
-    """Read the data set; `settings.images` of the training images, the same number of each class.
+def load(data: tuple[str, str] | Loaded, settings: TrainSettings, where: torch.device) -> Loaded:
+    """Read the data set, unless it is given: `settings.images` training images, equally many of each class.
 
     Raises:
         PapersError: bad data, or fewer images than a batch.
     """
-    train, test, classes = (_frozen if data[1] in features.NAMES else _pictures)(data, settings)
+    if isinstance(data, Loaded):
+        return data
+    train, test, classes = (_frozen if data[1] in features.NAMES else _pictures)(data)
     if settings.classes:
         kept = np.random.default_rng(settings.seed).permutation(classes)[: settings.classes]
         train, test, classes = _only(train, kept), _only(test, kept), settings.classes
@@ -56,22 +143,27 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
             f"{len(chosen)} training images do not fill one batch of {settings.batch_size}; "
             "lower batch_size or take more images"
         )
-    x, y, x_test, y_test = (
-        torch.as_tensor(side, device=where) for side in (train[0][chosen], train[1][chosen], *test)
-    )
-    return Loaded(x, y, x_test, y_test, classes)
+    sides: list[Images] = [
+        Photographs(x, where) if x.dtype.kind == "S" else torch.as_tensor(x, device=where)
+        for x in (train[0][chosen], test[0])
+    ]
+    labels = [torch.as_tensor(y, device=where) for y in (train[1][chosen], test[1])]
+    return Loaded(sides[0], labels[0], sides[1], labels[1], classes)
 
 
-def _pictures(data: tuple[str, str], settings: TrainSettings) -> tuple[Side, Side, int]:
-    survey = classification.load(Path(data[0]), data[1])
-    # images no larger than a view are kept as they are
-    size = None if settings.image_size <= 32 else KEPT_SIZE
-    train, test = ((classification.load_images(s, size), s.labels) for s in (survey.train, survey.test))
+def _pictures(data: tuple[str, str]) -> tuple[Side, Side, int]:
+    root, name = Path(data[0]), data[1]
+    survey = folder.classified(root) if name == folder.NAME else classification.load(root, name)
+    sides = (survey.train, survey.test)
+    if survey.small:  # as they are
+        images = [classification.load_images(side) for side in sides]
+    else:  # paths as bytes, of which workers need no copies
+        images = [np.array([os.fsencode(file) for file in side.images]) for side in sides]
+    train, test = ((x, side.labels) for x, side in zip(images, sides, strict=True))
     return train, test, len(survey.classes)
 
 
-def _frozen(data: tuple[str, str], settings: TrainSettings) -> tuple[Side, Side, int]:
-    del settings
+def _frozen(data: tuple[str, str]) -> tuple[Side, Side, int]:
     found = features.load(Path(data[0]), data[1])
     fine, is_test = found.labels["fine"], found.labels["test"] == 1
     views = int(found.labels["view"].max()) + 1
@@ -88,21 +180,38 @@ def _only(side: Side, classes: NDArray[np.int64]) -> Side:
 
 
 def views(
-    images: Tensor, recipes: Sequence[augment.Recipe], generator: torch.Generator, size: int
-) -> tuple[Tensor, ...]:
-    """A random view of each image for each recipe, [B, 3, size, size]; of features different ones, [B, d]."""
-    if images.ndim == 4:
-        return tuple(augment.view(images, recipe, generator, size) for recipe in recipes)
-    others = (
-        torch.rand(len(images), images.shape[1] - 1, generator=generator).argsort(1) + 1
-    )  # [B, views − 1]
-    rows = torch.arange(len(images))
-    return tuple(images[rows, others[:, i]] for i in range(len(recipes)))
+    images: Images,
+    order: Sequence[Tensor],
+    recipes: Sequence[augment.Recipe],
+    generator: torch.Generator,
+    settings: TrainSettings,
+    epoch: int,
+) -> Iterator[tuple[Tensor, ...]]:
+    """For each batch [B] of `order` a random view of each image for each recipe, [B, 3, size, size].
+
+    Of features different ones, [B, d]. The generator's are those of resident images alone.
+    """
+    size = settings.image_size
+    if isinstance(images, Photographs):
+        yield from images.views(order, recipes, settings.seed, epoch, size)
+        return
+    for indices in order:
+        batch = images[indices.to(images.device)]
+        if batch.ndim == 4:
+            yield tuple(augment.view(batch, recipe, generator, size) for recipe in recipes)
+            continue
+        rows = torch.arange(len(batch))
+        # [B, views − 1]: of each image some of its other views
+        others = torch.rand(len(batch), batch.shape[1] - 1, generator=generator).argsort(1) + 1
+        yield tuple(batch[rows, others[:, i]] for i in range(len(recipes)))
 
 
-def plain(images: Tensor, size: int) -> Tensor:
-    """Images as they are scored: [B, 3, size, size], or features [B, d]."""
-    return augment.plain(images, size) if images.ndim == 4 else images[:, 0]
+def plain(images: Images, size: int, batch_size: int = BATCH) -> Iterator[Tensor]:
+    """Images as they are scored, in batches: [B, 3, size, size], or features [B, d]."""
+    if isinstance(images, Photographs):
+        return images.plain(size, batch_size)
+    parts = images.split(batch_size)
+    return (augment.plain(part, size) if part.ndim == 4 else part[:, 0] for part in parts)
 
 
 def subset(labels: NDArray[np.int64], total: int, seed: int) -> NDArray[np.int64]:

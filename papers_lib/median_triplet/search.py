@@ -7,15 +7,20 @@ valid wrong answers. Features are those of the pooled last stage, compared by co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from papers_lib import compute
-from papers_lib.datasets import crops, sysu30k
+from papers_lib import compute, pilot
+from papers_lib.datasets import sysu30k
+from papers_lib.datasets.images import decode
+from papers_lib.datasets.stream import Stream
 from papers_lib.evaluation.large_gallery import fuse_flips, rank_one
 from papers_lib.median_triplet.augment import MEAN, SD
 from papers_lib.median_triplet.options import TransferSettings
@@ -64,15 +69,21 @@ def embed(
     """Features [N, d] of image files, float32 on the CPU; `flip_fusion` says how mirror images enter."""
     mean, sd = (torch.tensor(colour, device=where) for colour in (MEAN, SD))
     blocks = []
-    for first in range(0, len(files), CHUNK):
-        # uint8 [B, H, W, 3], squashed to the rectangle
-        pixels = crops.load_images(files[first : first + CHUNK], settings.height, settings.width)
-        images = ((pixels.to(where).float() / 255 - mean) / sd).permute(0, 3, 1, 2)  # [B, 3, H, W]
+    stream = Stream(partial(_read, (settings.height, settings.width)), where, stay=False)
+    # uint8 [B, H, W, 3], squashed to the rectangle
+    parts = [files[first : first + CHUNK] for first in range(0, len(files), CHUNK)]
+    for pixels in pilot.steps(stream(parts), len(parts), CHUNK):
+        images = ((pixels.float() / 255 - mean) / sd).permute(0, 3, 1, 2)  # [B, 3, H, W]
         features = encoder(images).float()  # [B, d]
         if settings.flip_fusion != "none":
             features = fused(features, encoder(images.flip(3)).float(), settings.flip_fusion)
         blocks.append(features.cpu())
-    return torch.cat(blocks)
+    return torch.cat(pilot.repeated(blocks, len(parts)))[: len(files)]
+
+
+def _read(size: tuple[int, int], files: Sequence[Path]) -> Tensor:
+    bicubic = Image.Resampling.BICUBIC  # as the public re-ID code; crops are small, so none is reduced first
+    return torch.from_numpy(np.stack([decode(file, size, resample=bicubic, reduce=False) for file in files]))
 
 
 def fused(features: Tensor, mirrored: Tensor, fusion: str) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.evaluation import probes
 from papers_lib.median_triplet import augment, detection, meters, methods, search
-from papers_lib.median_triplet.images import Loaded, load, plain, views
+from papers_lib.median_triplet.images import BATCH, Images, Loaded, load, plain, views
 from papers_lib.median_triplet.methods import Batch, Method
 from papers_lib.median_triplet.optimisers import Lars, warm_cosine
 from papers_lib.median_triplet.options import SHARED, TrainSettings, TransferSettings
@@ -36,7 +36,7 @@ Report = Callable[[int, int, str], None]
 
 def train(
     settings: TrainSettings,
-    data: tuple[str, str],
+    data: tuple[str, str] | Loaded,
     folder: Path,
     device: str = "auto",
     report: Report = lambda step, total, note: None,
@@ -47,7 +47,7 @@ def train(
 
     Args:
         settings: all that can change the result.
-        data: the data set's root folder and name.
+        data: the data set's root folder and name, or tensors.
         folder: where the checkpoint (and `weights.pt`, with `keep_weights`) goes.
         device: "auto", "cpu" or "cuda".
         report: called with step, steps in all, and a note.
@@ -83,7 +83,7 @@ def train(
         dist.barrier()  # nobody writes before all have read
     if not resumed:
         loop.read_start()
-    for epoch in range(loop.epoch, settings.epochs):
+    for epoch in pilot.epochs(loop.epoch, settings.epochs):
         if rank == 0:
             report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
@@ -140,10 +140,9 @@ class Loop(checkpoint.Resumable):
         method.train()
         begun, waited = _now(device), 0.0
         logs, readings = [], []
-        for number, indices in enumerate(self.order()):
-            # -- batch and views --
-            asked = _now(device)
-            batch = self.batch(indices)  # one or two views, [B, 3, s, s] each
+        asked, count = _now(device), pilot.few(self.batches)
+        read = self.read(self.order(), self.epoch)  # one or two views, [B, 3, s, s] each
+        for number, batch in enumerate(pilot.steps(read, self.batches, s.batch_size)):
             waited += _now(device) - asked
 
             # -- forward and loss; queues, memories and pseudo-labels move on --
@@ -153,7 +152,7 @@ class Loop(checkpoint.Resumable):
 
             # -- backward: the gradients of a step's batches add up to the mean of theirs --
             first = number - number % self.accumulation  # batch of the step
-            group_size = min(self.accumulation, self.batches - first)
+            group_size = min(self.accumulation, count - first)
             (loss / group_size).backward()
 
             # -- step --
@@ -170,6 +169,7 @@ class Loop(checkpoint.Resumable):
             # -- meters --
             if number % max(1, self.batches // meters.READINGS) == 0:
                 readings.append(meters.of_batch(method, batch.labels))
+            asked = _now(device)
 
         spent = _now(device) - begun
         time_spent = {"seconds": round(spent, 2), "waiting": round(waited / spent, 4)}
@@ -189,12 +189,17 @@ class Loop(checkpoint.Resumable):
         whole = order[: self.batches * self.world * size].view(-1, size)  # [batches of all, B]
         return list(whole[self.rank :: self.world])
 
+    def read(self, order: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+        """The batches of these indices [B] each, their views made on the device where images are resident."""
+        images = self.images
+        seen = views(images.train, order, self.recipes, self.generator, self.settings, epoch)
+        for indices, pair in zip(order, seen, strict=True):
+            chosen = indices.to(images.train.device)  # [B]
+            yield Batch(pair, chosen, images.train_labels[chosen])
+
     def batch(self, indices: Tensor) -> Batch:
-        """The views of these images, made on the device where the images lie."""
-        chosen = indices.to(self.images.train.device)  # [B]
-        images = self.images.train[chosen]  # uint8 [B, H, W, 3]
-        seen = views(images, self.recipes, self.generator, self.settings.image_size)
-        return Batch(seen, images, chosen, self.images.train_labels[chosen])
+        """The views of these images alone."""
+        return next(self.read([indices], self.epoch))
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at a step: linear warm-up, then cosine to zero."""
@@ -214,28 +219,27 @@ class Loop(checkpoint.Resumable):
     # -- what a run reports --
 
     @torch.no_grad()
-    def embed(self, images: Tensor, batch_size: int = 512) -> Tensor:
+    def embed(self, images: Images) -> Tensor:
         """Features [N, dimension] of the encoder in evaluation mode, float32, on the images' device."""
         training = self.method.training
         self.method.eval()  # normalised by running statistics
         with compute.autocast(images.device, self.settings.precision):
-            features = [
-                self.method.encoder(plain(batch, self.settings.image_size)).float()
-                for batch in images.split(batch_size)
-            ]
+            batches = pilot.steps(plain(images, self.settings.image_size), -(-len(images) // BATCH))
+            features = [self.method.encoder(batch).float() for batch in batches]
         self.method.train(training)
-        return torch.cat(features)  # [N, dimension]
+        return torch.cat(pilot.repeated(features, -(-len(images) // BATCH)))[: len(images)]  # [N, dimension]
 
     def read_start(self) -> None:
         """The meters before training, on views that the training itself does not draw."""
         kept = self.generator.get_state()
-        batches = [self.batch(indices) for indices in self.order()[: meters.READINGS]]
+        batches = list(self.read(self.order()[: meters.READINGS], self.settings.epochs))
         self.generator.set_state(kept)
         self.start = self.spread() | meters.before_training(self.method, batches)
         self.start["flops"] = meters.flops(self.method, batches[0])
         self.start["knn"] = self.knn()
-        if self.images.train.ndim == 3:  # frozen features, as they are
-            bank, queries = (plain(side, 0) for side in (self.images.train, self.images.test))
+        sides = self.images.train, self.images.test
+        if isinstance(sides[0], Tensor) and sides[0].ndim == 3:  # frozen features, as they are
+            bank, queries = (torch.cat(list(plain(side, 0))) for side in sides)
             self.start["knn_features"] = self._knn(bank, queries)
 
     def spread(self) -> dict[str, float]:
@@ -273,7 +277,7 @@ class Loop(checkpoint.Resumable):
         sides = (self.embed(images.train), images.train_labels, test, images.test_labels)
         full, short = (
             probes.linear_probe(*sides, lrs=s.probe_lrs, epochs=epochs, seed=s.seed)
-            for epochs in (s.probe_epochs, 1)  # one epoch, as in Tables 6 and 7
+            for epochs in (pilot.few(s.probe_epochs), 1)  # one epoch, as in Tables 6 and 7
         )
         result = {"linear": full["accuracy"], "linear_1": short["accuracy"], "probe": full, "knn": self.knn()}
         if isinstance(self.method, methods.Supervised):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from papers_lib import compute
+from papers_lib import compute, pilot
 from papers_lib.datasets import faces
+from papers_lib.datasets.stream import Stream, moved, resident, take
 from papers_lib.errors import PapersError
 from papers_lib.evaluation.verification import face_distances, face_embeddings, scaled, ten_fold
 from papers_lib.nar.arcface import ArcFace
@@ -25,7 +28,7 @@ from papers_lib.nar.fitting import Loop, Report, quiet, set_rate, sgdr
 from papers_lib.nar.networks import lresnet50e_ir
 from papers_lib.nar.options import FaceSettings
 
-RESIDENT = 16 * 2**30  # bytes of decoded images kept in memory; beyond, each batch is decoded
+RESIDENT = 16 * 2**30  # bytes of decoded images kept in memory; beyond, workers decode batches ahead
 
 
 def train_faces(
@@ -73,7 +76,7 @@ class FaceImages:
     def __init__(self, settings: FaceSettings, source: faces.Faces, where: torch.device) -> None:
         if source.train is None:
             raise PapersError(f"{source.name} has only pairs; train on one of faces_emore, faces_own")
-        self.source, self.size, self.where = source.train, settings.image_size, where
+        self.size, self.where = settings.image_size, where
         groups = choose(source.train.labels, settings)
         self.identities = len(groups)
         self.labels = np.full(len(source.train), -1, dtype=np.int64)  # −1: not of this run
@@ -89,21 +92,28 @@ class FaceImages:
         # Where they fit, all images that the run needs are decoded once; `places` are theirs among them.
         needed = np.concatenate([self.train, self.held_out])
         self.pixels: Tensor | None = None
+        self.stream = Stream(partial(_read, source.train, self.size), where)
         self.places = np.zeros(len(self.labels), dtype=np.int64)  # of each image in `pixels`
         self.places[needed] = np.arange(len(needed))
         if len(needed) * self.size**2 * 3 <= RESIDENT:
-            self.pixels = _tensor(self.source.pixels(needed.tolist(), self.size), where)
+            self.pixels = resident(source.train.pixels(needed.tolist(), self.size), where)
 
-    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Images uint8 [B, 3, H, W] and labels [B], on the device."""
-        labels = torch.from_numpy(self.labels[indices]).to(self.where)
-        if self.pixels is None:
-            return _tensor(self.source.pixels(indices.tolist(), self.size), self.where), labels
-        return self.pixels[torch.from_numpy(self.places[indices]).to(self.where)], labels
+    def batches(self, order: Sequence[NDArray[np.int64]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images uint8 [B, 3, H, W] and labels [B] of each batch of indices, on the device."""
+        if self.pixels is not None:
+            held, places = self.pixels, self.places
+            batches = (take(held, torch.from_numpy(places[indices]), self.where) for indices in order)
+        else:
+            batches = (
+                moved(batch, self.where) for batch in self.stream([indices.tolist() for indices in order])
+            )
+        for indices, pixels in zip(order, batches, strict=True):
+            labels = torch.from_numpy(self.labels[indices]).to(self.where)
+            yield pixels.permute(0, 3, 1, 2), labels  # [B, H, W, 3] → [B, 3, H, W]
 
 
-def _tensor(pixels: faces.Pixels, where: torch.device) -> Tensor:
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(where)  # [B, H, W, 3] → [B, 3, H, W]
+def _read(source: faces.Training, size: int, indices: Sequence[int]) -> Tensor:
+    return torch.from_numpy(np.stack([source.image(i, size) for i in indices]))
 
 
 def choose(labels: NDArray[np.int64], settings: FaceSettings) -> list[NDArray[np.int64]]:
@@ -158,18 +168,18 @@ class FaceTraining(Loop):
         batches = len(self.images.train) // settings.batch_size
         order = rng.permutation(self.images.train)[: batches * settings.batch_size]
         totals = torch.zeros(2, device=self.where)  # of loss and accuracy
-        for number, indices in enumerate(order.reshape(batches, -1)):
+        read = self.images.batches(list(order.reshape(batches, -1)))
+        for number, (pixels, labels) in enumerate(pilot.steps(read, batches, settings.batch_size)):
             now = self.epoch + number / batches
             set_rate(self.optimiser, sgdr(now, settings.cycle, settings.lr_min, settings.lr))
 
             # -- batch and views: half of the images mirrored --
-            pixels, labels = self.images.batch(indices)  # uint8 [B, 3, H, W], [B]
-            mirrored = torch.from_numpy(rng.random(len(indices)) < 0.5).to(self.where)
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
+            mirrored = torch.from_numpy(rng.random(len(labels)) < 0.5).to(self.where)
+            views = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)  # uint8 [B, 3, H, W]
 
             # -- forward and loss: the margin counts in the loss alone --
             with compute.autocast(self.where, settings.precision):
-                embeddings = self.network(scaled(pixels))  # [B, d]
+                embeddings = self.network(scaled(views))  # [B, d]
             loss = self.head(embeddings, labels)
 
             # -- backward and step --
@@ -191,8 +201,8 @@ class FaceTraining(Loop):
         """Share of the held-out images whose identity has the nearest weight; None without any."""
         held, right = self.images.held_out, 0
         self.network.eval()
-        for start in range(0, len(held), 256):
-            pixels, labels = self.images.batch(held[start : start + 256])
+        parts = [held[start : start + 256] for start in range(0, len(held), 256)]
+        for pixels, labels in self.images.batches(parts):
             right += int((self.head.cosines(self.network(scaled(pixels))).argmax(1) == labels).sum())
         return round(right / len(held), 6) if len(held) else None
 
@@ -213,7 +223,8 @@ def verify(network: nn.Module, source: faces.Faces, size: int, where: torch.devi
     """
     results = {}
     for name, pairs in source.tests.items():
-        embedded = face_embeddings(network, _tensor(faces.load_images(pairs, size), where))  # [N, d]
+        pixels = torch.from_numpy(faces.load_images(pairs, size)).permute(0, 3, 1, 2)  # [N, 3, H, W]
+        embedded = face_embeddings(network, pixels.to(where))  # [N, d]
         first, second = (embedded[torch.from_numpy(rows).to(where)] for rows in (pairs.first, pairs.second))
         # Each fold is judged by the threshold that is best on the other nine.
         scores = ten_fold(face_distances(first, second), pairs.same, pairs.folds)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.nar import sampling
 from papers_lib.nar.counting import Count, count
-from papers_lib.nar.images import Loaded, load, normalised, shuffled
+from papers_lib.nar.images import Given, Loaded, load, normalised, shuffled
 from papers_lib.nar.networks import resnet18
 from papers_lib.nar.options import AloneSettings, Common, StandaloneSettings
 
@@ -39,7 +39,7 @@ class Loop(checkpoint.Resumable):
     def left(self, epochs: int, folder: Path, report: Report) -> Iterator[int]:
         """The epochs to come, from those of `folder/checkpoint.pt` on, which is saved behind each."""
         self.resume(checkpoint.load(folder / "checkpoint.pt"))
-        for epoch in range(self.epoch, epochs):
+        for epoch in pilot.epochs(self.epoch, epochs):
             report(epoch, epochs, f"epoch {epoch + 1}")
             yield epoch
             checkpoint.save(folder / "checkpoint.pt", self.state())
@@ -47,7 +47,7 @@ class Loop(checkpoint.Resumable):
 
 def train(
     settings: StandaloneSettings,
-    data: tuple[str, str],
+    data: Given,
     folder: Path,
     device: str = "auto",
     report: Report = quiet,
@@ -68,7 +68,7 @@ def train(
     fit = Fit(settings, vector, images, images.chosen, where)
     for _ in fit.left(settings.epochs, folder, report):
         fit.run_epoch()
-        if fit.epoch % settings.test_every == 0 or fit.epoch == settings.epochs:
+        if fit.epoch % settings.test_every == 0 or fit.epoch == pilot.last(settings.epochs):
             fit.history[-1]["accuracy"] = fit.accuracy(images.test, images.test_labels)
     some = images.chosen[:: -(-len(images.chosen) // TRAIN_IMAGES)]  # evenly: they may lie by class
     return {
@@ -82,7 +82,7 @@ def train(
 
 
 def train_many(
-    settings: AloneSettings, data: tuple[str, str], folder: Path, device: str = "auto", report: Report = quiet
+    settings: AloneSettings, data: Given, folder: Path, device: str = "auto", report: Report = quiet
 ) -> dict[str, Any]:
     """Train each vector of a sample alone, on the training part, and test it; resumable behind each vector.
 
@@ -102,7 +102,8 @@ def train_many(
     recipe = StandaloneSettings(**common | {"seed": start}, epochs=settings.epochs, lr=settings.lr)
     kept = checkpoint.load(folder / "checkpoint.pt")
     points = checkpoint.take_up(kept, partial(_known, vectors), {"points": []}) or []
-    for number, vector in enumerate(vectors[len(points) :], len(points)):
+    for number in pilot.epochs(len(points), len(vectors)):  # a vector stands for an epoch
+        vector = vectors[number]
         report(number, len(vectors), f"vector {number + 1}")
         torch.manual_seed(start)  # the same start for every vector, whatever came before a kill
         fit = Fit(recipe, vector, images, images.training, where)
@@ -162,6 +163,7 @@ class Fit(Loop):
         where: torch.device,
     ) -> None:
         self.settings, self.images, self.indices, self.where = settings, images, indices, where
+        self.steps = len(indices) // settings.batch_size
         # Order, crops and mirrors are drawn on the CPU: a seed gives the same views on any device.
         self.generator = torch.Generator().manual_seed(settings.seed)
         network = resnet18(vector, settings.rule, "cifar", images.classes, settings.width)
@@ -185,7 +187,7 @@ class Fit(Loop):
         """Once through the images, in whole batches."""
         began, losses = time.perf_counter(), []
         self.network.train()
-        for share, x, y in self.batches():
+        for share, x, y in pilot.steps(self.batches(), self.steps, self.settings.batch_size):
             set_rate(self.optimiser, self.rate(self.epoch + share))
 
             # -- forward and loss --

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from papers_lib.datasets import classification
+from papers_lib.datasets import classification, folder
 from papers_lib.errors import PapersError
 from papers_lib.nar.options import Common
 
@@ -75,8 +75,11 @@ class Loaded:
         return normalised(self.train[indices]), self.train_labels[indices]
 
 
-def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded:
-    """Read the data set and part its training images, both by the seed.
+Given = tuple[str, str] | Loaded  # root folder and name, or tensors
+
+
+def load(data: Given, settings: Common, where: torch.device) -> Loaded:
+    """Read the data set, unless it is given, and part its training images, both by the seed.
 
     The validation part is an equal share of each class, not the last images as in the released code: where
     images lie by class, the last ones are of one class.
@@ -84,7 +87,10 @@ def load(data: tuple[str, str], settings: Common, where: torch.device) -> Loaded
     Raises:
         PapersError: bad data, or fewer images than asked for.
     """
-    source = classification.load(Path(data[0]), data[1])
+    if isinstance(data, Loaded):
+        return data
+    root, name = Path(data[0]), data[1]
+    source = folder.classified(root) if name == folder.NAME else classification.load(root, name)
     labels = source.train.labels
     chosen = subset(labels, settings.images or len(labels), settings.seed)
     held = chosen[subset(labels[chosen], settings.valid_size, settings.seed + 1, "valid_size")]

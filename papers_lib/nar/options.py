@@ -169,5 +169,4 @@ class ImageNetSettings(Frozen):
     step_epochs: int = Field(30, ge=1)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    workers: int = Field(8, ge=0)  # processes that decode images
     precision: Precision = "bfloat16"

@@ -26,7 +26,7 @@ from papers_lib.errors import PapersError
 from papers_lib.nar import enumeration, sampling
 from papers_lib.nar.counting import Costs, costs, count_all
 from papers_lib.nar.fitting import Report
-from papers_lib.nar.images import Loaded, load, normalised
+from papers_lib.nar.images import Given, Loaded, load, normalised
 from papers_lib.nar.operators import Rule
 from papers_lib.nar.options import Common, ScoreSettings
 from papers_lib.nar.supernet import SuperNet, batch_statistics, recalibrated
@@ -171,7 +171,7 @@ def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def enumerate_vectors(
     settings: ScoreSettings,
-    data: tuple[str, str],
+    data: Given,
     folder: Path,
     needed: Mapping[str, Any],
     weights: Path,

@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.nar import faces, fitting, sampling, scoring, skips
 from papers_lib.nar.controller import Controller, Reinforce
 from papers_lib.nar.enumeration import Norm, score
 from papers_lib.nar.fitting import Loop, Report, mean_loss, quiet, set_rate, sgd, sgdr
-from papers_lib.nar.images import Loaded, load, shuffled
+from papers_lib.nar.images import Given, Loaded, load, shuffled
 from papers_lib.nar.options import (
     AloneSettings,
     FaceSettings,
@@ -42,7 +42,7 @@ PROBES = 200  # vectors drawn to read the controller's entropy
 
 def run(
     settings: Mapping[str, Any],
-    data: tuple[str, str],
+    data: Given,
     folder: Path,
     device: str = "auto",
     report: Report = quiet,
@@ -53,7 +53,7 @@ def run(
 
     Args:
         settings: complete settings of one kind; a face training's have no `kind`.
-        data: the data set's root folder and name.
+        data: the data set's root folder and name, or tensors, but of faces.
         folder: where checkpoints go.
         device: "auto", "cpu" or "cuda".
         report: called with step, steps in all, and a note.
@@ -66,6 +66,8 @@ def run(
     """
     kind = settings.get("kind", "faces")
     if kind == "faces":
+        if isinstance(data, Loaded):
+            raise PapersError("faces are read from a data set; give its root folder and name")
         return faces.train_faces(FaceSettings.model_validate(settings), data, folder, device, report)
     if kind == "skips":
         return skips.simulate(SkipSettings.model_validate(settings))
@@ -83,7 +85,7 @@ def run(
 
 
 def search(
-    settings: SearchSettings, data: tuple[str, str], folder: Path, device: str, report: Report
+    settings: SearchSettings, data: Given, folder: Path, device: str, report: Report
 ) -> dict[str, Any]:
     """Search a vector; leaves the shared weights as `folder/weights.pt`, resumes from `folder/checkpoint.pt`.
 
@@ -170,7 +172,8 @@ class Search(Loop):
         fair = self.pretraining and settings.pretrain_sampling == "strict_fair"
         batches_per_step = settings.operators if fair else 1  # K or 1
         self.supernet.train()
-        for number, (indices, vector) in enumerate(zip(batches, vectors.tolist(), strict=True)):
+        pairs = pilot.steps(zip(batches, vectors.tolist(), strict=True), len(batches), settings.batch_size)
+        for number, (indices, vector) in enumerate(pairs):
             now = self.epoch + number / len(batches)
             factor = sgdr(now, settings.first_cycle, settings.lr_min / settings.lr)
             set_rate(self.optimiser, settings.lr * factor)
@@ -195,7 +198,7 @@ class Search(Loop):
     def train_controller(self) -> float:
         """One epoch of REINFORCE, the mean reward; an update's samples all see the same validation images."""
         settings, rewards = self.settings, []
-        for _ in range(settings.updates):
+        for _ in pilot.steps(range(settings.updates), settings.updates):
             vectors, _ = self.controller.sample(settings.samples, self.generator)  # [samples, N]
             reward = self.rewards(vectors)  # [samples]
             self.reinforce.step(self.controller.log_probs(vectors), reward)

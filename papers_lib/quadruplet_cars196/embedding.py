@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from papers_lib import checkpoint, compute
+from papers_lib.datasets.stream import chunks
 from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
 from papers_lib.quadruplet_cars196.images import centre_crop
@@ -85,10 +86,11 @@ def build(
 
 @torch.no_grad()
 def embed(net: EmbeddingNet, pixels: Tensor, crop: int, chunk: int = 256) -> Tensor:
-    """Embeddings [N, d] of resident uint8 images [N, S, S, 3]: evaluation mode, centre crop."""
+    """Embeddings [N, d] of uint8 images [N, S, S, 3], wherever they lie: evaluation mode, centre crop."""
     modes = [(part, part.training) for part in net.modules()]  # frozen parts are to stay frozen
     net.eval()
-    parts = [net(centre_crop(part, crop)).embedding for part in pixels.split(chunk)]
+    where = net.fc.weight.device
+    parts = [net(centre_crop(part, crop)).embedding for part in chunks(pixels, chunk, where)]
     for module, mode in modes:
         module.training = mode
     return torch.cat(parts)

@@ -68,6 +68,9 @@ class TrainSettings(Frozen):
 
     # -- optimisation --
     batch_size: int = Field(32, ge=1)  # references a step; a quadruplet has four images
+    # Images that pass the network at once, if fewer than a step has: the same gradient in less memory.
+    # Left out where it is 0, as in rows made before.
+    micro_batch: int = Field(0, ge=0, exclude_if=lambda count: count == 0)
     epochs: int = Field(10, ge=0)
     lr: float = Field(3e-4, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)

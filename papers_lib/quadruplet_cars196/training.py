@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, lr_scheduler
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
 from papers_lib.quadruplet_cars196 import losses
 from papers_lib.quadruplet_cars196.baselines import BASELINES, FREE_LENGTH, class_batches
-from papers_lib.quadruplet_cars196.embedding import EmbeddingNet, build, embed
-from papers_lib.quadruplet_cars196.images import Images, crops, hold_out, load
+from papers_lib.quadruplet_cars196.embedding import EmbeddingNet, Output, build, embed
+from papers_lib.quadruplet_cars196.images import Given, Images, crops, hold_out, load
 from papers_lib.quadruplet_cars196.measures import evaluate, mined, recall_at_1
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.quadruplet_cars196.selection import Selection, select
@@ -42,7 +42,7 @@ EQUATION_6 = {
 
 def train(
     settings: TrainSettings,
-    data: tuple[str, str],
+    data: Given,
     folder: Path,
     device: str = "auto",
     weights: Path | None = None,
@@ -52,7 +52,7 @@ def train(
 
     Args:
         settings: all that can change the result.
-        data: the data set's root folder and name.
+        data: the data set's root folder and name, or training and test images as tensors.
         folder: where the checkpoint goes.
         device: "auto", "cpu" or "cuda".
         weights: file of backbone weights, where the run starts from one.
@@ -69,16 +69,19 @@ def train(
     """
     where = compute.device(device)
     compute.prepare(settings.seed)
-    trained, tested, classes = load(*data, settings, where)
+    trained, tested, classes = load(data, settings)
     width = trained.pixels.shape[1] if trained.pixels.ndim == 2 else 0  # of frozen features
     net = build(settings, classes, weights, where, width)
     judged = tested  # whose R@1 the history shows
     if settings.select == "held_out_classes":
         trained, judged = hold_out(trained)
+    # moved when they are split, so that no device holds them twice
+    trained, tested = trained.to(where), tested.to(where)
+    judged = judged.to(where) if settings.select == "held_out_classes" else tested
     loop = Loop(settings, net, trained, where)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
 
-    while loop.epoch < settings.epochs:
+    for _ in pilot.epochs(loop.epoch, settings.epochs):
         loop.run_epoch(report)
         recall = recall_at_1(net, judged, settings.crop)
         loop.history[-1] |= {"R@1": recall}
@@ -91,6 +94,10 @@ def train(
 
     choices = mined(loop.bank(), trained, settings)
     return evaluate(net, tested, settings) | {"history": loop.history, "mined": choices}
+
+
+def _normalises(net: EmbeddingNet) -> bool:
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules())
 
 
 class Batch(NamedTuple):
@@ -109,6 +116,11 @@ class Loop(checkpoint.Resumable):
         self, settings: TrainSettings, net: EmbeddingNet, images: Images, where: torch.device
     ) -> None:
         self.settings, self.net, self.images, self.where = settings, net, images, where
+        if settings.micro_batch and not settings.freeze_bn and _normalises(net):
+            raise PapersError(
+                "micro_batch is exact only where batch normalisation does not take the batch's statistics; "
+                "set freeze_bn=true, or take precision=bfloat16 or a smaller batch_size instead"
+            )
         # Who can be a reference: not alone in its class and, unless masked, with a sibling class.
         self.no_features = torch.zeros(len(images.fine), 1)  # random members need none
         usable = select(
@@ -144,7 +156,8 @@ class Loop(checkpoint.Resumable):
         if self.settings.freeze_bn:
             backbones.freeze_batch_norm(self.net)
         logged: dict[str, list[Tensor]] = {}
-        for step, batch in enumerate(self.batches(), 1):
+        images = (PER_CLASS if self.settings.pool == "batch" else 4) * self.settings.batch_size
+        for step, batch in enumerate(pilot.steps(self.batches(), self.steps, images), 1):
             for name, values in self.step(batch).items():
                 if values.numel():
                     logged.setdefault(name, []).append(values.detach().float().flatten())
@@ -195,12 +208,12 @@ class Loop(checkpoint.Resumable):
         equation_6 = settings.model_dump(include=EQUATION_6)
 
         # -- views --
-        views = crops(self.images, batch.rows, settings, self.generator)  # [n, 3, crop, crop]
+        views = crops(self.images, batch.rows, settings, self.generator, where)  # [n, 3, crop, crop]
         fine = self.images.fine[batch.rows].to(where)  # [n]
         coarse = self.images.coarse[batch.rows].to(where)  # [n]
 
         # -- forward --
-        out = self.net(views)  # embedding [n, d] on the unit sphere, scores [n, k1] and [n, k2]
+        out = self.forward(views)  # embedding [n, d] on the unit sphere, scores [n, k1] and [n, k2]
 
         # -- loss --
         if settings.method in BASELINES:
@@ -229,9 +242,32 @@ class Loop(checkpoint.Resumable):
         # -- backward and step --
         self.optimiser.zero_grad(set_to_none=True)
         logged["loss"].backward()
+        if self.settings.micro_batch:
+            self.backward(views, out)
         self.optimiser.step()
         self.schedule.step()
         return logged
+
+    # The loss needs all embeddings of a step at once, and not all activations: a first pass without gradients
+    # gives the embeddings, the loss gives their gradients, and a second pass takes these on, part by part.
+
+    def forward(self, views: Tensor) -> Output:
+        """The network's output; with `micro_batch` in parts, as leaves that gradients stop at."""
+        if not self.settings.micro_batch:
+            return self.net(views)  # type: ignore[no-any-return]
+        with torch.no_grad():
+            parts = [self.net(part) for part in views.split(self.settings.micro_batch)]
+        return Output(*(torch.cat(field).requires_grad_() for field in zip(*parts, strict=True)))
+
+    def backward(self, views: Tensor, out: Output) -> None:
+        """The gradients of `out`, whose leaves have theirs, on to the weights."""
+        size = self.settings.micro_batch
+        # what the loss did not use has no gradient, and gives its weights none
+        given = {name: field.grad for name, field in out._asdict().items() if field.grad is not None}
+        for number, part in enumerate(views.split(size)):
+            again = self.net(part)
+            fields = [getattr(again, name) for name in given]
+            torch.autograd.backward(fields, [each.split(size)[number] for each in given.values()])
 
     def choose(self, features: Tensor, fine: Tensor, coarse: Tensor, anchors: Tensor) -> Selection:
         """Quadruplets of `anchors` among features [N, d] and their labels [N], by the run's rule."""

@@ -108,6 +108,7 @@ class _Worker:
             **os.environ,
             **parent.named(),
             "OMP_NUM_THREADS": str(threads),  # for BLAS and torch
+            "PAPERS_WORKERS": str(threads),  # that decode images
             "PYTHONPATH": path,  # this very `papers_lib`
             "WORLD_SIZE": "1",
         }

@@ -39,6 +39,7 @@ class RunSpec(Frozen):
     settings: dict[str, Any]
     data: Data
     needs: tuple[RunSpec, ...] = ()
+    pilot: bool = False  # two epochs of a few steps: what it would cost, and no evidence
     label: str = ""
     device: str = "auto"
     places: dict[str, str] = Field(
@@ -58,7 +59,17 @@ class RunSpec(Frozen):
             "settings": self.settings,
             "data": [self.data.name, self.data.stand_in] + ([self.data.fingerprint] if fingerprint else []),
             "needs": [need.asked(fingerprint) for need in self.needs],
-        }
+        } | ({"pilot": True} if self.pilot else {})
+
+    @property
+    def all_data(self) -> list[Data]:
+        """Its data, and that of the runs that it needs."""
+        return [self.data, *(data for need in self.needs for data in need.all_data)]
+
+    def as_pilot(self) -> RunSpec:
+        """The pilot of this run, and of those that it needs."""
+        needs = tuple(need.as_pilot() for need in self.needs)
+        return self.model_copy(update={"pilot": True, "needs": needs})
 
     @property
     def identity(self) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from papers_lib import pilot
 from papers_lib.errors import PapersError, fault_of_the_machine
 from papers_lib.files import FULL, PlaceError, place_error
 from papers_lib.runs import parent, provenance
@@ -96,7 +97,8 @@ def _attempt(folder: Path) -> dict[str, str]:
         with _workroom(folder):
             function = _resolve(spec.function)
             _refuse_other_inputs(spec)
-            metrics = _plain(function(spec))
+            with pilot.measuring(spec.pilot) as cost:
+                metrics = _plain(function(spec)) | ({"pilot": cost.summary()} if cost else {})
     except Exception as error:
         if isinstance(error, PlaceError) or fault_of_the_machine(error):
             raise

@@ -31,14 +31,16 @@ def own_classes(labels: Tensor) -> Tensor:
     return torch.where(outlier, labels.max() + outlier.cumsum(0), labels)
 
 
-def spcl_loss(features: Array, indices: Array, memory: Array, classes: Array, tau: float = 0.05) -> Tensor:
+def spcl_loss(
+    features: Array, indices: Array, memory: Array, classes: Array, tau: float = 0.05, floor: float = 0.0
+) -> Tensor:
     """SpCL's unified contrastive loss without a source domain, a scalar, the batch's mean of
 
         − log exp(⟨f, z₊⟩ / τ) / (Σ_k exp(⟨f, c_k⟩ / τ) + Σ_k exp(⟨f, v_k⟩ / τ))
 
     over the clusters' means c_k of the memory, not brought to length 1, and the un-clustered images
-    v_k; z₊ is the one that the sample belongs to. (The public code adds 1e-6 inside the logarithm and to the
-    denominator, which this leaves out.)
+    v_k; z₊ is the one that the sample belongs to. The public code adds a `floor` of 1e-6 inside the logarithm
+    and to the denominator.
 
     Args:
         features: [B, d] unit vectors; indices: [B] which images they are of.
@@ -55,7 +57,12 @@ def spcl_loss(features: Array, indices: Array, memory: Array, classes: Array, ta
     # ⟨f, c_k⟩ is the mean of ⟨f, v⟩ over the images v of class k.
     to_images = similarities(x, m, tau)  # [B, N]
     sums = to_images.new_zeros(len(x), len(counts)).index_add(1, class_of, to_images)  # [B, C]
-    return F.cross_entropy(sums / counts, class_of[images])
+    logits = sums / counts
+    if not floor:
+        return F.cross_entropy(logits, class_of[images])
+    exponentials = logits.exp()  # cosines over τ: at most e²⁰ for .05
+    shares = exponentials / (exponentials.sum(1, keepdim=True) + floor)
+    return F.nll_loss((shares + floor).log(), class_of[images])
 
 
 def reliable(

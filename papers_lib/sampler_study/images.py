@@ -1,4 +1,7 @@
-"""Images of a run: resident on the device as uint8, augmented there, a batch at a time.
+"""Images of a run: uint8, resident on the device where they fit, augmented there, a batch at a time.
+
+Squashed to a rectangle, bicubic with antialias as in the public re-ID code (`Resize((256, 128),
+interpolation=3)`). Of a large set, the part that is only embedded may stay in a map of the disk.
 
 Flip, pad and crop, normalise, erase: the order and the values of CAP's public code. A batch is one
 gather, however many images it has.
@@ -11,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from papers_lib.datasets import features, reid
-from papers_lib.datasets.crops import load_images
+from papers_lib.datasets import features, folder, reid
+from papers_lib.datasets.images import load_images
+from papers_lib.datasets.stream import resident
 from papers_lib.sampler_study.options import TrainSettings
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
@@ -40,7 +45,10 @@ class Part(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A data set on the device. `train_ids` [N] are for diagnosis after training, and for no loss."""
+    """A data set, on the device as far as it fits.
+
+    `train_ids` [N] are for diagnosis after training, and for no loss.
+    """
 
     train: Unlabelled
     train_ids: Tensor
@@ -48,15 +56,17 @@ class Loaded(NamedTuple):
     gallery: Part
 
 
-def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) -> Loaded:
-    """Read and decode the data set `data` (root, name).
+def load(data: tuple[str, str] | Loaded, settings: TrainSettings, where: torch.device) -> Loaded:
+    """Read and decode the data set `data` (root, name), unless it is given.
 
     Raises:
         PapersError: the data set is not there, or not whole.
     """
+    if isinstance(data, Loaded):
+        return data
     frozen = data[1] in features.NAMES
     parts = _shipped(*data) if frozen else _decoded(*data, settings.height, settings.width)
-    train, query, gallery = (part._replace(pixels=part.pixels.to(where)) for part in parts)
+    train, query, gallery = (part._replace(pixels=resident(part.pixels, where)) for part in parts)
     return Loaded(Unlabelled(train.pixels, train.cameras), train.ids, query, gallery)
 
 
@@ -64,15 +74,16 @@ def load(data: tuple[str, str], settings: TrainSettings, where: torch.device) ->
 def _decoded(root: str, name: str, height: int, width: int) -> tuple[Part, ...]:
     """Training images, query and gallery on the CPU; runs of one process share them."""
     # A withdrawn set reaches this line only after its holder has acknowledged that, in the plan.
-    network = reid.load(Path(root), name, acknowledge_withdrawn=True)
-    return tuple(
-        Part(
-            load_images(side.files, height, width),
-            torch.from_numpy(side.ids),
-            torch.from_numpy(side.cameras),
-        )
-        for side in (network.train, network.query, network.gallery)
-    )
+    own = name == folder.NAME
+    network = folder.network(Path(root)) if own else reid.load(Path(root), name, acknowledge_withdrawn=True)
+    parts = []
+    for side in (network.train, network.query, network.gallery):
+        keep = side.keep and side.keep.with_name(f"{side.keep.name}-{height}x{width}.npy")
+        # Crops are small: the JPEG decoder is not asked to halve them first.
+        bicubic = Image.Resampling.BICUBIC
+        pixels = load_images(side.files, (height, width), resample=bicubic, reduce=False, keep=keep)
+        parts.append(Part(*map(torch.from_numpy, (pixels, side.ids, side.cameras))))
+    return tuple(parts)
 
 
 @lru_cache(maxsize=1)
@@ -92,14 +103,14 @@ def prepared(pixels: Tensor) -> Tensor:
     return _normalised(pixels).permute(0, 3, 1, 2)
 
 
-def augmented(pixels: Tensor, indices: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Training images `pixels[indices]`, each flipped, shifted and erased by its own draw: [B, 3, H, W].
+def augmented(pixels: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """Training images [B, H, W, 3], each flipped, shifted and erased by its own draw: [B, 3, H, W].
 
     Frozen features have one view, as they are: [B, D].
     """
     if pixels.ndim == 2:
-        return pixels[indices.to(pixels.device)]
-    n, (height, width) = len(indices), pixels.shape[1:3]
+        return pixels
+    n, height, width = pixels.shape[:3]
     where, pad = pixels.device, settings.pad
     # -- flip, pad and crop: which pixel of the image each pixel of the crop is --
     shift = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator) - pad
@@ -108,7 +119,8 @@ def augmented(pixels: Tensor, indices: Tensor, settings: TrainSettings, generato
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
     columns = torch.where(mirror, width - 1 - columns, columns)
     rows, columns = rows.clamp(0, height - 1).to(where), columns.clamp(0, width - 1).to(where)
-    crops = pixels[indices.to(where)[:, None, None], rows[:, :, None], columns[:, None, :]]  # [B, H, W, 3]
+    image = torch.arange(n, device=where)[:, None, None]
+    crops = pixels[image, rows[:, :, None], columns[:, None, :]]  # [B, H, W, 3]
     images = _normalised(crops * inside.to(where)[..., None])  # padding is black
     # -- erase: CAP fills with ImageNet's mean after normalisation, so that the box is not quite grey --
     erased = _boxes(n, height, width, settings, generator).to(where)

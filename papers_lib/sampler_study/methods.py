@@ -207,7 +207,8 @@ class Spcl(Learner):
     def loss(self, features: Tensor, indices: Tensor) -> Tensor:
         """`spcl_loss` of a batch."""
         indices = indices.to(features.device)
-        return baselines.spcl_loss(features, indices, self.memory, self.classes, self.settings.tau)
+        s = self.settings
+        return baselines.spcl_loss(features, indices, self.memory, self.classes, s.tau, s.floor)
 
     def write(self, features: Tensor, indices: Tensor) -> None:
         """Move the images' memory towards their features."""

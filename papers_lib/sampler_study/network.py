@@ -9,18 +9,38 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from papers_lib import compute
+from papers_lib.datasets.stream import chunks
+from papers_lib.errors import PapersError
 from papers_lib.networks import backbones
 from papers_lib.sampler_study.images import prepared
 
 
+class GeM(nn.Module):
+    """Generalised mean of a map [B, d, H, W], [B, d, 1, 1]: (mean of x^p)^(1/p), p learnt from 3 on.
+
+    Radenović et al., TPAMI 2019, Eq. 3; Cluster-Contrast's public code pools so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.full((1,), 3.0))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Pool in float32: the power would overflow half the digits."""
+        with torch.autocast(maps.device.type, enabled=False):
+            powers = maps.float().clamp(min=1e-6) ** self.p
+            pooled: Tensor = powers.mean((2, 3), keepdim=True) ** (1 / self.p)
+        return pooled
+
+
 class ReidNet(nn.Module):
-    """Images [B, 3, H, W] to features [B, d] on the unit sphere.
+    """Images [B, 3, H, W] to features [B, d] on the unit sphere; `pooling` is "mean" or "gem".
 
     Of a ResNet the last stage keeps its resolution (stride 1) and the stem has no ReLU unless `stem_relu`;
     the normalisation's bias stays zero: all as in CAP, which the paper follows.
     """
 
-    def __init__(self, backbone: Any, dimension: int, stem_relu: bool) -> None:
+    def __init__(self, backbone: Any, dimension: int, stem_relu: bool, pooling: str = "mean") -> None:
         super().__init__()
         self.backbone: nn.Module = backbone
         # ours, or torchvision's, whose blocks have ReLUs of their own
@@ -34,6 +54,10 @@ class ReidNet(nn.Module):
             backbone.stem[2] = nn.Identity()
         elif not stem_relu and theirs:
             backbone.relu = nn.Identity()
+        if pooling == "gem":
+            if not theirs:
+                raise PapersError("pooling=gem is for torchvision's ResNets; take one, or pooling=mean")
+            backbone.avgpool = GeM()
         self.bn = nn.BatchNorm1d(dimension)
         self.bn.bias.requires_grad_(False)
         self.precision: compute.Precision = "float32"
@@ -67,10 +91,11 @@ def training_mode(net: ReidNet, freeze_bn: str) -> None:
 
 @torch.no_grad()
 def embed(net: ReidNet, pixels: Tensor, chunk: int = 256) -> Tensor:
-    """Features [N, d] of resident uint8 images [N, H, W, 3]: evaluation mode, no augmentation."""
+    """Features [N, d] of uint8 images [N, H, W, 3], wherever they lie: evaluation mode, no augmentation."""
     modes = [(part, part.training) for part in net.modules()]
     net.eval()
-    parts = [net(prepared(pixels[i : i + chunk])) for i in range(0, len(pixels), chunk)]
+    where = net.bn.weight.device
+    parts = [net(prepared(part)) for part in chunks(pixels, chunk, where)] if len(pixels) else []
     for part, mode in modes:
         part.training = mode
     return torch.cat(parts) if parts else torch.empty(0, net.bn.num_features)

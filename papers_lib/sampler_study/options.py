@@ -34,6 +34,8 @@ class TrainSettings(Frozen):
     weights: str = ""  # start=file: SHA-256 of the state dict's file
     stem_relu: bool = False  # CAP's network has none after the first convolution
     freeze_bn: Literal["none", "head", "all"] = "none"
+    # Left out at its default, as in rows made before; so is `floor`.
+    pooling: Literal["mean", "gem"] = Field("mean", exclude_if=lambda name: name == "mean")
     precision: Literal["float32", "bfloat16"] = "float32"
 
     # -- pseudo-labels --
@@ -60,6 +62,7 @@ class TrainSettings(Frozen):
 
     # -- memory and loss --
     tau: float = Field(0.09, gt=0)
+    floor: float = Field(0.0, ge=0, exclude_if=lambda value: value == 0)  # of SpCL's probabilities
     intra_loss: bool = True
     inter_weight: float = Field(0.5, ge=0)
     inter_start_epoch: int = Field(5, ge=0)
@@ -77,6 +80,9 @@ class TrainSettings(Frozen):
     milestones: tuple[int, ...] = (20, 40)  # epochs after which lr is divided by ten
 
     # -- evaluation --
+    # Where the start gives fewer clusters than a batch has, "skip" waits for better ones. Of one's own images
+    # there may never be as many; left out at its default, as in rows made before.
+    bad_start: Literal["refuse", "skip"] = Field("refuse", exclude_if=lambda name: name == "refuse")
     evaluate_every: int = Field(10, ge=1)  # epochs
     ap_rule: Literal["rectangle", "trapezoid"] = "rectangle"
     no_match: Literal["skip", "zero"] = "skip"

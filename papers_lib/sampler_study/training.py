@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, pilot
+from papers_lib.datasets.stream import take
 from papers_lib.errors import PapersError
 from papers_lib.evaluation import retrieval
 from papers_lib.networks import backbones
@@ -30,7 +31,7 @@ Report = Callable[[int, int, str], None]
 
 def train(
     settings: TrainSettings,
-    data: tuple[str, str],
+    data: tuple[str, str] | Loaded,
     folder: Path,
     device: str = "auto",
     weights: Path | None = None,
@@ -40,7 +41,7 @@ def train(
 
     Args:
         settings: all that can change the result.
-        data: the data set's root folder and name.
+        data: the data set's root folder and name, or tensors.
         folder: where the checkpoint (and `weights.pt`, with `keep_weights`) goes.
         device: "auto", "cpu" or "cuda".
         weights: file of backbone weights, for `start` "warm" or "file".
@@ -69,7 +70,7 @@ def train(
     else:
         loop = Loop(settings, net, images.train)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
-    for epoch in range(loop.epoch, settings.epochs if settings.method != "none" else 0):
+    for epoch in pilot.epochs(loop.epoch, settings.epochs if settings.method != "none" else 0):
         report(epoch, settings.epochs, f"epoch {epoch + 1}")
         loop.run_epoch()
         if loop.epoch % settings.evaluate_every == 0 or loop.epoch == settings.epochs:
@@ -110,7 +111,7 @@ def build(settings: TrainSettings, weights: Path | None, where: torch.device, fe
         if weights is None:
             raise PapersError(f"start={settings.start} needs weights; give a file with -p weights FILE")
         given = checkpoint.load_weights(weights)
-    net = ReidNet(*backbones.build(settings.backbone, given), settings.stem_relu)
+    net = ReidNet(*backbones.build(settings.backbone, given), settings.stem_relu, settings.pooling)
     net.precision = settings.precision
     compute.place(net, where)
     return net
@@ -130,7 +131,8 @@ class Loop(checkpoint.Resumable):
         trained = [p for p in net.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(trained, settings.lr, weight_decay=settings.weight_decay)
         learner = LEARNERS.get(settings.method, CameraAware)
-        self.learner = learner(settings, (self.image_count, net.bn.num_features)).to(images.pixels.device)
+        self.where = net.bn.weight.device
+        self.learner = learner(settings, (self.image_count, net.bn.num_features)).to(self.where)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.labels: list[Tensor] = []
@@ -152,7 +154,7 @@ class Loop(checkpoint.Resumable):
         try:
             batches = sampler(s, groups, epoch).batches()
         except PapersError as error:
-            if epoch == 0:
+            if epoch == 0 and s.bad_start == "refuse":
                 raise PapersError(f"the start clusters too badly to learn from: {error}") from None
             # A network that has collapsed stays as it is, and its numbers are those of the collapse.
             self.history[-1]["skipped"] = 1.0
@@ -161,9 +163,10 @@ class Loop(checkpoint.Resumable):
 
         training_mode(self.net, s.freeze_bn)
         losses = []
-        for indices in batches:  # [B]
+        for indices in pilot.steps(batches, len(batches), s.batch_size):  # [B]
             # -- views, forward, loss --
-            views = augmented(pixels, indices, s, self.generator)  # [B, 3, H, W]
+            images = take(pixels, indices, self.where)  # uint8 [B, H, W, 3]
+            views = augmented(images, s, self.generator)  # [B, 3, H, W]
             features = self.net(views)  # [B, d]
             loss = self.learner.loss(features, indices)
 
@@ -175,7 +178,7 @@ class Loop(checkpoint.Resumable):
             # -- memory: the features that were learnt from, or those of the plain images after the step --
             written = features.detach()
             if s.memory_write == "eval":
-                written = embed(self.net, pixels[indices.to(pixels.device)])
+                written = embed(self.net, images)
             self.learner.write(written, indices)
             losses.append(loss.detach())
         self.history[-1]["loss"] = diagnosis.mean_loss(losses, epoch)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import ValidationError
 
-from papers_lib.datasets import features, known, weights
+from papers_lib.datasets import features, folder, known, weights
 from papers_lib.errors import PapersError
+from papers_lib.exhibits import cost, published
 from papers_lib.exhibits import provenance as origin
-from papers_lib.exhibits import published
 from papers_lib.exhibits.claims import Claim, Erratum, forest
 from papers_lib.exhibits.coverage import Cell
 from papers_lib.exhibits.figure import Figure
@@ -64,6 +64,7 @@ class Study:
     dataset: str = ""  # the paper's own data set; empty: any that is not drawn is comparable
     exact: ClassVar[Mapping[Place, float]] = {}  # printed cells that need no run
     tests: ClassVar[Mapping[str, Test]] = {}  # of claims that are not "A beats B in M"
+    unpiloted: ClassVar[Collection[str]] = ()  # kinds of run without epochs or steps
     checks: ClassVar[Mapping[str, Check]] = {}  # of errata: what shows it, and whether it does
 
     def __init__(self) -> None:
@@ -91,6 +92,13 @@ class Study:
             if arm.sweep == sweep
             for spec in self.checked_specs(settings, arm, seed)
         ]
+
+    def pilots(self, settings: Any) -> list[RunSpec]:
+        """The first run of each kind of the plan whose data is there, as a pilot; errors as `plan`."""
+        there = [spec for spec in self.plan(settings) if all(data.root for data in spec.all_data)]
+        if not there:  # refuse, and say what lacks
+            there = self.plan(settings.model_copy(update={"pilot": False, "train": True}))
+        return cost.first_of_each([s for s in there if s.settings.get("kind") not in self.unpiloted])
 
     def checked_specs(self, settings: Any, arm: Arm, seed: int) -> list[RunSpec]:
         """The runs of an arm at a seed.
@@ -142,16 +150,17 @@ class Study:
         """
         size = self.sizes[settings.profile]
         name = name or settings.dataset or size.dataset
-        folder = size.stand_in if stand_in is None else stand_in
+        drawn = size.stand_in if stand_in is None else stand_in
+        place = "" if name == folder.NAME else drawn  # one's own images are never drawn
         # a folder that is given holds the profile's kind of data, drawn or real, and not the other kind
-        given = bool(settings.data_root) and bool(folder) == bool(size.stand_in)
-        root = data_root(settings.data_root) / ("" if given else folder)
+        given = bool(settings.data_root) and bool(place) == bool(size.stand_in)
+        root = data_root(settings.data_root) / ("" if given else place)
         if name in features.NAMES and not (given and (root / name).exists()):
             root, given = features.SHIPPED, False  # they come with the library
         # a parameter of the wings that use withdrawn data alone
         acknowledged = getattr(settings, "acknowledge_withdrawn", False)
         # where runs are to train, or a folder was given, a lack of data is an error
-        return _data(root, name, bool(folder), settings.train or given, acknowledged)
+        return _data(root, name, bool(place), settings.train or (given and not settings.pilot), acknowledged)
 
     def run_spec(
         self,

@@ -15,7 +15,7 @@ from data_prep import detection_sets, reid
 from data_prep.detection_sets import _polygons, _runs
 from papers_lib.datasets import cars196, classification, coco, scenes, sysu30k
 from papers_lib.datasets import reid as reader
-from papers_lib.datasets.crops import load_images
+from papers_lib.datasets.images import load_images
 from papers_lib.evaluation.detection import Found, coco_ap, encode
 
 NETWORKS = tuple(reid.SIZES)
@@ -129,9 +129,8 @@ def test_a_query_of_sysu_is_like_its_match(tmp_path):
     small = {"queries": "8", "distractors": "8", "gap": "0", "pixels": "32"}
     data = sysu30k.load(draw(tmp_path, "sysu30k", bags="12", people="3", shots="4", **small))
     assert len(data.train.files) == 144
-    query, gallery = (
-        load_images(side.files, 32, 16).float().flatten(1).numpy() for side in (data.query, data.gallery)
-    )
+    sides = (load_images(side.files, (32, 16)) for side in (data.query, data.gallery))
+    query, gallery = (pixels.reshape(len(pixels), -1).astype(float) for pixels in sides)
     order = ((query[:, None] - gallery[None]) ** 2).sum(2).argsort(1)
     ranks = [
         int(np.flatnonzero(data.gallery.ids[o] == i)[0]) for o, i in zip(order, data.query.ids, strict=True)

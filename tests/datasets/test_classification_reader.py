@@ -29,6 +29,7 @@ from tiny_sets import (
 
 from papers_lib.datasets import cifar_files, classification, classification_layouts
 from papers_lib.datasets.cifar_files import BATCHES
+from papers_lib.datasets.folders import DECODED
 
 PYTHON = BATCHES["cifar10", "python"]
 
@@ -69,7 +70,7 @@ def test_published_files(name, kind, tmp_path):
     assert data.classes == ANIMALS
     assert len(pixels) == 4 * len(BATCHES[name, kind].train)
     assert all((image == ramp(label)).all() for image, label in zip(pixels, data.train.labels, strict=True))
-    assert not (root / classification.CACHE).exists()
+    assert not (root / DECODED).exists()
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -122,13 +123,17 @@ def test_jpegs_of_cifar_are_a_copy_by_name(suffix, title, tmp_path, monkeypatch)
 # The decoded copy
 
 
+def maps(root: Path) -> list[Path]:
+    return list((root / DECODED).glob("*.npy"))
+
+
 def test_decoded_once(tmp_path, monkeypatch):
     root = folders(tmp_path)
     first = classification.load_images(classification.load(root, "cifar10").train)
-    assert len(list((root / classification.CACHE).iterdir())) == 1
+    assert len(maps(root)) == 1
     decoded: list[Path] = []
     decode = classification.decode
-    monkeypatch.setattr(classification, "decode", lambda f, s=None: decoded.append(f) or decode(f, s))
+    monkeypatch.setattr(classification, "decode", lambda f, *rest: decoded.append(f) or decode(f, *rest))
     data = classification.load(root, "cifar10")
     assert (classification.load_images(data.train) == first).all()
     assert not decoded
@@ -165,7 +170,7 @@ def test_a_copy_that_is_stale_or_broken_is_made_anew(fault, tmp_path):
     repaint(image, 0)
     before = classification.load(root, "cifar10")
     classification.load_images(before.train)
-    STALE[fault](next((root / classification.CACHE).iterdir()))
+    STALE[fault](maps(root)[0])
     if fault == "changed":
         os.utime(image, ns=(1, 2**62))
     data = classification.load(root, "cifar10")
@@ -173,15 +178,15 @@ def test_a_copy_that_is_stale_or_broken_is_made_anew(fault, tmp_path):
     assert data.fingerprint == before.fingerprint
     assert pixels[0, 0, 0, 0] == (200 if fault == "changed" else 0)
     assert pixels[1:, 0, 0, 0].tolist() == [shade("train", n // 5, n % 5) for n in range(1, 15)]
-    assert len(list((root / classification.CACHE).iterdir())) == 1  # nothing is left of the old one
+    assert len(maps(root)) == 1  # nothing is left of the old one
 
 
 def test_a_place_that_cannot_be_written_is_decoded_in_memory(tmp_path):
     root = folders(tmp_path)
-    (root / classification.CACHE).write_text("in the way")
+    (root / DECODED).write_text("in the way")
     data = classification.load(root, "cifar10")
     assert classification.load_images(data.train).shape == (15, 8, 8, 3)
-    assert (root / classification.CACHE).read_text() == "in the way"
+    assert (root / DECODED).read_text() == "in the way"
 
 
 def test_scaled_to_the_middle_square(tmp_path):

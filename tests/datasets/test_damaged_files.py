@@ -21,10 +21,10 @@ from tiny_sets import LAYOUTS, devkit
 
 from data_prep.__main__ import _datasets
 from data_prep.pictures import fault
-from papers_lib.datasets import cars196, classification, coco, crops, faces, known, matlab, reid, scenes, voc
+from papers_lib.datasets import cars196, classification, coco, faces, known, matlab, reid, scenes, voc
 from papers_lib.datasets.cifar_files import BATCHES, class_names, read
 from papers_lib.datasets.face_records import read_bin, read_list
-from papers_lib.datasets.images import FORMATS, open_image
+from papers_lib.datasets.images import FORMATS, decode, load_images, open_image
 from papers_lib.errors import PapersError
 
 PEOPLE = "cameras=3 seen=3 distractors=0 pixels=16"
@@ -82,7 +82,7 @@ def use(root: Path, name: str) -> None:
         if data.train is not None:
             data.train.pixels(range(len(data.train)), 8)
     elif name in reid.NAMES:
-        crops.load_images(data.query.files, 8, 8)
+        load_images(data.query.files, (8, 8))
 
 
 def held(call: Callable[[], object]) -> None:
@@ -296,7 +296,7 @@ def test_damaged_and_truncated_images_are_one_line(mode, kind, tmp_path):
         path.write_bytes(raw)
         said = fault(path)
         assert "\n" not in said and (not said or str(path) in said)
-        for reads in (lambda: crops.decode(path, 4, 4), lambda: classification.decode(path, 4)):
+        for reads in (lambda: decode(path, (4, 4)), lambda: decode(path, None)):
             if said and raw:
                 with pytest.raises(PapersError):
                     reads()

@@ -98,9 +98,7 @@ def test_a_mirrored_example_is_the_picture_in_a_mirror(root):
     for box, mask in zip(mirrored["boxes"], mirrored["masks"], strict=True):
         columns = mask.any(0).nonzero()
         assert abs(int(columns[0]) - box[0]) <= 1 and abs(int(columns[-1]) + 1 - box[2]) <= 1
-    assert image.max() <= 1 and torch.equal(
-        image, torch.from_numpy(scenes.picture(scene)).permute(2, 0, 1) / 255
-    )
+    assert torch.equal(image, torch.from_numpy(scenes.picture(scene)).permute(2, 0, 1))
 
 
 def loop(task, root, **changes):
@@ -264,7 +262,7 @@ def test_fused_features_do_not_see_a_mirror(fusion, monkeypatch):
     pixels = torch.randint(0, 256, (4, 32, 16, 3), dtype=torch.uint8)
     found = []
     for each in (pixels, pixels.flip(2)):
-        monkeypatch.setattr(search.crops, "load_images", lambda files, h, w, p=each: p)
+        monkeypatch.setattr(search, "_read", lambda size, files, p=each: p)
         found.append(search.embed(net, ["x"] * 4, changed(flip_fusion=fusion), torch.device("cpu")))
     assert torch.allclose(*found, atol=1e-5) is (fusion == "normalised")
 

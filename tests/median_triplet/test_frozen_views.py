@@ -54,17 +54,17 @@ def test_a_training_image_has_its_views_and_a_test_image_one(root):
 
 
 def test_a_batch_takes_two_different_random_views_of_each_image(root):
-    train = load(root).train
+    train, asked = load(root).train, TrainSettings.model_validate(TINY)
     generator = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(50):
-        one, two = images.views(train, [None, None], generator, 0)
+        one, two = next(images.views(train, [torch.arange(N)], [None, None], generator, asked, 0))
         assert torch.equal(one[:, 0].round(), two[:, 0].round())  # of one image
         pairs = torch.stack((one[:, 1], two[:, 1]), 1).round().int()
         assert (pairs[:, 0] != pairs[:, 1]).all() and pairs.min() == 1  # never the image as it is
         seen |= {tuple(pair) for pair in pairs.tolist()}
     assert len(seen) == 6  # all ordered pairs of three
-    assert (images.plain(train, 0)[:, 1].abs() < 0.1).all()
+    assert (next(images.plain(train, 0))[:, 1].abs() < 0.1).all()
 
 
 def test_the_seed_chooses_classes_alike_in_both_halves_and_numbers_them_anew(root):

@@ -45,7 +45,7 @@ def batch_of(method: Method, n: int = BATCH, size: int = 18, seed: int = 1) -> B
     labels: Any = Forbidden()
     if isinstance(method, methods.Supervised):
         labels = torch.arange(n) % CLASSES
-    return Batch(views, images, indices, labels)
+    return Batch(views, indices, labels)
 
 
 def features_of(method: Method) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from standins import tell
+from torchvision.transforms import v2
 
 from papers_lib.datasets import classification
 from papers_lib.errors import PapersError
@@ -26,7 +27,6 @@ SETTINGS = ImageNetSettings(
     batch_size=6,
     step_epochs=1,
     lr=0.05,
-    workers=0,
     precision="float32",
 )
 
@@ -55,9 +55,9 @@ def test_accuracies_are_those_of_a_plain_loop_and_the_rate_falls_to_a_tenth(root
     assert rates == pytest.approx([0.05, 0.005])
     result, right = fit.accuracies(), {1: 0, 5: 0}
     mean, sd = (torch.tensor(x)[:, None, None] for x in (training.MEAN, training.SD))
-    split = fit.test.dataset.split
-    for file, label in zip(split.images, split.labels, strict=True):
-        pixels = training.transforms(SETTINGS)[1](Image.open(file).convert("RGB"))
+    testing = v2.Compose([v2.Resize(SETTINGS.resize), v2.CenterCrop(SETTINGS.image_size), v2.PILToTensor()])
+    for file, label in zip(fit.test.images, fit.test.labels, strict=True):
+        pixels = testing(Image.open(file).convert("RGB"))
         order = fit.network(((pixels / 255 - mean) / sd)[None])[0].argsort(descending=True).tolist()
         for k in right:
             right[k] += int(label) in order[:k]
@@ -65,13 +65,13 @@ def test_accuracies_are_those_of_a_plain_loop_and_the_rate_falls_to_a_tenth(root
     assert result == pytest.approx({"accuracy": right[1] / total, "top_5": right[5] / total}, abs=1e-6)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_one_clear_line(root, tmp_path, workers):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_broken_picture_is_one_clear_line(root, tmp_path, workers, monkeypatch):
+    monkeypatch.setenv("PAPERS_WORKERS", workers)
     broken = root / "imagenet" / "train" / "n00000002" / "1.JPEG"
     broken.write_bytes(broken.read_bytes()[:100])
-    settings = SETTINGS.model_copy(update={"workers": workers})
     with pytest.raises(PapersError, match=r"1\.JPEG is not a whole image") as caught:
-        training.train(settings, (str(root), "imagenet"), tmp_path, "cpu", quiet)
+        training.train(SETTINGS, (str(root), "imagenet"), tmp_path, "cpu", quiet)
     assert "\n" not in str(caught.value) and "Error:" not in str(caught.value)
     del caught
     gc.collect()  # ends the workers here and not in the midst of another test

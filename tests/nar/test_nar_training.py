@@ -18,7 +18,7 @@ from PIL import Image
 from standins import tell
 
 from data_prep import faces as face_prep
-from papers_lib import checkpoint
+from papers_lib import checkpoint, pilot
 from papers_lib.datasets import classification
 from papers_lib.datasets import faces as face_sets
 from papers_lib.errors import PapersError
@@ -78,7 +78,6 @@ IMAGENET = {
     "batch_size": 6,
     "step_epochs": 1,
     "lr": 0.05,
-    "workers": 0,
     "precision": "float32",
 }
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -200,7 +199,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "imagenet": {
         "seed": 1, "vector": (0,) * 8, "rule": "enas", "width": 6, "image_size": 40, "resize": 64,
         "epochs": 1, "batch_size": 5, "lr": 0.01, "step_epochs": 2, "momentum": 0.0, "weight_decay": 0.3,
-        "workers": 1, "precision": "bfloat16",
+        "precision": "bfloat16",
     },
 }  # fmt: skip
 # What a search's weights and images fix is refused if it is another; nothing of these is trained with.
@@ -312,6 +311,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, finished, tmp_pat
     monkeypatch.setattr(checkpoint, "save", save)
     assert checkpoint.load(tmp_path / "half" / "checkpoint.pt")
     assert timeless(go(kind, root, tmp_path / "half", **more)) == whole
+
+
+@pytest.mark.parametrize("kind", ["standalone", "search", "alone", "faces", "imagenet"])
+def test_a_pilot_is_a_whole_result_after_a_few_steps(root, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(pilot, "STEPS", 2)
+    changes = {"vectors": 40} if kind == "alone" else {"epochs": 40}
+    with pilot.measuring(True) as noted:
+        result = go(kind, root, tmp_path / "run", **changes)
+    json.dumps(result, allow_nan=False)
+    assert len(result["points" if kind == "alone" else "history"]) == 2
+    found = noted.summary()
+    assert found["epochs"] == 40 and found["steps"] >= 2 and found["images"] > 0 and found["seconds"] > 0
 
 
 def shapeless(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -14,8 +14,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from papers_lib import pilot
 from papers_lib.datasets import features
 from papers_lib.errors import PapersError
+from papers_lib.networks import backbones
 from papers_lib.quadruplet_cars196 import images, measures, training
 from papers_lib.quadruplet_cars196.baselines import BASELINES
 from papers_lib.quadruplet_cars196.embedding import build
@@ -54,7 +56,7 @@ def loop_of(data):
     def call(trained: Images | None = None, **changes) -> training.Loop:
         chosen = settings(**changes)
         torch.manual_seed(0)
-        cars, _, classes = load(*data, chosen, CPU)
+        cars, _, classes = load(data, chosen)
         return training.Loop(chosen, build(chosen, classes, None, CPU), trained or cars, CPU)
 
     return call
@@ -213,7 +215,7 @@ def test_the_seed_draws_references_and_crops(loop_of):
 
 def test_random_crops_are_slices_of_the_images():
     pixels = torch.randint(0, 256, (3, 6, 6, 3), dtype=torch.uint8)
-    crops = random_crop(pixels, torch.tensor([2, 0]), 4, torch.Generator().manual_seed(1))
+    crops = random_crop(pixels[[2, 0]], 4, torch.Generator().manual_seed(1))
     for crop, index in zip(crops, (2, 0), strict=True):
         windows = [pixels[index, y : y + 4, x : x + 4] for y in range(3) for x in range(3)]
         candidates = [w for window in windows for w in (window, window.flip(1))]
@@ -241,7 +243,7 @@ CHANGES = (
         "nmi_seeds": 2,
     }
 )
-ELSEWHERE = {"weights", "m1_fallback"}
+ELSEWHERE = {"micro_batch", "weights", "m1_fallback"}
 
 
 @pytest.fixture
@@ -340,7 +342,7 @@ def test_the_best_epoch_is_chosen_by_held_out_classes_and_restored(train, monkey
 
 
 def test_types_are_dealt_by_lot_or_cut_to_those_present_and_never_in_the_test_set(data):
-    plain, tested, (every, _) = load(*data, settings(), CPU)
+    plain, tested, (every, _) = load(data, settings())
 
     def types(split: Images) -> list[int]:
         of_class = [set(split.coarse[split.fine == name].tolist()) for name in split.fine.unique()]
@@ -348,11 +350,11 @@ def test_types_are_dealt_by_lot_or_cut_to_those_present_and_never_in_the_test_se
         return [types.pop() for types in of_class]
 
     lots = (settings(coarse_shuffle=True, seed=seed) for seed in (1, 2))
-    (one, untouched, _), (two, _, _) = (load(*data, lot, CPU) for lot in lots)
+    (one, untouched, _), (two, _, _) = (load(data, lot) for lot in lots)
     assert sorted(types(one)) == sorted(types(two)) == sorted(types(plain))
     assert types(plain) != types(one) != types(two)
     assert torch.equal(untouched.coarse, tested.coarse)
-    trained, _, (present, _) = load(*data, settings(coarse_head="present"), CPU)
+    trained, _, (present, _) = load(data, settings(coarse_head="present"))
     assert int(trained.coarse.max()) + 1 == present < every
 
 
@@ -393,13 +395,13 @@ def test_frozen_features_have_no_backbone_and_no_crops():
     """The identity start is their first components, nothing is cropped, and the labels are the set's own."""
     changes = {"backbone": "features", "augment": False, "epochs": 1, "batch_size": 32, "embedding_dim": 16}
     where = (str(features.SHIPPED), "cars196_half_features")
-    trained, tested, (types, models) = load(*where, settings(**changes), CPU)
+    trained, tested, (types, models) = load(where, settings(**changes))
     assert (types, models) == (22, 98)
     assert [len(split.fine) for split in (trained, tested)] == [4052, 4092]
     net = build(settings(**changes, fc_start="identity"), (types, models), None, CPU, 384)
     torch.testing.assert_close(net(tested.pixels[:5]).raw, tested.pixels[:5, :16])
     batch = torch.tensor([3, 1])
-    crop = images.crops(tested, batch, settings(**changes), torch.Generator())
+    crop = images.crops(tested, batch, settings(**changes), torch.Generator(), CPU)
     assert torch.equal(crop, tested.pixels[batch])
 
 
@@ -430,7 +432,7 @@ def test_variance_ratio_and_chance_against_loops():
 
 def test_what_would_be_chosen_is_counted_over_the_references(data):
     """Dropped references leave these numbers alone: all methods choose for all that have a quadruplet."""
-    trained, _, _ = load(*data, settings(), CPU)
+    trained, _, _ = load(data, settings())
     features = torch.randn(len(trained.fine), 4, generator=torch.Generator().manual_seed(0))
     counts = measures.mined(features, trained, settings(m1_fallback="drop", no_sibling="mask"))
     chosen = (select(features, trained.fine, trained.coarse, method) for method in ("method_1", "method_2"))
@@ -442,7 +444,7 @@ def test_what_would_be_chosen_is_counted_over_the_references(data):
 
 
 def test_the_rank_of_the_positive_is_the_share_of_class_mates_that_are_nearer(data):
-    trained, _, _ = load(*data, settings(), CPU)
+    trained, _, _ = load(data, settings())
     features, fine = (
         torch.randn(len(trained.fine), 4, generator=torch.Generator().manual_seed(0)),
         trained.fine,
@@ -458,3 +460,38 @@ def test_the_rank_of_the_positive_is_the_share_of_class_mates_that_are_nearer(da
             shares.append(nearer / len(mates))
     counts = measures.mined(features, trained, settings())
     assert counts["method_2_positive_rank"] == pytest.approx(sum(shares) / len(shares), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["method_2", "ce", "clustering"])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(method, loop_of):
+    whole, parts = (loop_of(method=method, freeze_bn=True, micro_batch=size) for size in (0, 5))
+    for loop in (whole, parts):
+        loop.net.train()
+        backbones.freeze_batch_norm(loop.net)
+        batch = next(loop.batches())
+        loop.step(batch)
+    for (name, ours), theirs in zip(parts.net.named_parameters(), whole.net.parameters(), strict=True):
+        if method == "clustering" and name.startswith(("coarse", "fine")):
+            assert ours.grad is None and theirs.grad is None  # no weight decay either
+            continue
+        assert theirs.grad.abs().max() > 0, name
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_micro_batches_are_refused_where_they_are_not_exact(loop_of):
+    with pytest.raises(PapersError, match="micro_batch is exact only"):
+        loop_of(micro_batch=4)
+
+
+def test_tensors_are_taken_as_they_are(data, tmp_path):
+    trained, tested, _ = load(data, settings())
+    whole = training.train(settings(epochs=1), data, tmp_path / "a", "cpu")
+    assert training.train(settings(epochs=1), (trained, tested), tmp_path / "b", "cpu") == whole
+
+
+def test_a_pilot_selects_from_all_images_and_takes_a_few_steps(train):
+    with pilot.measuring(True) as noted:
+        metrics, _ = train(epochs=30, batch_size=2)
+    assert len(metrics["history"]) == 2 and "same_sibling" in metrics["mined"]
+    found = noted.summary()
+    assert found["epochs"] == 30 and found["steps"] > pilot.STEPS and found["images"] > 0

@@ -64,6 +64,10 @@ def test_spcl_loss_is_the_loop_over_classes():
             own = similarity if classes[i] == c else own
         slow = slow - torch.log(own / below) / len(features)
     same(spcl_loss(features, indices, memory, classes), slow, features)
+    logits = torch.stack([features @ memory[classes == c].mean(0) for c in classes.unique()], 1) / 0.05
+    shares = logits.exp() / (logits.exp().sum(1, keepdim=True) + 0.5)
+    floored = -(shares[torch.arange(len(indices)), classes[indices]] + 0.5).log().mean()
+    torch.testing.assert_close(spcl_loss(features, indices, memory, classes, floor=0.5), floored)
 
 
 def test_cluster_contrast_is_the_camera_aware_loss_with_one_camera():

@@ -11,9 +11,10 @@ import torch
 from papers_lib import checkpoint
 from papers_lib.datasets import features
 from papers_lib.errors import PapersError
+from papers_lib.networks import backbones
 from papers_lib.sampler_study import diagnosis, methods, training
-from papers_lib.sampler_study.images import augmented, prepared
-from papers_lib.sampler_study.network import ReidNet, embed, head, training_mode
+from papers_lib.sampler_study.images import Loaded, Part, Unlabelled, augmented, prepared
+from papers_lib.sampler_study.network import GeM, ReidNet, embed, head, training_mode
 from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.training import rate, train
 
@@ -94,6 +95,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("shuffle_batches", True, {"iters_per_epoch": 20}),
     ("tau", 0.05, {}),
     ("tau", 0.05, {"method": "spcl"}),
+    ("floor", 0.01, {"method": "spcl"}),
     ("intra_loss", False, {"inter_start_epoch": 0}),
     ("inter_weight", 0.9, {}),
     ("inter_start_epoch", 0, {}),
@@ -119,7 +121,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("report", "best", {"lr": 0.03, "epochs": 4, "milestones": ()}),
 ]
 # `p` only says how many classes there must be; the others name or leave files. All are tested below.
-ELSEWHERE = {"p", "start", "weights", "keep_weights"}
+ELSEWHERE = {"p", "start", "weights", "keep_weights", "pooling", "bad_start"}
 
 
 @pytest.fixture
@@ -285,6 +287,12 @@ def test_supervised_training_learns_and_leaves_weights(tiny_market, tmp_path):
 # -- what goes wrong --
 
 
+def test_without_clusters_the_first_epoch_may_be_waited_out(tiny_market, tmp_path):
+    result = go(tiny_market, tmp_path / "run", eps=1e-4, min_samples=40, bad_start="skip")
+    assert [epoch["skipped"] for epoch in result["history"]] == [1.0] * len(result["history"])
+    assert result["mAP"] == result["start"]["mAP"]  # it stays as it was
+
+
 def test_without_clusters_the_first_epoch_says_what_mends_it(tiny_market, tmp_path):
     with pytest.raises(PapersError, match=r"clusters too badly.*eps"):
         go(tiny_market, tmp_path / "run", eps=1e-4, min_samples=40)
@@ -324,7 +332,7 @@ def test_augmentation_flips_shifts_and_erases_and_no_more():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (1, 16, 8, 3), dtype=torch.uint8, generator=generator)
     s = settings(pad=2)
-    batch = augmented(pixels, torch.zeros(400, dtype=torch.long), s, generator)
+    batch = augmented(pixels[[0] * 400], s, generator)
     assert batch.shape == (400, 3, 16, 8)
     plain = prepared(pixels)[0]
     same = (batch == plain).flatten(1).all(1).sum()
@@ -342,7 +350,7 @@ def test_no_padding_and_no_erasing_is_only_a_flip():
         0, 256, (1, 16, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     s = settings(pad=0, erase_area=(0.0, 0.0))
-    batch = augmented(pixels, torch.zeros(64, dtype=torch.long), s, torch.Generator().manual_seed(1))
+    batch = augmented(pixels[[0] * 64], s, torch.Generator().manual_seed(1))
     plain = prepared(pixels)[0]
     flipped = [torch.equal(image, plain.flip(2)) for image in batch]
     assert all(torch.equal(image, plain) or f for image, f in zip(batch, flipped, strict=True))
@@ -412,7 +420,7 @@ def test_the_head_of_frozen_features_starts_with_their_cosines():
     net = ReidNet(head(6), 6, stem_relu=False)
     found, expected = embed(net, features), torch.nn.functional.normalize(features)
     assert torch.allclose(found @ found.T, expected @ expected.T, atol=1e-5)
-    views = augmented(features, torch.tensor([3, 3, 1]), settings(), torch.Generator())
+    views = augmented(features[[3, 3, 1]], settings(), torch.Generator())
     assert torch.equal(views, features[[3, 3, 1]])
 
 
@@ -430,3 +438,36 @@ def test_shipped_features_are_a_camera_network_that_a_head_learns_from(tmp_path)
     quick = settings(**changes, lr=1e-3, warm_up_epochs=0)
     found = train(quick, (str(features.SHIPPED), name), tmp_path, "cpu")
     assert found["mAP"] > found["start"]["mAP"] + 0.02
+
+
+def test_gem_is_the_mean_for_one_and_the_largest_for_many_and_is_learnt():
+    maps = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.1
+    pool = GeM()
+    expected = (maps.double() ** 3).mean((2, 3), keepdim=True) ** (1 / 3)
+    torch.testing.assert_close(pool(maps), expected.float())
+    for power, wanted in ((1.0, maps.mean((2, 3), keepdim=True)), (400.0, maps.amax((2, 3), keepdim=True))):
+        with torch.no_grad():
+            pool.p.fill_(power)
+        torch.testing.assert_close(pool(maps), wanted, rtol=0.02, atol=1e-6)
+    assert pool(maps.bfloat16()).dtype == torch.float32
+    net = ReidNet(*backbones.build("resnet18"), stem_relu=True, pooling="gem")
+    net(torch.rand(2, 3, 32, 16)).sum().backward()
+    assert net.backbone.avgpool.p.grad.abs() > 0
+    with pytest.raises(PapersError, match="torchvision's ResNets"):
+        ReidNet(*backbones.build("tiny16"), stem_relu=True, pooling="gem")
+
+
+def test_tensors_are_taken_as_they_are(tmp_path):
+    """As a data set of the same pixels would be, and without one."""
+    generator = torch.Generator().manual_seed(0)
+    people = torch.arange(12).repeat_interleave(8)
+    pixels = (
+        people[:, None, None, None] * 20 + torch.randint(0, 9, (96, 16, 8, 3), generator=generator)
+    ).byte()
+    cameras = torch.arange(96) % 4
+    parts = [
+        Part(pixels[rows], people[rows], cameras[rows]) for rows in (people < 8, people >= 8, people >= 8)
+    ]
+    given = Loaded(Unlabelled(parts[0].pixels, parts[0].cameras), parts[0].ids, parts[1], parts[2])
+    result = train(settings(epochs=1), given, tmp_path, "cpu")
+    assert result["parts"] == {"train": 64, "query": 32, "gallery": 32} and len(result["history"]) == 1

@@ -22,7 +22,6 @@ class Batch(NamedTuple):
     """What a step sees of the training set."""
 
     views: tuple[Tensor, ...]  # augmented, float, each [B, 3, s, s]
-    images: Tensor  # as stored, uint8 [B, H, W, 3]
     indices: Tensor  # [B] place of each image in the training set
     labels: Tensor  # [B]; only `supervised` may read them
 

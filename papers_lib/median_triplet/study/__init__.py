@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from papers_lib.datasets import classification, features
+from papers_lib.datasets import classification, features, folder
 from papers_lib.exhibits.claims import Claim
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
@@ -42,7 +42,7 @@ class Median(Study):
 
     name = "median_triplet"
     parameters = Settings
-    datasets = (*classification.NAMES, *features.NAMES)
+    datasets = (*classification.NAMES, *features.NAMES, folder.NAME)
     exact = MappingProxyType(
         {
             ("text", f"Pr, m = 104, k = {k}", "value"): float(printed.exact_tail(104, printed.CLASSES, k))

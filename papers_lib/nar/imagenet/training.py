@@ -1,23 +1,25 @@
 """Train and test one vector's network on ImageNet (Table 5): the loop, top to bottom.
 
-Unlike CIFAR-10, ImageNet does not fit in memory: images are decoded by worker processes as they are needed.
+Unlike CIFAR-10, ImageNet does not fit in memory: worker processes cut views of whole photographs as they are
+needed, drawn from (seed, epoch, image).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torchvision.transforms import RandomResizedCrop
 
 from papers_lib import compute
 from papers_lib.datasets import classification
+from papers_lib.datasets.images import Box, cut, decode, open_image
+from papers_lib.datasets.stream import Stream, moved, random_of
 from papers_lib.errors import PapersError
 from papers_lib.nar import counting
 from papers_lib.nar.fitting import Fit, Report
@@ -67,27 +69,33 @@ def train(
     return {"vector": list(settings.vector), **cost._asdict(), **fit.accuracies(), "history": fit.history}
 
 
-class Images(Dataset[tuple[Tensor, int]]):
-    """One side of the data set: images decoded and transformed as they are asked for."""
+def read_views(
+    split: classification.Split, seed: int, size: int, keys: Sequence[tuple[int, int]]
+) -> tuple[Tensor, Tensor]:
+    """Crops of photographs by epoch and index, half of them mirrored: uint8 [B, s, s, 3], labels [B]."""
+    views = []
+    for epoch, index in keys:
+        with torch.random.fork_rng([]), open_image(Path(split.images[index])) as image:
+            torch.set_rng_state(random_of(seed, epoch, index).get_state())  # torchvision draws from torch's
+            top, left, height, width = RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
+            pixels = cut(image, [(left, top, left + width, top + height)], (size, size))[0]
+            views.append(pixels[:, ::-1] if torch.rand(()) < 0.5 else pixels)
+    labels = split.labels[[index for _, index in keys]]
+    return torch.from_numpy(np.stack(views)), torch.from_numpy(labels)
 
-    def __init__(self, split: classification.Split, transform: v2.Transform) -> None:
-        self.split, self.transform = split, transform
 
-    def __len__(self) -> int:
-        return len(self.split)
+def read_centres(
+    split: classification.Split, size: int, resize: int, indices: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """The middle of photographs whose shorter side is `resize`: uint8 [B, s, s, 3], labels [B]."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.split.images[index]
-        pixels = classification.decode(image) if isinstance(image, Path) else image
-        return self.transform(Image.fromarray(pixels)), int(self.split.labels[index])
+    def centre(width: int, height: int) -> Box:
+        side = min(width, height) * size / resize
+        x, y = (width - side) / 2, (height - side) / 2
+        return x, y, x + side, y + side
 
-
-def transforms(settings: ImageNetSettings) -> tuple[v2.Transform, v2.Transform]:
-    """Of training and of testing, from a picture to uint8 [3, s, s]."""
-    size = settings.image_size
-    training = [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()]
-    testing = [v2.Resize(settings.resize, antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
-    return v2.Compose(training), v2.Compose(testing)
+    pixels = [decode(Path(split.images[i]), (size, size), centre) for i in indices]
+    return torch.from_numpy(np.stack(pixels)), torch.from_numpy(split.labels[indices])
 
 
 class ImageNetFit(Fit):
@@ -104,25 +112,23 @@ class ImageNetFit(Fit):
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
         )
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        loader = partial(
-            DataLoader,
-            batch_size=settings.batch_size,
-            num_workers=settings.workers,
-            pin_memory=where.type == "cuda",
-            generator=self.generator,  # of the order, and of the workers' seeds
-        )
-        training, testing = transforms(settings)
-        self.train = loader(Images(source.train, training), shuffle=True, drop_last=True)
-        self.test = loader(Images(source.test, testing))
+        self.generator = torch.Generator().manual_seed(settings.seed)  # of the order
+        self.train, self.test = source.train, source.test
+        self.steps = len(self.train) // settings.batch_size
+        size = settings.image_size
+        self.views = Stream(partial(read_views, self.train, settings.seed, size), where)
+        self.centres = Stream(partial(read_centres, self.test, size, settings.resize), where, stay=False)
         self.epoch = 0
         self.history: list[dict[str, float]] = []
 
     def batches(self) -> Iterator[tuple[float, Tensor, Tensor]]:
-        """An epoch's batches, whose views the loader draws; the rate is that of its beginning."""
-        torch.manual_seed(self.settings.seed + self.epoch)  # crops, where no worker draws them
-        for images, labels in self.loaded(self.train):
-            yield 0, images, labels
+        """An epoch's batches, the incomplete last one left out; the rate is that of its beginning."""
+        order = torch.randperm(len(self.train), generator=self.generator).tolist()
+        size = self.settings.batch_size
+        whole = range(0, len(order) // size * size, size)
+        keys = [[(self.epoch, index) for index in order[at : at + size]] for at in whole]
+        for batch in self.views(keys):
+            yield 0, *self.normalised(batch)
 
     def rate(self, now: float) -> float:
         """A tenth every `step_epochs`."""
@@ -134,7 +140,9 @@ class ImageNetFit(Fit):
         self.network.eval()
         right = torch.zeros(len(TOP), dtype=torch.int64, device=self.where)  # answers, by k
         seen = 0
-        for images, labels in self.loaded(self.test):
+        size = self.settings.batch_size
+        indices = [range(len(self.test))[at : at + size] for at in range(0, len(self.test), size)]
+        for images, labels in map(self.normalised, self.centres(indices)):
             with compute.autocast(self.where, self.settings.precision):
                 logits = self.network(images)  # [B, classes]
             first = logits.topk(min(max(TOP), logits.shape[1])).indices == labels[:, None]  # [B, 5]
@@ -144,19 +152,8 @@ class ImageNetFit(Fit):
         top_1, top_5 = (round(int(count) / seen, 6) for count in right)
         return {"accuracy": top_1, "top_5": top_5}
 
-    def loaded(self, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images [B, 3, s, s], channels-last, and labels [B], on the device.
-
-        Raises:
-            PapersError: an image that cannot be read; the line that a worker process met.
-        """
-        mean, sd = (torch.tensor(x, device=self.where)[:, None, None] for x in (MEAN, SD))  # [3, 1, 1]
-        broken = ""
-        try:
-            for pixels, labels in loader:  # uint8 [B, 3, s, s], [B]
-                images = (pixels.to(self.where, non_blocking=True).float() / 255 - mean) / sd
-                yield images.contiguous(memory_format=torch.channels_last), labels.to(self.where)
-        except PapersError as error:
-            broken = str(error).strip().splitlines()[-1].removeprefix("papers_lib.errors.PapersError: ")
-        if broken:  # raised here, so that the workers end with the error that held them
-            raise PapersError(broken)
+    def normalised(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """uint8 [B, s, s, 3] → [B, 3, s, s], channels-last, and labels [B], on the device."""
+        pixels, labels = (moved(part, self.where) for part in batch)
+        mean, sd = (torch.tensor(x, device=self.where) for x in (MEAN, SD))  # [3]
+        return ((pixels.float() / 255 - mean) / sd).permute(0, 3, 1, 2), labels

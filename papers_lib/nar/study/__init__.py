@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import Field
 
-from papers_lib.datasets import classification
+from papers_lib.datasets import classification, folder
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits.figure import Figure
@@ -82,7 +82,8 @@ class Refinement(Study):
     name = "nar"
     parameters = Settings
     dataset = "cifar10"
-    datasets = classification.NAMES
+    datasets = (*classification.NAMES, folder.NAME)
+    unpiloted = ("skips", "enumerate")
     checks = errata.CHECKS
     tests = errata.TESTS
     exact = MappingProxyType(table_4.exact_places())

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from papers_lib.datasets import folder
 from papers_lib.datasets.cars196_layouts import COUNTS
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
@@ -30,7 +31,7 @@ from papers_lib.study import (
 )
 
 ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
-NUMBERS = ("lr", "epochs", "batch_size", "refresh_every")
+NUMBERS = ("lr", "epochs", "batch_size", "refresh_every", "micro_batch")
 
 
 class Settings(NotebookSettings):
@@ -39,7 +40,9 @@ class Settings(NotebookSettings):
     lr: float = Field(0.0, ge=0)
     epochs: int = Field(0, ge=0)
     batch_size: int = Field(0, ge=0)
+    micro_batch: int = Field(0, ge=0)
     refresh_every: int = Field(0, ge=0)
+    chosen_epoch: Literal["", "last", "held_out_classes"] = ""
     reduction: Literal["", "sum", "mean"] = ""
     backbone: str = ""
     weights: str = ""
@@ -55,7 +58,7 @@ class Cars(Study):
     name = "quadruplet_cars196"
     parameters = Settings
     dataset = "cars196"
-    datasets = (*COUNTS, "cars196_half_features")
+    datasets = (*COUNTS, "cars196_half_features", folder.NAME)
     checks = errata.CHECKS
     tests = MappingProxyType(
         {"nmi_beyond_k_means": tables.nmi_beyond_k_means, "state_of_the_art": errata.state_of_the_art}
@@ -80,6 +83,8 @@ class Cars(Study):
         # empty, or 0: as the profile says
         asked = {name: value for name in (*ASKED, *NUMBERS) if (value := getattr(settings, name))}
         asked |= weights_of(settings)
+        if settings.chosen_epoch:  # in a notebook `select` is the function
+            asked["select"] = settings.chosen_epoch
         # the last wins: an arm is what it says, whatever the notebook asks
         changes = asked | arm.changes | {"seed": seed}
         if arm.sweep not in size.more.get("sweeps", self.sweeps):

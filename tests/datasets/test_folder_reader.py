@@ -1,0 +1,145 @@
+"""Images of one's own: what folders and the table say, what is drawn otherwise, what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_sets import refused
+
+from data_prep.__main__ import main
+from papers_lib.datasets import folder, known
+
+BIRDS = ("crow", "finch", "gull", "heron", "kite", "owl")
+
+
+def paint(root: Path, places: dict[str, int]) -> Path:
+    """So many images below each place."""
+    for place, count in places.items():
+        (root / "folder" / place).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (10 + i, 20), (i, 0, 0)).save(root / "folder" / place / f"{i}.png")
+    return root
+
+
+def plain(root: Path) -> Path:
+    return paint(root, {name: 5 + i for i, name in enumerate(BIRDS)})
+
+
+def test_a_folder_per_class_is_enough_for_all_wings(tmp_path):
+    root = plain(tmp_path)
+    learnt = folder.classified(root)
+    assert learnt.classes == BIRDS and not learnt.small
+    assert np.bincount(learnt.train.labels).tolist() == [4, 5, 6, 7, 8, 8]
+    assert np.bincount(learnt.test.labels).tolist() == [1, 1, 1, 1, 1, 2]
+    assert not set(learnt.train.images) & set(learnt.test.images)
+    for side in (learnt.train, learnt.test):
+        assert [file.parent.name for file in side.images] == [BIRDS[label] for label in side.labels]
+
+    cars = folder.kinds(root)
+    trained, tested = set(cars.fine[cars.train].tolist()), set(cars.fine[~cars.train].tolist())
+    assert (trained, tested) == ({0, 1, 2}, {3, 4, 5})
+    assert [file.parent.name for file in cars.files] == [cars.class_names[fine] for fine in cars.fine]
+    for part in (cars.train, ~cars.train):  # each kind on both sides, one kind for a class
+        pairs = set(zip(cars.fine[part].tolist(), cars.coarse[part].tolist(), strict=True))
+        assert len(pairs) == 3 and {coarse for _, coarse in pairs} == {0, 1}
+
+    people = folder.network(root)
+    assert not set(people.train.ids.tolist()) & set(people.query.ids.tolist())
+    assert set(people.query.ids.tolist()) == set(people.gallery.ids.tolist())
+    assert set(people.train.cameras.tolist()) == set(people.query.cameras.tolist()) == {0}
+    assert set(people.gallery.cameras.tolist()) == {1} and len(people.query.files) == 3
+    assert sum(len(side.files) for side in (people.train, people.query, people.gallery)) == 45
+
+
+def test_the_same_folder_is_split_alike_anywhere_and_another_is_known(tmp_path):
+    one, two = plain(tmp_path / "a"), plain(tmp_path / "b")
+    first, second = folder.classified(one), folder.classified(two)
+    assert [f.name for f in first.test.images] == [f.name for f in second.test.images]
+    print_of = known.load(one, "folder").fingerprint
+    assert print_of == known.load(two, "folder").fingerprint == first.fingerprint
+    assert print_of == folder.kinds(one).fingerprint == folder.network(one / "folder").fingerprint
+    (two / "folder" / "crow" / "0.png").rename(two / "folder" / "gull" / "zero.png")
+    assert known.load(two, "folder").fingerprint != print_of
+
+
+def test_kinds_and_cameras_may_be_folders(tmp_path):
+    root = paint(tmp_path, {f"{kind}/{name}": 3 for kind in ("sea", "land") for name in "abc"})
+    cars = folder.kinds(root)
+    assert cars.coarse_names == ("land", "sea")
+    for file, coarse in zip(cars.files, cars.coarse, strict=True):
+        assert file.parts[-3] == cars.coarse_names[coarse]
+    root = paint(tmp_path / "b", {f"{name}/cam{i}": 3 for name in "abcd" for i in (1, 2, 7)})
+    people = folder.network(root)
+    assert people.cameras == 3 and len(people.query.files) == 2 * 3  # one of each person and camera
+    for side in (people.train, people.query, people.gallery):
+        named = [("cam1", "cam2", "cam7").index(file.parent.name) for file in side.files]
+        assert side.cameras.tolist() == named
+
+
+def test_the_table_says_kinds_cameras_and_sides(tmp_path):
+    root = plain(tmp_path)
+    table = ["class,coarse,split"]
+    table += [
+        f"{name},{'sea' if i % 2 else 'land'},{'test' if i > 2 else 'train'}" for i, name in enumerate(BIRDS)
+    ]
+    (root / "folder" / "labels.csv").write_text("\n".join(table))
+    cars = folder.kinds(root)
+    assert cars.class_names == BIRDS and cars.coarse_names == ("land", "sea")
+    assert set(cars.fine[~cars.train].tolist()) == {3, 4, 5}
+    assert all(
+        coarse == BIRDS.index(file.parent.name) % 2
+        for file, coarse in zip(cars.files, cars.coarse, strict=True)
+    )
+    lines = [
+        f"{name}/{i}.png,{'door' if i % 2 else 'roof'},{'train' if i else 'test'}"
+        for name in BIRDS
+        for i in range(12)
+    ]
+    there = [line for line in lines if (root / "folder" / line.partition(",")[0]).exists()]
+    (root / "folder" / "labels.csv").write_text("\n".join(["file,camera,split", *there]))
+    learnt = folder.classified(root)
+    assert [file.name for file in learnt.test.images] == ["0.png"] * 6
+    # no class is of the test side as a whole
+    assert "no image has its like" in refused(folder.network, root)
+
+
+@pytest.mark.parametrize(
+    ("places", "table", "reader", "words"),
+    [
+        ({"a": 3}, "", "load", "has one class alone"),
+        ({"a": 3, "b": 1}, "", "classified", "b has one image; a class needs two or more"),
+        (dict.fromkeys("abcd", 3), "", "kinds", "has 4 classes, 5 or more are needed"),
+        (dict.fromkeys("abc", 3), "", "network", "has 3 classes, 4 or more are needed"),
+        (dict.fromkeys("abcd", 1), "", "network", "no image has its like in another camera"),
+        ({"a": 3, "b/c/d": 3}, "", "load", "b/c holds folders in folders"),
+        ({"a": 3, "b": 0}, "", "load", "b holds no image"),
+        ({"a": 3, "b/cam1": 3, "b/x": 2}, "", "load", "folders beside its cameras"),
+        ({"a": 3, "b": 3}, "name,kind\na,b", "load", "has the columns kind, name; give file or class"),
+        ({"a": 3, "b": 3}, "class,coarse\na,x\nz,x", "load", "line 3: 'z' is not there"),
+        ({"a": 3, "b": 3}, "class,split\na,valid", "load", "line 2: a split is train or test"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(places, table, reader, words, tmp_path):
+    root = paint(tmp_path, places)
+    if table:
+        (root / "folder" / "labels.csv").write_text(table)
+    assert words in refused(getattr(folder, reader), root)
+
+
+def test_import_copies_a_folder_of_any_name_and_other_data_is_none(tmp_path, capsys):
+    pictures = plain(tmp_path / "from") / "folder"
+    pictures = pictures.rename(pictures.with_name("birds"))
+    assert "no folder in" in refused(folder.load, tmp_path / "from")
+    assert main(["import", "folder", str(pictures), str(tmp_path / "data")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("folder: 45 images, 6 classes, no kinds, no cameras: whole")
+    assert "dealt to kinds by lot" in captured.err and "taken for those of one" in captured.err
+    assert len(folder.load(tmp_path / "data").files) == 45
+    shutil.copy(pictures / "owl" / "0.png", tmp_path / "data" / "folder" / "owl" / "half.png")
+    (tmp_path / "data" / "folder" / "owl" / "half.png").write_bytes(b"no image")
+    assert main(["check", "folder", str(tmp_path / "data")]) == 1
+    assert "half.png" in capsys.readouterr().out
