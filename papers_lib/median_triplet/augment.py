@@ -56,6 +56,7 @@ class Recipe(NamedTuple):
     blur: float = 0.0
     sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the view
     solarize: float = 0.0
+    square: float = 0.0  # not 0: a square of this share of the shorter side, in place of `scale`
 
 
 _BYOL = Recipe(bicubic=True)
@@ -75,6 +76,12 @@ RECIPES: dict[str, tuple[Recipe, Recipe]] = {
     "moco_v1": (Recipe(scale=(0.2, 1.0), jitter=1.0, magnitudes=(0.4, 0.4, 0.4, 0.4)),) * 2,
     # MoCo v2, and SimSiam after it.
     "moco_v2": (_MOCO, _MOCO),
+    # MoCo v2 as OpenSelfSup has it, with MoCo v1's hue.
+    "moco_v2_hue": (_MOCO._replace(magnitudes=(0.4, 0.4, 0.4, 0.4)),) * 2,
+    # OpenSelfSup's DeepCluster and ODC, but for their turns by 2 degrees.
+    "clusters": (Recipe(jitter=1.0, magnitudes=(0.4, 0.4, 1.0, 0.5)),) * 2,
+    # OpenSelfSup's Relative-Loc: 255 of 292 pixels, and two thirds of the images grey.
+    "relative_location": (Recipe(square=255 / 292, flip=0, jitter=0, gray=0.66),) * 2,
     # Crop and flip, as for training a classifier.
     "weak": (_WEAK, _WEAK),
 }
@@ -184,6 +191,9 @@ def _boxes(recipe: Recipe, count: int, height: int, width: int, generator: torch
     # None fits: the largest box of an allowed shape, in the centre.
     w = w.gather(1, first)[:, 0].masked_fill(none, min(width, round(height * RATIO[1])))
     h = h.gather(1, first)[:, 0].masked_fill(none, min(height, round(width / RATIO[0])))
+    if recipe.square:
+        w = h = torch.full((count,), float(max(1, round(recipe.square * min(height, width)))))
+        none = torch.zeros(count, dtype=torch.bool)
     place = torch.rand(2, count, generator=generator)
     top = torch.where(none, (height - h) / 2, place[0] * (height - h + 1)).floor()
     left = torch.where(none, (width - w) / 2, place[1] * (width - w + 1)).floor()

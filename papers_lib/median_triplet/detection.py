@@ -4,11 +4,15 @@ From torchvision's parts: conv1 … layer3 give one feature map of stride 16, Ro
 and layer4, with a batch normalisation after it as in MoCo's configs, is the head of the boxes and of the
 masks. All layers learn, batch normalisation too. Against detectron2 there is no PreciseBN, the mask's RoIs
 pass layer4 once more, and RoIAlign takes 2 × 2 samples per bin where theirs takes as many as fit.
+
+A step's pictures pass in `accumulation` parts, which several processes share. Batch normalisation is over the
+parts that pass at once.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -25,7 +29,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from papers_lib import checkpoint, compute
+from papers_lib import checkpoint, compute, processes
 from papers_lib.datasets import coco, voc
 from papers_lib.datasets.scenes import Scene, Scenes, masks, picture
 from papers_lib.errors import PapersError
@@ -33,14 +37,14 @@ from papers_lib.evaluation.detection import Found, coco_ap, encode, require
 from papers_lib.median_triplet.options import PROTOCOLS, Protocol, TransferSettings
 from papers_lib.networks import backbones, cifar
 
-Report = Callable[[int, int, str], None]
+Report = Callable[..., None]
 Weights = dict[str, Tensor] | None
 Example = tuple[Tensor, dict[str, Tensor]]
 
 READERS = {coco.NAME: coco.load, voc.NAME: voc.load}
 ANCHORS = (32, 64, 128, 256, 512)  # sides in pixels, in an image with a shorter side of 800
 RATIOS = (0.5, 1.0, 2.0)
-THREADS, AHEAD = 4, 3  # decoders, and batches decoded ahead
+THREADS, AHEAD = os.cpu_count() or 1, 3  # decoders, and batches decoded ahead
 EVERY = 45.0  # seconds between checkpoints
 
 
@@ -166,7 +170,7 @@ def fine_tune(
     weights: Weights,
     folder: Path,
     device: str = "auto",
-    report: Report = lambda step, total, note: None,
+    report: Report = lambda *_: None,
 ) -> dict[str, Any]:
     """Train a detector from an encoder's weights and score it; resumes from `folder/checkpoint.pt`.
 
@@ -186,7 +190,7 @@ def fine_tune(
         FloatingPointError: a loss that is no longer finite.
     """
     require()
-    where = compute.device(device)
+    where = processes.device(compute.device(device))
     compute.prepare(settings.seed)
     root, name = data
     with_masks = settings.task == "mask_rcnn"
@@ -196,10 +200,17 @@ def fine_tune(
         raise PapersError("voc0712 has no masks; train faster_rcnn on it, or take coco2017")
     scenes = READERS[name](Path(root))
     model = detector(settings, len(scenes.classes), weights).to(where)
+    processes.synchronised(model, where)
     loop = Loop(settings, model, scenes, where)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
+    processes.collected(None)  # nobody writes before all have read
     loop.run(folder / "checkpoint.pt", report)
-    precision = coco_ap(scenes.test, detect(model, scenes.test, settings.image_size), with_masks)
+    mine = scenes.test[processes.part(len(scenes.test))]
+    found = detect(model, mine, settings.image_size, settings.precision)
+    every = [one for part in processes.collected(found) for one in part]  # in the order of the test pictures
+    if processes.group()[0]:
+        return {}  # the first counts for all
+    precision = coco_ap(scenes.test, every, with_masks)
     return {name: round(value, 6) for name, value in precision.items()} | {
         "losses": loop.means(),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -223,14 +234,20 @@ class Loop(checkpoint.Resumable):
         self.optimiser = torch.optim.SGD(trained, 0.0, settings.momentum, weight_decay=settings.weight_decay)
         self.step = 0
         self.losses: list[dict[str, float]] = []
+        self.rank, self.world = processes.group()
+        size, parts = settings.batch_size, settings.accumulation
+        if size % parts or parts % self.world:
+            raise PapersError(
+                f"{size} pictures per step in {parts} parts over {self.world} processes: "
+                "accumulation must divide batch_size, and processes accumulation"
+            )
 
     def run(self, path: Path, report: Report) -> None:
         """All steps that are left; a checkpoint to `path` every `EVERY` seconds and at the end."""
         self.model.transform.min_size = sides(self.protocol, self.settings.image_size)
         saved = time.monotonic()
-        for batch in self._batches():
-            # -- the step's own random numbers and rate --
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+        for parts in self._batches():
+            # -- the step's rate --
             self.model.train()
             if self.settings.frozen:
                 backbones.freeze_batch_norm(self.model.backbone)
@@ -239,45 +256,71 @@ class Loop(checkpoint.Resumable):
             for group in self.optimiser.param_groups:
                 group["lr"] = lr
 
-            # -- forward, backward, step --
-            images = [image.to(self.where) for image, _ in batch]  # [3, H, W] each, of any size
-            targets = [{name: value.to(self.where) for name, value in target.items()} for _, target in batch]
-            losses: dict[str, Tensor] = self.model(images, targets)
-            loss = torch.stack(list(losses.values())).sum()  # each with weight one, as in the papers
+            # -- forward and backward, part by part --
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            logged: list[dict[str, float]] = []
+            for number, part in enumerate(parts):
+                logged.append(self._backward(part, number * self.world + self.rank))
+
+            # -- step --
+            processes.average_gradients(p for p in self.model.parameters() if p.requires_grad)
             self.optimiser.step()
 
             # -- what is kept --
-            values = torch.stack([loss, *losses.values()]).tolist()  # one wait for the device
-            if not math.isfinite(values[0]):
-                raise FloatingPointError(f"the loss is {values[0]} at step {self.step + 1}; lower lr")
-            self.losses.append(dict(zip(["loss", *losses], values, strict=True)))
+            means = {name: sum(one[name] for one in logged) / len(logged) for name in logged[0]}
+            losses = processes.mean(means)
+            if not math.isfinite(losses["loss"]):
+                raise FloatingPointError(f"the loss is {losses['loss']} at step {self.step + 1}; lower lr")
+            self.losses.append(losses)
             self.step += 1
-            report(self.step, self.steps, self.kind)
+            if self.rank:
+                continue
+            report(self.step, self.steps, self.kind, {"loss": losses["loss"]})
             if self.step == self.steps or time.monotonic() - saved > EVERY:
                 checkpoint.save(path, self.state())
                 saved = time.monotonic()
 
-    def _batches(self) -> Iterator[list[Example]]:
-        """The batches of the steps left, decoded ahead; one permutation per epoch, whatever came before."""
-        waiting: deque[list[Future[Example]]] = deque()
+    def _backward(self, part: list[Example], number: int) -> dict[str, float]:
+        """Add the gradients of a part of the step's pictures; its losses, each a mean over them."""
+        # the part's own random numbers, whoever computes it
+        torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * 1009 + number)
+        images = [image.to(self.where) for image, _ in part]  # [3, H, W] each, of any size
+        targets = [{name: value.to(self.where) for name, value in target.items()} for _, target in part]
+        with compute.autocast(self.where, self.settings.precision):
+            losses: dict[str, Tensor] = self.model(images, targets)
+        loss = torch.stack(
+            [one.float() for one in losses.values()]
+        ).sum()  # each with weight one, as in the papers
+        (loss / (self.settings.accumulation // self.world)).backward()
+        values = torch.stack([loss, *losses.values()]).tolist()  # one wait for the device
+        return dict(zip(["loss", *losses], values, strict=True))
+
+    def _batches(self) -> Iterator[list[list[Example]]]:
+        """This process's parts of the steps left, decoded ahead; one permutation per epoch."""
+        waiting: deque[list[list[Future[Example]]]] = deque()
         size, count, epoch = self.settings.batch_size, len(self.scenes), -1
+        length = size // self.settings.accumulation  # of a part
         with ThreadPoolExecutor(THREADS) as pool:
             for step in range(self.step, self.steps):
                 waiting.append([])
-                for number in range(step * size, (step + 1) * size):
+                for place in range(size):
+                    number = step * size + place
                     if number // count != epoch:
                         epoch = number // count
                         rng = np.random.default_rng([self.settings.seed, epoch])
                         order, mirrored = rng.permutation(count), rng.random(count) < 0.5
+                    if place // length % self.world != self.rank:
+                        continue
+                    if place % length == 0:
+                        waiting[-1].append([])
                     scene = self.scenes[order[number % count]]
                     turned = bool(mirrored[number % count])
-                    waiting[-1].append(pool.submit(example, scene, turned, self.kind == "mask_rcnn"))
+                    future = pool.submit(example, scene, turned, self.kind == "mask_rcnn")
+                    waiting[-1][-1].append(future)
                 if len(waiting) > AHEAD:
-                    yield [future.result() for future in waiting.popleft()]
+                    yield _results(waiting.popleft())
             while waiting:
-                yield [future.result() for future in waiting.popleft()]
+                yield _results(waiting.popleft())
 
     def means(self) -> dict[str, float]:
         """Each loss, averaged over the last tenth of the steps."""
@@ -287,6 +330,10 @@ class Loop(checkpoint.Resumable):
     def state(self) -> dict[str, Any]:
         """Everything that a killed run needs to go on as if nothing had happened."""
         return super().state() | {"losses": self.losses[-max(1, self.steps // 10) :]}
+
+
+def _results(parts: list[list[Future[Example]]]) -> list[list[Example]]:
+    return [[future.result() for future in part] for part in parts]
 
 
 def rate(protocol: Protocol, step: int, steps: int) -> float:
@@ -323,7 +370,9 @@ def example(scene: Scene, mirrored: bool, with_masks: bool) -> Example:
 
 
 @torch.no_grad()
-def detect(model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int) -> list[Found]:
+def detect(
+    model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int, precision: compute.Precision = "float32"
+) -> list[Found]:
     """What a detector finds in each scene, masks as run-length codes."""
     model.eval()
     model.transform.min_size = (image_size,)
@@ -331,8 +380,9 @@ def detect(model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int) -> lis
     detections = []
     for scene in scenes:
         pixels = torch.from_numpy(picture(scene)).permute(2, 0, 1).to(where)  # uint8 [3, H, W]
-        out: dict[str, Tensor] = model([pixels.float() / 255])[0]
-        boxes, scores, labels = (out[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
+        with compute.autocast(where, precision):
+            out: dict[str, Tensor] = model([pixels.float() / 255])[0]
+        boxes, scores, labels = (out[name].float().cpu().numpy() for name in ("boxes", "scores", "labels"))
         # masks [N, 1, H, W] of probabilities
         codes = encode((out["masks"][:, 0] > 0.5).cpu().numpy()) if "masks" in out else None
         detections.append(Found(boxes, scores, labels, codes))

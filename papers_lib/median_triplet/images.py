@@ -87,17 +87,32 @@ def _only(side: Side, classes: NDArray[np.int64]) -> Side:
     return side[0][kept], np.searchsorted(np.sort(classes), side[1][kept])
 
 
-def views(
-    images: Tensor, recipes: Sequence[augment.Recipe], generator: torch.Generator, size: int
-) -> tuple[Tensor, ...]:
-    """A random view of each image for each recipe, [B, 3, size, size]; of features different ones, [B, d]."""
+def drawn(images: Tensor, recipes: Sequence[augment.Recipe], seed: int, epoch: int) -> list[Any]:
+    """What an epoch's views of each image are, for each recipe: alike in any order, batch and process."""
+    numbers = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(numbers[0]) >> 1)  # torch takes 63 bits
     if images.ndim == 4:
-        return tuple(augment.view(images, recipe, generator, size) for recipe in recipes)
-    others = (
-        torch.rand(len(images), images.shape[1] - 1, generator=generator).argsort(1) + 1
-    )  # [B, views − 1]
-    rows = torch.arange(len(images))
-    return tuple(images[rows, others[:, i]] for i in range(len(recipes)))
+        height, width = images.shape[1:3]
+        return [augment.draw(recipe, len(images), height, width, generator) for recipe in recipes]
+    # of each image some of its other views, [N, views − 1]
+    others = torch.rand(len(images), images.shape[1] - 1, generator=generator).argsort(1) + 1
+    return list(others.T[: len(recipes)])
+
+
+def views(
+    images: Tensor, indices: Tensor, recipes: Sequence[augment.Recipe], draws: Sequence[Any], size: int
+) -> tuple[Tensor, ...]:
+    """The views of the images `indices` that were `drawn`: [B, 3, size, size] for each recipe.
+
+    Of features different ones, [B, d].
+    """
+    chosen = indices.to(images.device)
+    if images.ndim == 3:
+        return tuple(images[chosen, view[indices].to(chosen)] for view in draws)
+    return tuple(
+        augment.apply(images[chosen], augment.Draw(*(field[indices] for field in draw)), recipe, size)
+        for draw, recipe in zip(draws, recipes, strict=True)
+    )
 
 
 def plain(images: Tensor, size: int) -> Tensor:
