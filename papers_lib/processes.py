@@ -54,7 +54,7 @@ def gathered(rows: Tensor) -> Tensor:
     """
     if group()[1] == 1:
         return rows
-    every: Tensor = _Gathered.apply(rows)  # type: ignore[no-untyped-call]
+    every: Tensor = _Gathered.apply(rows)
     return every  # [processes · B, …]
 
 
@@ -137,7 +137,8 @@ def synchronised(module: nn.Module, where: torch.device) -> nn.Module:
     if group()[1] == 1:
         return module
     if where.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
     for layer in module.modules():
         if isinstance(layer, _BatchNorm):
             layer.__class__ = _Synchronised  # the same weights and statistics
@@ -159,7 +160,7 @@ class _Synchronised(_BatchNorm):
         variance = _Sum.apply(centred.square().sum(rest)) / n  # [C]
         if self.track_running_stats:
             self._follow(mean.detach(), variance.detach(), n)
-        out = centred * (variance + self.eps).rsqrt().view(shape)
+        out: Tensor = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(x.dtype)

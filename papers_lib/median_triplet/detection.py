@@ -267,8 +267,8 @@ class Loop(checkpoint.Resumable):
             self.optimiser.step()
 
             # -- what is kept --
-            means = {name: sum(one[name] for one in logged) / len(logged) for name in logged[0]}
-            losses = processes.mean(means)
+            names = logged[0]
+            losses = processes.mean({name: sum(one[name] for one in logged) / len(logged) for name in names})
             if not math.isfinite(losses["loss"]):
                 raise FloatingPointError(f"the loss is {losses['loss']} at step {self.step + 1}; lower lr")
             self.losses.append(losses)
@@ -288,12 +288,11 @@ class Loop(checkpoint.Resumable):
         targets = [{name: value.to(self.where) for name, value in target.items()} for _, target in part]
         with compute.autocast(self.where, self.settings.precision):
             losses: dict[str, Tensor] = self.model(images, targets)
-        loss = torch.stack(
-            [one.float() for one in losses.values()]
-        ).sum()  # each with weight one, as in the papers
+        values = torch.stack([one.float() for one in losses.values()])
+        loss = values.sum()  # each with weight one, as in the papers
         (loss / (self.settings.accumulation // self.world)).backward()
-        values = torch.stack([loss, *losses.values()]).tolist()  # one wait for the device
-        return dict(zip(["loss", *losses], values, strict=True))
+        numbers = torch.cat((loss[None], values)).tolist()  # one wait for the device
+        return dict(zip(["loss", *losses], numbers, strict=True))
 
     def _batches(self) -> Iterator[list[list[Example]]]:
         """This process's parts of the steps left, decoded ahead; one permutation per epoch."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from papers_lib import checkpoint, compute, processes
 from papers_lib.errors import PapersError
@@ -53,9 +53,10 @@ def train(
 
     Returns:
         Plain JSON: `linear` and `knn` (fractions, last epoch), `knn_max` over epochs, `probe` (rates tried
-        and how they did on the held-out part), `history` (one entry per epoch), `start` (the meters before
-        training, and the floating-point operations of a step per image), `classes` and `images` of the
-        training set, `waiting` (share of the training time spent on making views).
+        and how they did on the held-out part), `history` (an entry per epoch with kNN), `start` (the meters
+        before training, and the floating-point operations of a step per image), `classes` and `images` of
+        the training set, `chance` that another of its images is of an image's class, `waiting` (share of the
+        training time spent on making views).
 
     Raises:
         PapersError: bad data, or settings that the data, the batch or the processes cannot serve.
@@ -317,11 +318,15 @@ def optimiser(settings: TrainSettings, method: Method) -> torch.optim.Optimizer:
     parameters = method.trained() or list(method.parameters())  # `random` never takes a step
     lr, momentum, decay = settings.lr, settings.momentum, settings.weight_decay
     groups: list[dict[str, Any]] = []
+
+    def part(start: str) -> list[nn.Parameter]:
+        return [p for name, p in method.named_parameters() if name.startswith(start)]
+
     own = {"momentum": settings.head_momentum, "weight_decay": settings.head_weight_decay}
     if own := {name: value for name, value in own.items() if value is not None}:
-        groups.append(own | {"params": list(method.head.parameters())})
+        groups.append(own | {"params": part("head.")})
     if settings.constant_predictor:
-        groups.append({"params": list(method.predictor.parameters()), "constant": True})
+        groups.append({"params": part("predictor."), "constant": True})
     apart = {id(p) for group in groups for p in group["params"]}
     groups.insert(0, {"params": [p for p in parameters if id(p) not in apart]})
     if settings.optimiser == "lars":

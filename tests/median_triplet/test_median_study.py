@@ -202,7 +202,7 @@ def test_false_negatives_at_chance_are_not_fewer_than_chance():
     rows = []
     for spec in plan(profile="paper", seeds=tuple(range(10)), sweeps=("main",)):
         made = row(spec)
-        made.metrics |= {"classes": 1000, "images": 1_281_167, "chance": 0.001003}
+        made.metrics.update({"classes": 1000, "images": 1_281_167, "chance": 0.001003})
         noise = 1e-6 * (-1) ** spec.seed
         made.metrics["history"][-1] |= {"same_query_median": 0.001003 + noise}
         rows.append((spec, made))
@@ -218,6 +218,10 @@ def test_the_number_of_processes_is_a_setting_that_one_leaves_out(tmp_path, caps
     assert "processes" not in one["median"].settings and two["median"].settings["processes"] == 2
     assert one["median"].identity != two["median"].identity
     assert one["moco"].identity != two["moco"].identity
+    # batches that cannot be dealt out are parted, and their negatives stay those of the whole batch
+    pools = [spec.settings["negative_pool"] for spec in (one["median"], two["median"])]
+    pools.append(by_label(profile="paper", processes=8)["median"].settings["negative_pool"])
+    assert pools == ["micro_batch", "all_devices", "micro_batch"]
     transfers = by_label(profile="smoke", processes=2)
     for label in ("mask_rcnn/BYOL", "faster_rcnn/Random"):  # each process has a part of a step's pictures
         assert transfers[label].settings["processes"] == transfers[label].settings["accumulation"] == 2

@@ -120,6 +120,8 @@ class Median(Study):
         # only encoders that another run starts from leave their weights
         values["keep_weights"] = "transfer" in size.more and bool(arm.more["transfer"])
         values["processes"] = settings.processes
+        if values["method"] == "triplet" and values["accumulation"] % settings.processes:
+            values["negative_pool"] = "all_devices"  # as in one process: a batch is parted, not dealt out
         values = TrainSettings.model_validate(values).model_dump(mode="json")
         return self.run_spec(settings, arm.name, values, self.find_data(settings, arm.more["data"]))
 
