@@ -80,16 +80,17 @@ def learning(runs: Mapping[str, Mapping[str, Any]], metric: str, label: str = ""
 
     Args:
         runs: the metrics of each run, by its name, with "history": one dictionary per epoch.
-        metric: as the history calls it; an epoch without it is passed over.
+        metric: as the history calls it; an epoch without it is passed over. An entry's "epoch" is which one
+            it is, where not all are kept.
         label: of the vertical axis; `metric` by default.
     """
     import pandas as pd
     from matplotlib.ticker import MaxNLocator
 
     points = [
-        [name, epoch, of_epoch[metric]]
+        [name, int(of_epoch.get("epoch", number)), of_epoch[metric]]
         for name, metrics in runs.items()
-        for epoch, of_epoch in enumerate(metrics["history"], 1)
+        for number, of_epoch in enumerate(metrics["history"], 1)
         if metric in of_epoch
     ]
     data = pd.DataFrame(points, columns=["run", "epoch", metric])

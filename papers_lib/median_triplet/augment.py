@@ -1,14 +1,13 @@
 """Views of images: crop, flip, colour jitter, grey, blur, solarise, on whole batches of uint8.
 
 Every image draws its own parameters, but an operation runs once for the batch: crop and blur are
-weighted sums of neighbouring rows, then of columns, and colour is a 3×3 matrix for each image. Images
+weighted sums of neighbouring rows, then of columns, and colour but for hue is a 3×3 matrix per image. Images
 stay resident as uint8; parameters are drawn on the CPU, so that a seed gives the same views on any device.
 
 The order is that of BYOL (Grill et al. 2020) as OpenSelfSup and lightly have it. What differs from their
 Pillow pipeline, which rounds to 8 bits after every step:
 
 * values stay float32, clamped to [0, 1] where Pillow clips;
-* hue turns the chroma plane of YIQ and keeps the luma, where Pillow turns the H of HSV;
 * the blur is a Gaussian cut off at 3 of the largest σ and reflected at the border, where Pillow
   approximates it by box filters and repeats the border.
 
@@ -31,8 +30,7 @@ from papers_lib.compute import exact
 from papers_lib.errors import PapersError
 
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"; the first row of NTSC's YIQ
-YIQ = (LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, Pillow's "L"
 TRIES = 10  # boxes drawn for a crop, as torchvision does; the first that fits is taken
 RATIO = (3 / 4, 4 / 3)  # width by height of a crop
 RESIZE = 8 / 7  # an image is scored at its centre: 224 of 256
@@ -56,6 +54,7 @@ class Recipe(NamedTuple):
     blur: float = 0.0
     sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the view
     solarize: float = 0.0
+    square: float = 0.0  # not 0: a square of this share of the shorter side, in place of `scale`
 
 
 _BYOL = Recipe(bicubic=True)
@@ -75,6 +74,12 @@ RECIPES: dict[str, tuple[Recipe, Recipe]] = {
     "moco_v1": (Recipe(scale=(0.2, 1.0), jitter=1.0, magnitudes=(0.4, 0.4, 0.4, 0.4)),) * 2,
     # MoCo v2, and SimSiam after it.
     "moco_v2": (_MOCO, _MOCO),
+    # MoCo v2 as OpenSelfSup has it, with MoCo v1's hue.
+    "moco_v2_hue": (_MOCO._replace(magnitudes=(0.4, 0.4, 0.4, 0.4)),) * 2,
+    # OpenSelfSup's DeepCluster and ODC, but for their turns by 2 degrees.
+    "clusters": (Recipe(jitter=1.0, magnitudes=(0.4, 0.4, 1.0, 0.5)),) * 2,
+    # OpenSelfSup's Relative-Loc: 255 of 292 pixels, and two thirds of the images grey.
+    "relative_location": (Recipe(square=255 / 292, flip=0, jitter=0, gray=0.66),) * 2,
     # Crop and flip, as for training a classifier.
     "weak": (_WEAK, _WEAK),
 }
@@ -184,6 +189,9 @@ def _boxes(recipe: Recipe, count: int, height: int, width: int, generator: torch
     # None fits: the largest box of an allowed shape, in the centre.
     w = w.gather(1, first)[:, 0].masked_fill(none, min(width, round(height * RATIO[1])))
     h = h.gather(1, first)[:, 0].masked_fill(none, min(height, round(width / RATIO[0])))
+    if recipe.square:
+        w = h = torch.full((count,), float(max(1, round(recipe.square * min(height, width)))))
+        none = torch.zeros(count, dtype=torch.bool)
     place = torch.rand(2, count, generator=generator)
     top = torch.where(none, (height - h) / 2, place[0] * (height - h + 1)).floor()
     left = torch.where(none, (width - w) / 2, place[1] * (width - w + 1)).floor()
@@ -351,18 +359,16 @@ def _along_rows(x: Tensor, taps: Taps) -> Tensor:
 def _jittered(x: Tensor, drawn: Draw) -> Tensor:
     """Brightness, contrast, saturation and hue in each image's own order, clamped after each.
 
-    Each is c ↦ M c + t on a pixel's colour c; only contrast has a t, (1 − f) times the mean luma.
+    All but hue are c ↦ M c + t on a pixel's colour c; contrast alone has a t, (1 − f) times the mean luma.
     """
-    brightness, contrast, saturation, hue = drawn.factors.T[..., None, None]  # [B, 1, 1] each
+    brightness, contrast, saturation, _ = drawn.factors.T[..., None, None]  # [B, 1, 1] each
     one, luma = torch.eye(3), torch.tensor(LUMA).expand(3, 3)
-    # The hue turns the chroma (I, Q) ↦ (−Q, I), with S that quarter turn in RGB and Y the luma:
-    # M = L + cos θ (1 − L) + sin θ S
-    yiq = torch.tensor(YIQ, dtype=torch.float64)
-    quarter = torch.tensor([(0, 0, 0), (0, 0, -1), (0, 1, 0)], dtype=torch.float64)
-    s = (yiq.inverse() @ quarter @ yiq).float()
-    theta = -2 * math.pi * hue  # of HSV grows from red to green, that of YIQ from red to blue
-    turned = luma + theta.cos() * (one - luma) + theta.sin() * s
-    steps = [brightness * one, contrast * one, saturation * one + (1 - saturation) * luma, turned]
+    steps = [
+        brightness * one,
+        contrast * one,
+        saturation * one + (1 - saturation) * luma,
+        one.expand(len(x), 3, 3),
+    ]
     matrices = torch.stack(steps, 1)[torch.arange(len(drawn.order))[:, None], drawn.order]  # [B, 4, 3, 3]
     factors = drawn.factors.gather(1, drawn.order)
     towards_mean = _moved((1 - factors).masked_fill_(drawn.order != CONTRAST, 0), x.device)
@@ -371,7 +377,28 @@ def _jittered(x: Tensor, drawn: Draw) -> Tensor:
         mean = _luma(pixels.mean(2, keepdim=True))
         offset = towards_mean[:, step, None, None] * mean
         pixels = torch.bmm(_moved(matrices[:, step], x.device), pixels).add_(offset).clamp_(0, 1)
+        turned = (drawn.order[:, step] == HUE) & (factors[:, step] != 0)
+        if turned.any():
+            which = _chosen(turned, x.device)
+            pixels[which] = _turned(pixels[which], _moved(factors[turned, step], x.device))
     return pixels.view_as(x)
+
+
+def _turned(pixels: Tensor, turns: Tensor) -> Tensor:
+    """Colours [B, 3, N] with the H of HSV moved on by `turns` [B], V and S as they are.
+
+    With V = max, C = max − min and h = 6 H the channels are V − C · clamp(min(k, 4 − k), 0, 1), where k is
+    5 + h, 3 + h and 1 + h modulo 6.
+    """
+    red, green, blue = pixels.unbind(1)
+    value, largest = pixels.max(1)  # [B, N]
+    chroma = value - pixels.amin(1)
+    # of the largest channel: the difference of the two others, and where its sextants begin
+    apart = torch.stack((green - blue, blue - red, red - green), 1).gather(1, largest[:, None])[:, 0]
+    h = apart / chroma.clamp(min=1e-12) + 2 * largest + 6 * turns[:, None]
+    starts = torch.tensor([5.0, 3.0, 1.0], device=pixels.device)[:, None]
+    k = (h[:, None] + starts).remainder(6)  # [B, 3, N]
+    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 
 def _luma(x: Tensor) -> Tensor:

@@ -4,6 +4,9 @@ From torchvision's parts: conv1 … layer3 give one feature map of stride 16, Ro
 and layer4, with a batch normalisation after it as in MoCo's configs, is the head of the boxes and of the
 masks. All layers learn, batch normalisation too. Against detectron2 there is no PreciseBN, the mask's RoIs
 pass layer4 once more, and RoIAlign takes 2 × 2 samples per bin where theirs takes as many as fit.
+
+A step's pictures pass in `accumulation` parts, which several processes share. Batch normalisation is over the
+parts that pass at once.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from papers_lib import checkpoint, compute, pilot
+from papers_lib import checkpoint, compute, pilot, processes
 from papers_lib.datasets import coco, voc
 from papers_lib.datasets.scenes import Scene, Scenes, masks, picture
 from papers_lib.datasets.stream import Stream, moved
@@ -34,9 +37,10 @@ from papers_lib.evaluation.detection import Found, coco_ap, encode, require
 from papers_lib.median_triplet.options import PROTOCOLS, Protocol, TransferSettings
 from papers_lib.networks import backbones, cifar
 
-Report = Callable[[int, int, str], None]
+Report = Callable[..., None]
 Weights = dict[str, Tensor] | None
 Example = tuple[Tensor, dict[str, Tensor]]
+Key = tuple[int, bool]  # a scene, and whether it is mirrored
 
 READERS = {coco.NAME: coco.load, voc.NAME: voc.load}
 ANCHORS = (32, 64, 128, 256, 512)  # sides in pixels, in an image with a shorter side of 800
@@ -166,7 +170,7 @@ def fine_tune(
     weights: Weights,
     folder: Path,
     device: str = "auto",
-    report: Report = lambda step, total, note: None,
+    report: Report = lambda *_: None,
 ) -> dict[str, Any]:
     """Train a detector from an encoder's weights and score it; resumes from `folder/checkpoint.pt`.
 
@@ -186,7 +190,7 @@ def fine_tune(
         FloatingPointError: a loss that is no longer finite.
     """
     require()
-    where = compute.device(device)
+    where = processes.device(compute.device(device))
     compute.prepare(settings.seed)
     root, name = data
     with_masks = settings.task == "mask_rcnn"
@@ -196,10 +200,17 @@ def fine_tune(
         raise PapersError("voc0712 has no masks; train faster_rcnn on it, or take coco2017")
     scenes = READERS[name](Path(root))
     model = detector(settings, len(scenes.classes), weights).to(where)
+    processes.synchronised(model, where)
     loop = Loop(settings, model, scenes, where)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
+    processes.collected(None)  # nobody writes before all have read
     loop.run(folder / "checkpoint.pt", report)
-    precision = coco_ap(scenes.test, detect(model, scenes.test, settings.image_size), with_masks)
+    mine = scenes.test[processes.part(len(scenes.test))]
+    found = detect(model, mine, settings.image_size, settings.precision)
+    every = [one for part in processes.collected(found) for one in part]  # in the order of the test pictures
+    if processes.group()[0]:
+        return {}  # the first counts for all
+    precision = coco_ap(scenes.test, every, with_masks)
     return {name: round(value, 6) for name, value in precision.items()} | {
         "losses": loop.means(),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -223,16 +234,21 @@ class Loop(checkpoint.Resumable):
         self.optimiser = torch.optim.SGD(trained, 0.0, settings.momentum, weight_decay=settings.weight_decay)
         self.step = 0
         self.losses: list[dict[str, float]] = []
-        self.stream = Stream(partial(_read, self.scenes, self.kind == "mask_rcnn"), where)
+        self.rank, self.world = processes.group()
+        size, parts = settings.batch_size, settings.accumulation
+        if size % parts or parts % self.world:
+            raise PapersError(
+                f"{size} pictures per step in {parts} parts over {self.world} processes: "
+                "accumulation must divide batch_size, and processes accumulation"
+            )
+        self.stream = Stream(partial(_read_parts, self.scenes, self.kind == "mask_rcnn"), where)
 
     def run(self, path: Path, report: Report) -> None:
         """All steps that are left; a checkpoint to `path` every `EVERY` seconds and at the end."""
         self.model.transform.min_size = sides(self.protocol, self.settings.image_size)
         saved = time.monotonic()
-        size = self.settings.batch_size
-        for batch in pilot.steps(self._batches(), self.steps - self.step, size):
-            # -- the step's own random numbers and rate --
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+        for parts in pilot.steps(self.stream(self._keys()), self.steps - self.step, self.settings.batch_size):
+            # -- the step's rate --
             self.model.train()
             if self.settings.frozen:
                 backbones.freeze_batch_norm(self.model.backbone)
@@ -241,33 +257,51 @@ class Loop(checkpoint.Resumable):
             for group in self.optimiser.param_groups:
                 group["lr"] = lr
 
-            # -- forward, backward, step --
-            images = [moved(image, self.where) / 255 for image, _ in batch]  # [3, H, W] each, of any size
-            targets = [{name: moved(x, self.where) for name, x in target.items()} for _, target in batch]
-            losses: dict[str, Tensor] = self.model(images, targets)
-            loss = torch.stack(list(losses.values())).sum()  # each with weight one, as in the papers
+            # -- forward and backward, part by part --
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            logged: list[dict[str, float]] = []
+            for number, part in enumerate(parts):
+                logged.append(self._backward(part, number * self.world + self.rank))
+
+            # -- step --
+            processes.average_gradients(p for p in self.model.parameters() if p.requires_grad)
             self.optimiser.step()
 
             # -- what is kept --
-            values = torch.stack([loss, *losses.values()]).tolist()  # one wait for the device
-            if not math.isfinite(values[0]):
-                raise FloatingPointError(f"the loss is {values[0]} at step {self.step + 1}; lower lr")
-            self.losses.append(dict(zip(["loss", *losses], values, strict=True)))
+            names = logged[0]
+            losses = processes.mean({name: sum(one[name] for one in logged) / len(logged) for name in names})
+            if not math.isfinite(losses["loss"]):
+                raise FloatingPointError(f"the loss is {losses['loss']} at step {self.step + 1}; lower lr")
+            self.losses.append(losses)
             self.step += 1
-            report(self.step, self.steps, self.kind)
+            if self.rank:
+                continue
+            report(self.step, self.steps, self.kind, {"loss": losses["loss"]})
             if self.step == self.steps or time.monotonic() - saved > EVERY:
                 checkpoint.save(path, self.state())
                 saved = time.monotonic()
 
-    def _batches(self) -> Iterator[list[Example]]:
-        """The batches of the steps left, read ahead."""
-        return self.stream(self._keys())
+    def _backward(self, part: list[Example], number: int) -> dict[str, float]:
+        """Add the gradients of a part of the step's pictures; its losses, each a mean over them."""
+        # the part's own random numbers, whoever computes it
+        torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * 1009 + number)
+        images = [moved(image, self.where) / 255 for image, _ in part]  # [3, H, W] each, of any size
+        targets = [{name: moved(x, self.where) for name, x in target.items()} for _, target in part]
+        with compute.autocast(self.where, self.settings.precision):
+            losses: dict[str, Tensor] = self.model(images, targets)
+        values = torch.stack([one.float() for one in losses.values()])
+        loss = values.sum()  # each with weight one, as in the papers
+        (loss / (self.settings.accumulation // self.world)).backward()
+        numbers = torch.cat((loss[None], values)).tolist()  # one wait for the device
+        return dict(zip(["loss", *losses], numbers, strict=True))
 
-    def _keys(self) -> Iterator[list[tuple[int, bool]]]:
-        """Which scenes, and which of them mirrored; one permutation per epoch, whatever came before."""
+    def _keys(self) -> Iterator[list[list[Key]]]:
+        """This process's parts of each step left: which scenes, and which of them mirrored.
+
+        One permutation per epoch, whatever came before.
+        """
         size, count, epoch = self.settings.batch_size, len(self.scenes), -1
+        length = size // self.settings.accumulation  # of a part
         for step in range(self.step, self.steps):
             keys = []
             for number in range(step * size, (step + 1) * size):
@@ -276,7 +310,8 @@ class Loop(checkpoint.Resumable):
                     rng = np.random.default_rng([self.settings.seed, epoch])
                     order, mirrored = rng.permutation(count), rng.random(count) < 0.5
                 keys.append((int(order[number % count]), bool(mirrored[number % count])))
-            yield keys
+            parts = [keys[at : at + length] for at in range(0, size, length)]
+            yield parts[self.rank :: self.world]
 
     def means(self) -> dict[str, float]:
         """Each loss, averaged over the last tenth of the steps."""
@@ -304,8 +339,10 @@ def sides(protocol: Protocol, size: int) -> tuple[int, ...]:
     return tuple(range(round(size * protocol.shortest), round(size * protocol.longest) + 1, step))
 
 
-def _read(scenes: list[Scene], with_masks: bool, keys: Sequence[tuple[int, bool]]) -> list[Example]:
-    return [example(scenes[index], mirrored, with_masks) for index, mirrored in keys]
+def _read_parts(
+    scenes: Sequence[Scene], with_masks: bool, parts: Sequence[Sequence[Key]]
+) -> list[list[Example]]:
+    return [[example(scenes[index], mirrored, with_masks) for index, mirrored in part] for part in parts]
 
 
 def example(scene: Scene, mirrored: bool, with_masks: bool) -> Example:
@@ -326,7 +363,9 @@ def example(scene: Scene, mirrored: bool, with_masks: bool) -> Example:
 
 
 @torch.no_grad()
-def detect(model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int) -> list[Found]:
+def detect(
+    model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int, precision: compute.Precision = "float32"
+) -> list[Found]:
     """What a detector finds in each scene, masks as run-length codes."""
     model.eval()
     model.transform.min_size = (image_size,)
@@ -334,8 +373,9 @@ def detect(model: FasterRCNN, scenes: tuple[Scene, ...], image_size: int) -> lis
     detections = []
     pictures = Stream(_read_picture, where, stay=False)([[scene] for scene in scenes])
     for pixels in pilot.steps(pictures, len(scenes)):  # uint8 [3, H, W]
-        out: dict[str, Tensor] = model([moved(pixels, where) / 255])[0]
-        boxes, scores, labels = (out[name].cpu().numpy() for name in ("boxes", "scores", "labels"))
+        with compute.autocast(where, precision):
+            out: dict[str, Tensor] = model([moved(pixels, where) / 255])[0]
+        boxes, scores, labels = (out[name].float().cpu().numpy() for name in ("boxes", "scores", "labels"))
         # masks [N, 1, H, W] of probabilities
         codes = encode((out["masks"][:, 0] > 0.5).cpu().numpy()) if "masks" in out else None
         detections.append(Found(boxes, scores, labels, codes))

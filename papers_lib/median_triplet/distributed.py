@@ -3,8 +3,8 @@
     torchrun --nproc-per-node 8 -m papers_lib.median_triplet.distributed FOLDER
 
 FOLDER is a run's: `python -m papers_lib sweep median_triplet -p processes 8 --print-commands` makes it and
-prints this command. What the processes share is in `training`; negatives are those of the process's own
-micro-batch, as in the released code, unless `negative_pool` says otherwise.
+prints this command. What the processes share is in `training.share`; the triplet's negatives are those of a
+process's own batch, as in the released code, unless `negative_pool` says otherwise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import torch
 import torch.distributed as dist
 
 from papers_lib.errors import PapersError
-from papers_lib.median_triplet import training
-from papers_lib.median_triplet.options import TrainSettings
+from papers_lib.median_triplet.study import run
 from papers_lib.runs import worker
-from papers_lib.runs.store import read_result, read_spec
+from papers_lib.runs.store import Store, read_result, read_spec
 
 
 def main(folder: str) -> int:
@@ -29,7 +28,7 @@ def main(folder: str) -> int:
     try:
         if read_result(path) is not None:
             return 0
-        spec = read_spec(path).model_copy(update={"folder": str(path)})
+        spec = Store(path.parents[1]).located(read_spec(path))
         worker.refuse_other_processes(spec, path)
     except PapersError as error:
         if os.environ.get("RANK", "0") == "0":
@@ -39,8 +38,7 @@ def main(folder: str) -> int:
     try:
         if dist.get_rank() == 0:  # the worker, which keeps the result, runs `training.train` in turn
             return worker.main([folder])
-        settings = TrainSettings.model_validate(spec.settings)
-        training.train(settings, (spec.data.root, spec.data.name), path, spec.device)
+        run(spec)
         return 0
     finally:
         dist.destroy_process_group()

@@ -183,27 +183,33 @@ def views(
     images: Images,
     order: Sequence[Tensor],
     recipes: Sequence[augment.Recipe],
-    generator: torch.Generator,
-    settings: TrainSettings,
+    seed: int,
     epoch: int,
+    size: int,
 ) -> Iterator[tuple[Tensor, ...]]:
     """For each batch [B] of `order` a random view of each image for each recipe, [B, 3, size, size].
 
-    Of features different ones, [B, d]. The generator's are those of resident images alone.
+    Of features different ones, [B, d]. What an image's views of an epoch are depends on the seed, the epoch
+    and its place alone: they are alike in any order, batch and process.
     """
-    size = settings.image_size
     if isinstance(images, Photographs):
-        yield from images.views(order, recipes, settings.seed, epoch, size)
+        yield from images.views(order, recipes, seed, epoch, size)
         return
+    generator = random_of(seed, epoch)
+    if images.ndim == 3:  # of each image some of its other views, [N, views − 1]
+        others = torch.rand(len(images), images.shape[1] - 1, generator=generator).argsort(1) + 1
+        for indices in order:
+            chosen, numbers = indices.to(images.device), others[indices].to(images.device)
+            yield tuple(images[chosen, numbers[:, i]] for i in range(len(recipes)))
+        return
+    height, width = images.shape[1:3]
+    draws = [augment.draw(recipe, len(images), height, width, generator) for recipe in recipes]
     for indices in order:
         batch = images[indices.to(images.device)]
-        if batch.ndim == 4:
-            yield tuple(augment.view(batch, recipe, generator, size) for recipe in recipes)
-            continue
-        rows = torch.arange(len(batch))
-        # [B, views − 1]: of each image some of its other views
-        others = torch.rand(len(batch), batch.shape[1] - 1, generator=generator).argsort(1) + 1
-        yield tuple(batch[rows, others[:, i]] for i in range(len(recipes)))
+        yield tuple(
+            augment.apply(batch, augment.Draw(*(field[indices] for field in drawn)), recipe, size)
+            for drawn, recipe in zip(draws, recipes, strict=True)
+        )
 
 
 def plain(images: Images, size: int, batch_size: int = BATCH) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from papers_lib import processes
 from papers_lib.evaluation import collapse
 from papers_lib.median_triplet import heads
 from papers_lib.median_triplet.methods import Batch, Method, OnlineTarget, Triplet
@@ -32,6 +33,8 @@ def of_batch(method: Method, labels: Tensor) -> dict[str, float]:
     """
     if not isinstance(method, OnlineTarget) or not method.latest:
         return {}
+    if len(method.latest[0][0]) > len(labels):  # the rivals are of all processes
+        labels = processes.gathered(labels)
     n = len(labels)
     ranks: dict[str, int | float | None] = {"1": 1, "median": None}
     if n > 5:  # a batch of five has four negatives

@@ -27,8 +27,6 @@ Method = Literal[
     "simsiam",
     "triplet",
 ]
-# What several processes can train: queues, memories and clusters of the other methods would drift apart.
-SHARED: tuple[Method, ...] = ("triplet", "byol", "simsiam", "simclr", "supervised")
 
 
 class TrainSettings(Frozen):
@@ -79,7 +77,12 @@ class TrainSettings(Frozen):
     epochs: int = Field(200, ge=0)
     warm_up_epochs: float = Field(10, ge=0)
     warm_ratio: float = Field(1e-4, gt=0, le=1)
-    schedule_epochs: int = Field(0, ge=0)  # of the cosine; 0: epochs
+    schedule_epochs: int = Field(0, ge=0)  # of the schedule; 0: epochs
+    drops: tuple[float, ...] = ()  # shares of the schedule at which the rate falls; none: a cosine
+    drop_factor: float = Field(0.1, gt=0, le=1)
+    head_momentum: float | None = Field(None, ge=0, lt=1)  # of the classifier; None: as the rest
+    head_weight_decay: float | None = Field(None, ge=0)
+    constant_predictor: bool = False  # SimSiam's: its rate stays as it is
     precision: Literal["float32", "bfloat16"] = "bfloat16"
 
     # -- evaluation --
@@ -87,11 +90,14 @@ class TrainSettings(Frozen):
     knn_k: int = Field(200, ge=1)
     knn_tau: float = Field(0.1, gt=0)
     probe_epochs: int = Field(100, ge=1)
-    probe_lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 1.0, 10.0)
+    probe_lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     keep_weights: bool = False  # leave the encoder for runs that start from it
 
-    # Processes that share a step: their negatives are their own. One is left out, as in rows made before.
+    # Processes that share a step, see `training.share`. One is left out, as in rows made before.
     processes: int = Field(1, ge=1, exclude_if=lambda count: count == 1)
+
+    # A name alone: the public configuration file of the settings; empty: the frame that all methods share.
+    source: str = ""
 
 
 # What other protocols do otherwise than preset `paper`.
@@ -113,10 +119,70 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 # And what single methods do otherwise there: MoCo's momentum (He et al., CVPR 2020), SimCLR's temperature on
-# CIFAR-10 (Chen et al., ICML 2020, appendix B.9).
+# CIFAR-10 (Chen et al., ICML 2020, appendix B.9), and its negatives, which are those of all devices.
+_POOLED = {"negative_pool": "all_devices"}
 OF_METHOD: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {"moco": {"ema_base": 0.999}, "moco_v2": {"ema_base": 0.999}},
-    "cifar": {"simclr": {"temperature": 0.5}},
+    "paper": {"simclr": _POOLED, "moco": {"ema_base": 0.999}, "moco_v2": {"ema_base": 0.999}},
+    "cifar": {"simclr": {"temperature": 0.5} | _POOLED},
+}
+
+# Each method by the settings of OpenSelfSup, whose zoo the paper's Table 1 quotes: `source` is the file there
+# (SimSiam's in mmselfsup, which it became). The triplet and BYOL stand in the frame of `paper`.
+_SGD: dict[str, Any] = {
+    "optimiser": "sgd",
+    "weight_decay": 1e-4,
+    "warm_up_epochs": 0.0,
+    "batch_size": 256,
+    "accumulation": 1,
+}
+_PRETEXT = _SGD | {
+    "lr": 0.2,
+    "epochs": 70,
+    "warm_up_epochs": 5.0,
+    "warm_ratio": 0.1,
+    "drops": (30 / 70, 50 / 70),
+}
+_CLUSTERS = _SGD | {"batch_size": 512, "weight_decay": 1e-5, "head_momentum": 0.0}
+_MOCO = _SGD | {"lr": 0.03, "ema_base": 0.999}
+PRESETS["openselfsup"] = PRESETS["paper"]
+OF_METHOD["openselfsup"] = {
+    "supervised": _SGD
+    | {"lr": 0.1, "drops": (0.3, 0.6, 0.9), "source": "configs/classification/imagenet/r50.py"},
+    "relative_location": _PRETEXT
+    | {
+        "image_size": 255,
+        "batch_size": 512,
+        "head_weight_decay": 5e-4,
+        "source": "configs/selfsup/relative_loc/r50.py",
+    },
+    # 512 images pass: each in four turns
+    "rotation": _PRETEXT | {"batch_size": 128, "source": "configs/selfsup/rotation_pred/r50.py"},
+    # its rate falls at epoch 400 of 200
+    "deepcluster": _CLUSTERS | {"lr": 0.1, "drops": (1.0,), "source": "configs/selfsup/deepcluster/r50.py"},
+    "odc": _CLUSTERS
+    | {
+        "lr": 0.06,
+        "epochs": 440,
+        "drops": (400 / 440,),
+        "drop_factor": 0.4,
+        "source": "configs/selfsup/odc/r50_v1.py",
+    },
+    "npid": _SGD | {"lr": 0.03, "drops": (0.6, 0.8), "source": "configs/selfsup/npid/r50.py"},
+    "simclr": _POOLED
+    | {
+        "lr": 0.3,
+        "batch_size": 256,
+        "accumulation": 1,
+        "source": "configs/selfsup/simclr/r50_bs256_ep200.py",
+    },
+    "moco": _MOCO | {"drops": (0.6, 0.8), "source": "configs/selfsup/moco/r50_v1.py"},
+    "moco_v2": _MOCO | {"recipe": "moco_v2_hue", "source": "configs/selfsup/moco/r50_v2.py"},
+    "simsiam": _SGD
+    | {
+        "lr": 0.05,
+        "constant_predictor": True,
+        "source": "configs/selfsup/simsiam/simsiam_resnet50_8xb32-coslr-200e_in1k.py",
+    },
 }
 
 
@@ -132,7 +198,10 @@ class TransferSettings(Frozen):
     det_schedule: Literal["moco", "released"] = "moco"  # one for all rows; the released configs differ
     image_size: int = Field(800, ge=32)  # the shorter side in testing, in pixels
     steps: int = Field(0, ge=0)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1)  # pictures per step
+    accumulation: int = Field(1, ge=1)  # parts that a step's pictures pass in, over all processes
+    precision: Literal["float32", "bfloat16"] = "float32"
+    processes: int = Field(1, ge=1, exclude_if=lambda count: count == 1)  # of which it is a multiple
     lr: float = Field(0, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)

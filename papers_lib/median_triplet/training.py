@@ -4,15 +4,14 @@
 method's loss, and after `accumulation` batches, or at the epoch's end, move the weights. Labels serve the
 supervised row, the probes, and the meters; no self-supervised loss reads them.
 
-Several processes share a step's micro-batches: each takes every N-th and accumulates an N-th as many, and
-gradients are averaged before the step, so that it sees the images that it sees in one process. Batch
-normalisation takes its statistics over all processes on GPUs (SyncBN); on CPUs, where torch has none, over
-each micro-batch, which is what accumulation in one process does.
+Several processes share a step (`share`), and average their gradients before it. What one process would
+compute, they compute together: views belong to images, memories and queues are kept alike by all, and batch
+normalisation takes its statistics over all processes.
 """
 
 from __future__ import annotations
 
-import os
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,16 +21,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from papers_lib import checkpoint, compute, pilot
+from papers_lib import checkpoint, compute, pilot, processes
 from papers_lib.errors import PapersError
 from papers_lib.evaluation import probes
 from papers_lib.median_triplet import augment, detection, meters, methods, search
 from papers_lib.median_triplet.images import BATCH, Images, Loaded, load, plain, views
 from papers_lib.median_triplet.methods import Batch, Method
-from papers_lib.median_triplet.optimisers import Lars, warm_cosine
-from papers_lib.median_triplet.options import SHARED, TrainSettings, TransferSettings
+from papers_lib.median_triplet.optimisers import Lars, falling, warm_cosine
+from papers_lib.median_triplet.options import TrainSettings, TransferSettings
 
-Report = Callable[[int, int, str], None]
+Report = Callable[..., None]  # step, steps in all, a note, and the latest numbers by name
 
 
 def train(
@@ -39,7 +38,7 @@ def train(
     data: tuple[str, str] | Loaded,
     folder: Path,
     device: str = "auto",
-    report: Report = lambda step, total, note: None,
+    report: Report = lambda *_: None,
 ) -> dict[str, Any]:
     """Train an encoder and probe it; resumes from `folder/checkpoint.pt`.
 
@@ -50,31 +49,26 @@ def train(
         data: the data set's root folder and name, or tensors.
         folder: where the checkpoint (and `weights.pt`, with `keep_weights`) goes.
         device: "auto", "cpu" or "cuda".
-        report: called with step, steps in all, and a note.
+        report: called with step, steps in all, a note, and the latest numbers by name.
 
     Returns:
         Plain JSON: `linear` and `knn` (fractions, last epoch), `knn_max` over epochs, `probe` (rates tried
-        and how they did on the held-out part), `history` (one entry per epoch), `start` (the meters before
-        training, and the floating-point operations of a step per image), `classes` and `images` of the
-        training set, `waiting` (share of the training time spent on making views).
+        and how they did on the held-out part), `history` (an entry per epoch with kNN), `start` (the meters
+        before training, and the floating-point operations of a step per image), `classes` and `images` of
+        the training set, `chance` that another of its images is of an image's class, `waiting` (share of the
+        training time spent on making views).
 
     Raises:
         PapersError: bad data, or settings that the data, the batch or the processes cannot serve.
         FloatingPointError: a loss that is no longer finite.
     """
-    rank, world = _group()
-    if world > 1 and settings.method not in SHARED:
-        raise PapersError(f"{settings.method} runs in one process; several take {', '.join(SHARED)}")
-    where = compute.device(device)
-    if world > 1 and where.type == "cuda":
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(where)
+    rank, world = processes.group()
+    where = processes.device(compute.device(device))
     compute.prepare(settings.seed)
     images = load(data, settings, where)
     method = methods.build(settings.method, settings, len(images.train), images.classes)
     compute.place(method, where)  # before the optimiser is made of its parameters
-    if world > 1 and where.type == "cuda":
-        method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    processes.synchronised(method, where)
 
     path = folder / "checkpoint.pt"
     loop = Loop(settings, method, images)
@@ -85,40 +79,31 @@ def train(
         loop.read_start()
     for epoch in pilot.epochs(loop.epoch, settings.epochs):
         if rank == 0:
-            report(epoch, settings.epochs, f"epoch {epoch + 1}")
+            report(epoch, settings.epochs, f"epoch {epoch + 1}", loop.latest())
         loop.run_epoch()
         if rank == 0:
             checkpoint.save(path, loop.state())
-    if settings.keep_weights and rank == 0:
-        checkpoint.save(folder / "weights.pt", method.encoder.state_dict())
+    if rank == 0:
+        report(settings.epochs, settings.epochs, "probes", loop.latest())
+        if settings.keep_weights:
+            checkpoint.save(folder / "weights.pt", method.encoder.state_dict())
     return loop.result() | loop.probe()
-
-
-def _group() -> tuple[int, int]:
-    """The number of this process, and how many there are."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
 
 
 class Loop(checkpoint.Resumable):
     """State of training between epochs: method, optimiser, random numbers, history."""
 
-    KEPT = ("epoch", "method", "optimiser", "generator", "torch_random", "history", "start")
+    KEPT = ("epoch", "method", "optimiser", "generator", "history", "start")
 
     def __init__(self, settings: TrainSettings, method: Method, images: Loaded) -> None:
         self.settings, self.method, self.images = settings, method, images
-        self.rank, self.world = _group()
-        if settings.accumulation % self.world:
-            raise PapersError(
-                f"accumulation={settings.accumulation} cannot be shared by {self.world} processes; "
-                "start a number of processes that divides it"
-            )
-        self.accumulation = settings.accumulation // self.world  # batches of this process per step
-        self.batches = len(images.train) // settings.batch_size // self.world  # of this process per epoch
+        self.rank, self.world = processes.group()
+        self.size, self.accumulation = share(settings, method)
+        together = self.size * self.world  # images that pass at once
+        self.batches = len(images.train) // together  # of this process per epoch
         if not self.batches:
             raise PapersError(
-                f"{len(images.train)} images do not fill a batch of {settings.batch_size} in each of "
+                f"{len(images.train)} images do not fill a batch of {self.size} in each of "
                 f"{self.world} processes; lower batch_size"
             )
         self.steps = -(-self.batches // self.accumulation)  # per epoch, the last from fewer batches
@@ -127,7 +112,6 @@ class Loop(checkpoint.Resumable):
         self.recipes = [pair[i % 2] for i in range(method.number_of_views)]
         self.optimiser = optimiser(settings, method)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.torch_random = TorchRandom()
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.start: dict[str, float] = {}
@@ -135,14 +119,18 @@ class Loop(checkpoint.Resumable):
     def run_epoch(self) -> None:
         """Once through the images, in whole batches: a smaller one would change what a rank means."""
         s, method, device = self.settings, self.method, self.images.train.device
+        # dropout's, which is torch's own: of another mask in each process
+        torch.manual_seed((s.seed * 1_000_003 + self.epoch) * 1009 + self.rank)
         if method.clusters_before(self.epoch):
-            method.cluster(self.embed(self.images.train), self.epoch)  # of all images, [N, dimension]
+            # of all images, [N, dimension]
+            for new in method.cluster(self.embed(self.images.train), self.epoch):
+                self.optimiser.state.pop(new, None)  # its momentum is of the weights before
         method.train()
         begun, waited = _now(device), 0.0
         logs, readings = [], []
         asked, count = _now(device), pilot.few(self.batches)
         read = self.read(self.order(), self.epoch)  # one or two views, [B, 3, s, s] each
-        for number, batch in enumerate(pilot.steps(read, self.batches, s.batch_size)):
+        for number, batch in enumerate(pilot.steps(read, self.batches, self.size)):
             waited += _now(device) - asked
 
             # -- forward and loss; queues, memories and pseudo-labels move on --
@@ -159,9 +147,8 @@ class Loop(checkpoint.Resumable):
             if number + 1 == first + group_size:
                 step = self.epoch * self.steps + number // self.accumulation
                 for group in self.optimiser.param_groups:
-                    group["lr"] = s.lr * self.rate(step)
-                if self.world > 1:
-                    self.average_gradients()
+                    group["lr"] = s.lr * (1 if group.get("constant") else self.rate(step))
+                processes.average_gradients(method.trained())
                 self.optimiser.step()
                 self.optimiser.zero_grad(set_to_none=True)
                 method.after_step(step, self.steps * s.epochs)  # the target network follows
@@ -173,48 +160,41 @@ class Loop(checkpoint.Resumable):
 
         spent = _now(device) - begun
         time_spent = {"seconds": round(spent, 2), "waiting": round(waited / spent, 4)}
-        entry = _means(logs, self.epoch) | meters.mean(readings) | time_spent
+        entry = processes.mean(_means(logs) | meters.mean(readings) | time_spent)
         self.epoch += 1
+        if not math.isfinite(entry["loss"]):
+            raise FloatingPointError(f"the loss is {entry['loss']} in epoch {self.epoch}; lower lr")
         if self.epoch % s.knn_every == 0 or self.epoch == s.epochs:
             entry["knn"] = self.knn()
-        self.history.append(entry | self.spread())
+        self.history.append({"epoch": self.epoch} | entry | self.spread())
 
     def order(self) -> Sequence[Tensor]:
         """The indices [B] of each batch of an epoch; the incomplete last one is left out.
 
-        All processes draw alike, and take every N-th batch.
+        All processes draw alike. Each takes its part of every batch, or every N-th batch.
         """
         order = torch.randperm(len(self.images.train), generator=self.generator)  # [N]
-        size = self.settings.batch_size
-        whole = order[: self.batches * self.world * size].view(-1, size)  # [batches of all, B]
-        return list(whole[self.rank :: self.world])
+        # [batches, processes, B]: neighbours pass at once
+        return list(
+            order[: self.batches * self.world * self.size].view(-1, self.world, self.size)[:, self.rank]
+        )
 
     def read(self, order: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
         """The batches of these indices [B] each, their views made on the device where images are resident."""
-        images = self.images
-        seen = views(images.train, order, self.recipes, self.generator, self.settings, epoch)
+        images, s = self.images, self.settings
+        seen = views(images.train, order, self.recipes, s.seed, epoch, s.image_size)
         for indices, pair in zip(order, seen, strict=True):
             chosen = indices.to(images.train.device)  # [B]
             yield Batch(pair, chosen, images.train_labels[chosen])
 
-    def batch(self, indices: Tensor) -> Batch:
-        """The views of these images alone."""
-        return next(self.read([indices], self.epoch))
-
     def rate(self, step: int) -> float:
-        """Factor of the learning rate at a step: linear warm-up, then cosine to zero."""
-        epochs = self.settings.schedule_epochs or self.settings.epochs
-        warm = round(self.settings.warm_up_epochs * self.steps)
-        return warm_cosine(step, epochs * self.steps, warm, self.settings.warm_ratio)
-
-    def average_gradients(self) -> None:
-        """The mean of the gradients over the processes, in place."""
-        gradients = [p.grad for p in self.method.trained() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message for all
-        dist.all_reduce(flat)
-        flat /= self.world
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        """Factor of the learning rate at a step: linear warm-up, then cosine to zero, or falls."""
+        s = self.settings
+        steps = (s.schedule_epochs or s.epochs) * self.steps
+        warm = round(s.warm_up_epochs * self.steps)
+        if s.drops:
+            return falling(step, steps, s.drops, s.drop_factor, warm, s.warm_ratio)
+        return warm_cosine(step, steps, warm, s.warm_ratio)
 
     # -- what a run reports --
 
@@ -224,17 +204,20 @@ class Loop(checkpoint.Resumable):
         training = self.method.training
         self.method.eval()  # normalised by running statistics
         with compute.autocast(images.device, self.settings.precision):
-            batches = pilot.steps(plain(images, self.settings.image_size), -(-len(images) // BATCH))
+            mine = images[processes.part(len(images))]
+            total = -(-len(mine) // BATCH)
+            batches = pilot.steps(plain(mine, self.settings.image_size), total)
             features = [self.method.encoder(batch).float() for batch in batches]
         self.method.train(training)
-        return torch.cat(pilot.repeated(features, -(-len(images) // BATCH)))[: len(images)]  # [N, dimension]
+        own = torch.cat(pilot.repeated(features, total))[: len(mine)]
+        return processes.joined(own, len(images))  # [N, dimension]
 
     def read_start(self) -> None:
         """The meters before training, on views that the training itself does not draw."""
         kept = self.generator.get_state()
         batches = list(self.read(self.order()[: meters.READINGS], self.settings.epochs))
         self.generator.set_state(kept)
-        self.start = self.spread() | meters.before_training(self.method, batches)
+        self.start = self.spread() | processes.mean(meters.before_training(self.method, batches))
         self.start["flops"] = meters.flops(self.method, batches[0])
         self.start["knn"] = self.knn()
         sides = self.images.train, self.images.test
@@ -254,19 +237,32 @@ class Loop(checkpoint.Resumable):
     def _knn(self, bank: Tensor, queries: Tensor) -> float:
         images, s = self.images, self.settings
         k = min(s.knn_k, len(bank))
-        accuracy = probes.knn_accuracy(bank, images.train_labels, queries, images.test_labels, k, s.knn_tau)
-        return round(accuracy, 6)
+        mine = processes.part(len(queries))
+        sides = bank, images.train_labels, queries[mine], images.test_labels[mine]
+        right = probes.knn_accuracy(*sides, k, s.knn_tau) * len(sides[2])
+        return round(sum(processes.collected(right)) / len(queries), 6)
+
+    def latest(self) -> dict[str, float]:
+        """Loss and kNN accuracy of the last epoch that has them, for whoever watches."""
+        logged = [self.start, *self.history]
+        return {
+            name: last for name in ("loss", "knn") for last in [e[name] for e in logged if name in e][-1:]
+        }
 
     def result(self) -> dict[str, Any]:
         """What the epochs left: history, start, the share of time spent on views."""
         spent = sum(entry["seconds"] for entry in self.history)
         waited = sum(entry["seconds"] * entry["waiting"] for entry in self.history)
+        history = [entry for entry in self.history if "knn" in entry]  # a ledger holds hundreds of runs
+        sizes = self.images.train_labels.bincount().double()  # of the classes
+        others = (sizes * (sizes - 1)).sum() / sizes.sum() / (sizes.sum() - 1)
         return {
             "classes": self.images.classes,
             "images": len(self.images.train),
+            "chance": round(float(others), 8),  # that another training image is of an image's class
             "start": self.start,
-            "history": self.history,
-            "knn_max": max((entry["knn"] for entry in self.history if "knn" in entry), default=None),
+            "history": history,
+            "knn_max": max((entry["knn"] for entry in history), default=None),
             "waiting": round(waited / spent, 4) if spent else None,
         }
 
@@ -288,27 +284,56 @@ class Loop(checkpoint.Resumable):
         return result
 
 
+def share(settings: TrainSettings, method: Method) -> tuple[int, int]:
+    """What a process has of a step: images per batch, and batches.
+
+    Several processes deal out a step's batches, as many to each; or, where it is whole batches that count
+    (`Method.whole`, or rivals of all devices) or there are too few, each takes a part of every batch.
+
+    Raises:
+        PapersError: neither can be shared evenly.
+    """
+    world = processes.group()[1]
+    size, count = settings.batch_size, settings.accumulation
+    pooled = method.rivals and settings.negative_pool == "all_devices"
+    if world == 1:
+        return size, count
+    if not (method.whole or pooled) and (method.rivals or count % world == 0):
+        if count % world:
+            raise PapersError(
+                f"accumulation={count} cannot be shared by {world} processes; "
+                "start a number of processes that divides it, or take negative_pool=all_devices"
+            )
+        return size, count // world
+    if size % world:
+        raise PapersError(
+            f"batch_size={size} cannot be shared by {world} processes; start a number that divides it"
+        )
+    return size // world, count
+
+
 def optimiser(settings: TrainSettings, method: Method) -> torch.optim.Optimizer:
-    """LARS as the released code has it, or SGD with momentum; both over what the method trains."""
+    """LARS as the released code has it, or SGD with momentum; both over what the method trains.
+
+    A head can have a momentum and a decay of its own, and SimSiam's predictor a constant rate.
+    """
     parameters = method.trained() or list(method.parameters())  # `random` never takes a step
     lr, momentum, decay = settings.lr, settings.momentum, settings.weight_decay
+    groups: list[dict[str, Any]] = []
+
+    def part(start: str) -> list[nn.Parameter]:
+        return [p for name, p in method.named_parameters() if name.startswith(start)]
+
+    own = {"momentum": settings.head_momentum, "weight_decay": settings.head_weight_decay}
+    if own := {name: value for name, value in own.items() if value is not None}:
+        groups.append(own | {"params": part("head.")})
+    if settings.constant_predictor:
+        groups.append({"params": part("predictor."), "constant": True})
+    apart = {id(p) for group in groups for p in group["params"]}
+    groups.insert(0, {"params": [p for p in parameters if id(p) not in apart]})
     if settings.optimiser == "lars":
-        return Lars(parameters, lr, momentum, decay, lr_inside=settings.lr_inside)
-    return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, foreach=True)
-
-
-class TorchRandom:
-    """torch's own random numbers, which dropout draws from, on the CPU and all GPUs."""
-
-    def get_state(self) -> list[Tensor]:
-        """As `set_state` takes them."""
-        return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-
-    def set_state(self, states: list[Tensor]) -> None:
-        """Go on from `get_state()`."""
-        torch.set_rng_state(states[0])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(states[1:])
+        return Lars(groups, lr, momentum, decay, lr_inside=settings.lr_inside)
+    return torch.optim.SGD(groups, lr, momentum, weight_decay=decay, foreach=True)
 
 
 def _now(device: torch.device) -> float:
@@ -318,16 +343,9 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _means(logs: list[dict[str, Tensor]], epoch: int) -> dict[str, float]:
-    """Means over an epoch's batches.
-
-    Raises:
-        FloatingPointError: the loss is no longer finite.
-    """
-    means = {name: float(torch.stack([log[name] for log in logs]).mean()) for name in logs[0]}
-    if not abs(means["loss"]) < float("inf"):  # NaN too
-        raise FloatingPointError(f"the loss is {means['loss']} in epoch {epoch + 1}; lower lr")
-    return {name: round(value, 5) for name, value in means.items()}
+def _means(logs: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Means over an epoch's batches."""
+    return {name: round(float(torch.stack([log[name] for log in logs]).mean()), 5) for name in logs[0]}
 
 
 # -- what starts from a trained encoder --
@@ -339,10 +357,12 @@ def run_transfer(
     folder: Path,
     weights: Path | None,
     device: str = "auto",
-    report: Report = lambda step, total, note: None,
+    report: Report = lambda *_: None,
 ) -> dict[str, Any]:
     """Fine-tune a detector (Tables 2, 3) or search a gallery (Table 4), from an encoder's weights or none."""
     start = checkpoint.load_weights(weights) if weights else None
     if settings.task == "search":
+        if processes.group()[1] > 1:
+            raise PapersError("search runs in one process; start it without torchrun")
         return search.search(settings, data, start, device)
     return detection.fine_tune(data, settings, start, folder, device, report)

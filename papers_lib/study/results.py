@@ -103,7 +103,9 @@ class Results:
             for seed, row in sorted(self.rows(label).items()):
                 # a seed without a start has no epoch 0
                 start = row.metrics.get("start", {}) if starts is None else starts.get(seed, {})
-                for epoch, logged in enumerate([start, *row.metrics["history"]]):  # 0: start, 1 …: epochs
+                # 0: start, 1 …: epochs, or as a history says that does not keep all
+                for number, logged in enumerate([start, *row.metrics["history"]]):
+                    epoch = int(logged.get("epoch", number))
                     if values := {name: factor * logged[name] for name in names if name in logged}:
                         # "data set/arm" → arm
                         yield {"arm": label.rpartition("/")[2], "seed": seed, "epoch": epoch, **values}

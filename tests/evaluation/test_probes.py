@@ -113,11 +113,23 @@ def test_rows_left_out_of_a_fit_have_no_part_in_it():
     assert torch.equal(fitted(train), fitted(spoilt))
 
 
+def test_the_rates_are_scored_by_cross_entropy_and_none_is_infinite():
+    train, _, test, test_labels = world(5, n=400, m=60)
+    weights = torch.randn(train.shape[1] + 1, 3, 5, generator=torch.Generator().manual_seed(0))
+    weights[:, 2] = torch.nan
+    found = probes._losses(weights, test, test_labels)
+    for number in range(2):
+        scores = test @ weights[:-1, number] + weights[-1, number]
+        want = torch.nn.functional.cross_entropy(scores, test_labels)
+        assert found[number] == pytest.approx(float(want), rel=1e-5)
+    assert found[2] == 1e6
+
+
 def test_the_rate_is_chosen_on_the_held_out_part_and_never_on_the_test_set():
     train, labels, test, test_labels = world(5, n=400, m=60)
     first = linear_probe(train, labels, test, test_labels, lrs=(1e-5, 0.3, 3.0), epochs=5, seed=1)
-    best = max(first["held_out"].values())
-    assert first["held_out"][f"{first['lr']:g}"] == best > first["held_out"]["1e-05"]
+    best = min(first["held_out"].values())
+    assert first["held_out"][f"{first['lr']:g}"] == best < first["held_out"]["1e-05"]
     assert first["accuracy"] > 0.5
     wrong = linear_probe(train, labels, test, (test_labels + 1) % 5, lrs=(1e-5, 0.3, 3.0), epochs=5, seed=1)
     assert (wrong["lr"], wrong["held_out"]) == (first["lr"], first["held_out"])
@@ -132,11 +144,17 @@ def test_a_seed_repeats_it_and_the_order_of_the_rates_does_not_count():
     assert len(set(held)) > 1
 
 
-def test_of_equal_rates_the_smaller_one_is_taken():
-    x = torch.eye(4).repeat(20, 1) * 5
-    labels = torch.arange(4).repeat(20)
-    found = linear_probe(x, labels, x, labels, lrs=(3.0, 0.3, 1.0), epochs=10)
-    assert found == {"accuracy": 1.0, "lr": 0.3, "held_out": {"0.3": 1.0, "1": 1.0, "3": 1.0}}
+@pytest.mark.parametrize("scale", [0.05, 1.0, 20.0])
+def test_the_chosen_rate_lies_inside_the_grid_whatever_the_features_scale(scale):
+    """A rate for features that are c times as long is the c²-th part: the grid goes on until it is passed."""
+    train, labels, test, test_labels = world(5, n=400, m=60)
+    found = linear_probe(train * scale, labels, test * scale, test_labels, lrs=(0.03, 0.1, 0.3), epochs=5)
+    rates = sorted(map(float, found["held_out"]))
+    assert len(rates) <= 3 + probes.FURTHER
+    if len(rates) < 3 + probes.FURTHER:
+        assert rates[0] < found["lr"] < rates[-1]
+    if scale != 1.0:
+        assert len(rates) > 3 and (found["lr"] > 0.3) is (scale < 1)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])

@@ -2,15 +2,18 @@
 
 import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from data_prep import detection_sets, sysu30k
 from papers_lib.datasets import coco, scenes
 from papers_lib.errors import PapersError
-from papers_lib.median_triplet import detection, search
+from papers_lib.median_triplet import detection, search, training
 from papers_lib.median_triplet.detection import Loop, detector, fine_tune, rate, sides
 from papers_lib.median_triplet.options import PROTOCOLS, TransferSettings
 from papers_lib.networks import cifar
@@ -107,7 +110,7 @@ def loop(task, root, **changes):
     return Loop(settings, detector(settings, len(data.classes)), data, torch.device("cpu"))
 
 
-def silent(step, total, note):
+def silent(*_):
     pass
 
 
@@ -141,6 +144,8 @@ CHANGES = {
     "image_size": 96,
     "steps": 2,
     "batch_size": 1,
+    "accumulation": 2,
+    "precision": "bfloat16",
     "lr": 0.01,
     "momentum": 0.5,
     "weight_decay": 0.1,
@@ -155,15 +160,15 @@ def test_every_setting_of_a_detector_changes_its_weights(name, root, tmp_path):
     run, other = (
         loop("faster_rcnn", root, **changes) for changes in ({}, {name: CHANGES[name]} if name else {})
     )
-    for number, training in enumerate((run, other)):
-        training.run(tmp_path / f"{number}.pt", silent)
+    for number, one in enumerate((run, other)):
+        one.run(tmp_path / f"{number}.pt", silent)
     ours, theirs = weights_of(run), weights_of(other)
     same = ours.keys() == theirs.keys() and all(
         ours[n].shape == theirs[n].shape and torch.equal(ours[n], theirs[n]) for n in ours
     )
     assert same is (name is None)
-    search_alone = {"task", "start", "height", "width", "flip_fusion"}
-    assert set(CHANGES) | search_alone == set(TransferSettings.model_fields)
+    elsewhere = {"task", "start", "height", "width", "flip_fusion", "processes"}
+    assert set(CHANGES) | elsewhere == set(TransferSettings.model_fields)
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, tmp_path, monkeypatch):
@@ -171,7 +176,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, tmp_path, monkeyp
     whole = loop("mask_rcnn", root)
     whole.run(tmp_path / "whole.pt", silent)
 
-    def killed(step, total, note):
+    def killed(step, *_):
         if step == 2:
             raise KeyboardInterrupt
 
@@ -184,6 +189,64 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, tmp_path, monkeyp
     assert resumed.means() == whole.means()
     ours, theirs = weights_of(resumed), weights_of(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def without_norm(run):
+    """Batch normalisation is over other pictures in one process, and dropped here from both."""
+    for parent in list(run.model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                setattr(parent, name, torch.nn.Identity())
+    trained = [p for p in run.model.parameters() if p.requires_grad]
+    run.optimiser = torch.optim.SGD(trained, 0.0, 0.9)
+    return run
+
+
+SHARED = {"batch_size": 4, "accumulation": 2, "steps": 2, "lr": 0.001}
+
+
+def half(rank, folder, root):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    run, seen = without_norm(loop("mask_rcnn", root, **SHARED)), []
+    run.run(Path(folder) / "c.pt", lambda *given: seen.append(given))
+    assert bool(seen) is (rank == 0)  # one process reports and saves
+    found = {"weights": weights_of(run), "losses": run.means()}
+    if importlib.util.find_spec("pycocotools"):
+        settings = changed(batch_size=2, accumulation=2, steps=1)
+        found["result"] = fine_tune((root, "coco2017"), settings, None, Path(folder) / "whole", "cpu")
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    with pytest.raises(PapersError, match="2 pictures per step in 1 parts over 2 processes"):
+        loop("faster_rcnn", root)
+    with pytest.raises(PapersError, match="search runs in one process"):
+        training.run_transfer(changed(task="search"), (root, "sysu30k"), Path(folder), None)
+    dist.destroy_process_group()
+
+
+@pytest.mark.timeout(120)
+def test_two_processes_fine_tune_what_one_does_in_parts(root, tmp_path):
+    (tmp_path / "whole").mkdir()
+    mp.start_processes(half, (str(tmp_path), root), 2, start_method="fork")
+    alone = without_norm(loop("mask_rcnn", root, **SHARED))
+    before = weights_of(alone)
+    alone.run(tmp_path / "alone.pt", silent)
+    halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for found in halves:
+        assert found["losses"] == pytest.approx(alone.means(), abs=1e-4)
+        for name, value in weights_of(alone).items():
+            torch.testing.assert_close(found["weights"][name], value, rtol=0, atol=1e-5)
+    assert max((value - before[name]).abs().max() for name, value in weights_of(alone).items()) > 1e-3
+    if "result" in halves[0]:  # every test picture is counted, once
+        assert 0 <= halves[0]["result"]["AP_box"] <= 1 and halves[1]["result"] == {}
+
+
+def test_the_pictures_of_a_step_are_the_same_in_any_number_of_parts(root):
+    steps = []
+    for accumulation in (1, 2, 4):
+        run = loop("faster_rcnn", root, batch_size=4, accumulation=accumulation, steps=3)
+        steps.append([[image.sum().item() for part in step for image, _ in part] for step in run._batches()])
+        assert all(len(step) == 4 for step in steps[-1])
+    assert steps[0] == steps[1] == steps[2]
 
 
 def test_a_checkpoint_of_the_other_detector_is_passed_over(root, capsys):
@@ -206,7 +269,8 @@ def test_fine_tuning_gives_plain_numbers(task, name, root, tmp_path):
     weights = cifar.build("tiny16")[0].state_dict()
     seen = []
 
-    def report(step, total, note):
+    def report(step, total, note, numbers):
+        assert numbers["loss"] > 0
         seen.append((step, total))
 
     result = fine_tune((root, name), changed(task=task), weights, tmp_path, "cpu", report)

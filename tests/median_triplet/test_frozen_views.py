@@ -54,15 +54,18 @@ def test_a_training_image_has_its_views_and_a_test_image_one(root):
 
 
 def test_a_batch_takes_two_different_random_views_of_each_image(root):
-    train, asked = load(root).train, TrainSettings.model_validate(TINY)
-    generator = torch.Generator().manual_seed(0)
+    train = load(root).train
     seen = set()
-    for _ in range(50):
-        one, two = next(images.views(train, [torch.arange(N)], [None, None], generator, asked, 0))
+    for epoch in range(50):
+        one, two = next(images.views(train, [torch.arange(N)], [None, None], 0, epoch, 0))
         assert torch.equal(one[:, 0].round(), two[:, 0].round())  # of one image
         pairs = torch.stack((one[:, 1], two[:, 1]), 1).round().int()
         assert (pairs[:, 0] != pairs[:, 1]).all() and pairs.min() == 1  # never the image as it is
         seen |= {tuple(pair) for pair in pairs.tolist()}
+        # of an image they are the same in any batch
+        some = torch.tensor([31, 2, 7])
+        alone = next(images.views(train, [some], [None, None], 0, epoch, 0))
+        assert torch.equal(alone[0], one[some]) and torch.equal(alone[1], two[some])
     assert len(seen) == 6  # all ordered pairs of three
     assert (next(images.plain(train, 0))[:, 1].abs() < 0.1).all()
 
@@ -86,11 +89,12 @@ def test_the_work_of_a_step_is_that_of_its_matrix_products(root):
     asked = TrainSettings.model_validate(TINY | {"backbone": "mlp64", "method": "supervised"})
     method = methods.build("supervised", asked, N, 10)
     loop = training.Loop(asked, method, load(root))
+    batch = loop.batch(loop.order()[0], images.drawn(loop.images.train, loop.recipes, 0, 0))
     first, inner, last = 64 * 256, 256 * 256, 256 * 10
     # 2 per multiply-accumulate: forwards, gradients of weights, gradients of inputs
     work = 2 * (2 * (first + inner + last) + inner + last)
-    assert meters.flops(method, loop.batch(loop.order()[0])) == work
-    assert meters.flops(methods.build("random", asked, N, 10), loop.batch(loop.order()[0])) == 0
+    assert meters.flops(method, batch) == work
+    assert meters.flops(methods.build("random", asked, N, 10), batch) == 0
 
 
 def test_the_start_says_how_the_features_are_without_a_network(root, tmp_path):

@@ -45,6 +45,7 @@ def row(spec: RunSpec) -> Row:
             history[-1] |= {"same_query_1": 0.9 + 0.001 * spec.seed}
         if spec.label == "median":
             history[-1] |= {"rank_projections": 5.0, "seconds": 20.0}
+        images, classes = spec.settings["images"] or 50_000, spec.settings["classes"] or 10
         metrics = {
             "linear": level,
             "linear_1": level - 0.05,
@@ -52,8 +53,9 @@ def row(spec: RunSpec) -> Row:
             "knn_max": level,
             "own": level,
             "waiting": 0.1,
-            "classes": spec.settings["classes"] or 10,
-            "images": spec.settings["images"] or 50_000,
+            "classes": classes,
+            "images": images,
+            "chance": (images / classes - 1) / (images - 1),
             "start": METERS | {"knn": 0.2, "flops": 1e6},
             "history": history if spec.settings["epochs"] else [],
         }
@@ -111,7 +113,7 @@ def test_smoke_has_every_arm_on_pictures_and_every_transfer_once():
     specs = by_label(profile="smoke")
     transfers = {label: spec for label, spec in specs.items() if "task" in spec.settings}
     # features of cars are for `frozen`
-    pictures = {name for name, arm in STUDY.arms.items() if not arm.more["data"]}
+    pictures = {name for name, arm in STUDY.arms.items() if not arm.more["data"] and arm.sweep != "ablation"}
     assert specs.keys() - transfers.keys() == pictures
     assert Counter(label.partition("/")[0] for label in transfers) == {
         "mask_rcnn": 11,
@@ -130,7 +132,6 @@ def test_the_paper_profile_is_the_papers_settings():
     assert specs["median"].settings == TrainSettings(keep_weights=True).model_dump(mode="json")
     assert specs["median"].data.name == "imagenet" and not specs["median"].data.stand_in
     assert specs["simclr_1000"].settings["epochs"] == 1000
-    assert specs["moco"].settings["ema_base"] == 0.999
     assert specs["mask_rcnn/BYOL"].settings == TransferSettings(task="mask_rcnn").model_dump(mode="json")
     needed = {need.identity for spec in specs.values() for need in spec.needs}
     kept = {spec.identity for spec in specs.values() if spec.settings.get("keep_weights")}
@@ -139,12 +140,92 @@ def test_the_paper_profile_is_the_papers_settings():
         TrainSettings.model_validate(preset)
 
 
+def test_tables_6_and_7_are_of_the_papers_own_length():
+    """20 epochs and a probe of one, at `paper` by runs of their own."""
+    found = Results([(spec, row(spec)) for spec in plan(profile="paper")])
+    specs = by_label(profile="paper")
+    seen = {}
+    for place in STUDY.printed:
+        if place[0] in ("Table 6", "Table 7"):
+            answer = STUDY.answer(found, place)
+            settings = specs[answer.label].settings
+            assert (settings["epochs"], answer.metric) == (20, "linear_1 %")
+            seen[place[2]] = (settings["head"], settings["k"], settings["margin"])
+    assert seen == {
+        "C = 0.3": ("median", 0, 0.3),
+        "C = 1.2": ("median", 0, 1.2),
+        "C = 100": ("median", 0, 100),
+        "rank-1": ("hardest", 0, None),
+        "rank-5": ("rank", 5, None),
+        "rank-52": ("median", 0, None),
+    }
+
+
+# What the public configuration files say: images, rate, decay, epochs, where the rate falls, and to what.
+FILES = {
+    "supervised": (256, 0.1, 1e-4, 200, (60, 120, 180), 0.1),  # 100 epochs as `supervised_100`
+    "relative_location": (512, 0.2, 1e-4, 70, (30, 50), 0.1),
+    "rotation": (128, 0.2, 1e-4, 70, (30, 50), 0.1),
+    "deepcluster": (512, 0.1, 1e-5, 200, (200,), 0.1),
+    "odc": (512, 0.06, 1e-5, 440, (400,), 0.4),
+    "npid": (256, 0.03, 1e-4, 200, (120, 160), 0.1),
+    "moco": (256, 0.03, 1e-4, 200, (120, 160), 0.1),
+    "moco_v2": (256, 0.03, 1e-4, 200, (), 0.1),
+    "simsiam": (256, 0.05, 1e-4, 200, (), 0.1),
+    "simclr": (256, 0.3, 1e-6, 200, (), 0.1),
+}
+
+
+def test_each_method_has_its_public_settings_beside_the_frame_and_a_row_says_which():
+    own, frame = (by_label(profile="paper", preset=preset) for preset in ("", "paper"))
+    for name, (images, lr, decay, epochs, falls, factor) in FILES.items():
+        s = own[name].settings
+        assert s["batch_size"] * s["accumulation"] == images
+        assert (s["lr"], s["weight_decay"], s["epochs"], s["drop_factor"]) == (lr, decay, epochs, factor)
+        assert [round(share * epochs) for share in s["drops"]] == list(falls)
+        assert s["optimiser"] == ("lars" if name == "simclr" else "sgd")
+        assert s["source"].startswith("configs/") and not frame[name].settings["source"]
+        assert (frame[name].settings["lr"], frame[name].settings["accumulation"]) == (4.8, 40)
+    assert own["moco"].settings["ema_base"] == frame["moco"].settings["ema_base"] == 0.999
+    assert own["supervised_100"].settings["epochs"] == 100
+    for name in ("byol", "median"):
+        assert own[name].identity == frame[name].identity
+    found = STUDY.tables(Results([(spec, row(spec)) for spec in plan(profile="paper")]))
+    lines = {line[0]: line[2] for line in found["table_1"].rows}
+    assert lines["MoCo [21]"] == "configs/selfsup/moco/r50_v1.py"
+    assert lines["BYOL [19]-200"] == "one frame"
+    assert "moco configs/selfsup/moco/r50_v1.py" in found["methods"].notes[-1]
+
+
+def test_false_negatives_at_chance_are_not_fewer_than_chance():
+    """Of 1,000 classes that are not equally large: chance is that of the data in hand."""
+    rows = []
+    for spec in plan(profile="paper", seeds=tuple(range(10)), sweeps=("main",)):
+        made = row(spec)
+        made.metrics.update({"classes": 1000, "images": 1_281_167, "chance": 0.001003})
+        noise = 1e-6 * (-1) ** spec.seed
+        made.metrics["history"][-1] |= {"same_query_median": 0.001003 + noise}
+        rows.append((spec, made))
+    claims = {claim.name: claim for claim in STUDY.claims(Results(rows))}
+    assert claims["C4b"].finding.verdict == "undecided"
+    assert "1,000 classes" in claims["C5a"].controls and "of 103 " in claims["C5a"].controls
+    assert "104 images per batch" in claims["C8"].statement
+
+
 def test_the_number_of_processes_is_a_setting_that_one_leaves_out(tmp_path, capsys, monkeypatch):
     """What several processes share is another computation; rows of one process are found as before."""
     one, two = (by_label(processes=count) for count in (1, 2))
     assert "processes" not in one["median"].settings and two["median"].settings["processes"] == 2
     assert one["median"].identity != two["median"].identity
-    assert one["moco"].identity == two["moco"].identity  # which trains in one process
+    assert one["moco"].identity != two["moco"].identity
+    # batches that cannot be dealt out are parted, and their negatives stay those of the whole batch
+    pools = [spec.settings["negative_pool"] for spec in (one["median"], two["median"])]
+    pools.append(by_label(profile="paper", processes=8)["median"].settings["negative_pool"])
+    assert pools == ["micro_batch", "all_devices", "micro_batch"]
+    transfers = by_label(profile="smoke", processes=2)
+    for label in ("mask_rcnn/BYOL", "faster_rcnn/Random"):  # each process has a part of a step's pictures
+        assert transfers[label].settings["processes"] == transfers[label].settings["accumulation"] == 2
+    assert "processes" not in transfers["search/BYOL"].settings  # which runs in one
     folder = Store(tmp_path).prepare(two["median"])
     assert distributed.main(str(folder)) == 2
     assert "of 2 processes, not 1: start it with" in capsys.readouterr().err
@@ -164,7 +245,7 @@ def test_arms_differ_only_in_what_they_say():
             "images_times": {"images"},
         }
         said = set().union(*(relative.get(name, {name}) for name in arm.changes))
-        said |= {"keep_weights", "ema_base", "temperature"}
+        said |= {"keep_weights", "ema_base", "temperature", "negative_pool"}
         said |= {"method", "epochs"} if arm.name == "random" else set()
         # an arm's counterpart may say what the arm does not
         assert changed <= said | set(STUDY.arms[arm.against or "byol"].changes), arm.name
@@ -255,10 +336,10 @@ def test_ranks_tails_and_chance_are_of_the_classes_in_hand(results):
     # 250 of 2,500 images are of a class: 249 of the 2,499 others
     assert taken.chance == pytest.approx(100 * 249 / 2499)
     two = tables.rank_of(STUDY, results, "c2_median")
-    assert (two.classes, two.images) == (2, 1000)
+    assert two.classes == 2
     assert two.chance == pytest.approx(100 * 499 / 999)
     # before any run, of CIFAR-10
-    assert tables.rank_of(STUDY, Results([]), "median") == (64, 128, 10, 50_000)
+    assert tables.rank_of(STUDY, Results([]), "median") == (64, 128, 10, 4999 / 49_999)
 
 
 def test_accuracy_over_rank_stands_beside_byol_of_the_same_seeds(results):

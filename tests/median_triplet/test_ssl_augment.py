@@ -54,7 +54,7 @@ def close(views, expected, atol=1e-5):
 
 
 def slow(image, drawn, i, recipe, size):
-    """One image [H, W, 3] by torchvision's functions alone, with hue by the rotation in YIQ."""
+    """One image [H, W, 3] by torchvision's functions alone."""
     x = image.permute(2, 0, 1) / 255
     x = tv.resized_crop(x, *drawn.box[i].tolist(), [size, size], MODES[recipe.bicubic], antialias=True)
     x = x.clamp(0, 1)
@@ -62,7 +62,7 @@ def slow(image, drawn, i, recipe, size):
         x = tv.horizontal_flip(x)
     for op in drawn.order[i].tolist():
         factor = float(drawn.factors[i, op])
-        colour = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, by_yiq)[op]
+        colour = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[op]
         x = colour(x, factor)
     if drawn.gray[i]:
         x = tv.rgb_to_grayscale(x, num_output_channels=3)
@@ -72,19 +72,6 @@ def slow(image, drawn, i, recipe, size):
     if drawn.solarized[i]:
         x = tv.solarize(x, 128 / 255)
     return x
-
-
-def by_yiq(x, turns):
-    """Pixel by pixel: keep Y, turn (I, Q) by an angle."""
-    yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-    out = torch.empty_like(x)
-    angle = -2 * math.pi * turns
-    for r in range(x.shape[1]):
-        for c in range(x.shape[2]):
-            y, i, q = (yiq @ x[:, r, c]).tolist()
-            i, q = i * math.cos(angle) - q * math.sin(angle), i * math.sin(angle) + q * math.cos(angle)
-            out[:, r, c] = torch.linalg.solve(yiq, torch.tensor([y, i, q]))
-    return out.clamp(0, 1)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -160,21 +147,27 @@ def test_colour_jitter_is_clamped_after_every_step_in_the_drawn_order(factor):
     close(found, expected, 2e-3)  # torchvision's luma is 0.2989, 0.587, 0.114
 
 
-def test_hue_keeps_luma_and_greys_and_goes_the_way_of_hsv():
-    images = (photos(4, 16).float() * 0.3 + 90).to(torch.uint8)  # no colour leaves the cube
-    turns = torch.tensor([0.1, -0.1, 0.03, 0.0])
-    factors = torch.tensor([1.0, 1, 1, 0]).repeat(4, 1)
-    factors[:, augment.HUE] = turns
-    found = denormalised(augment.apply(images, still(images, factors=factors), STILL, 16))
-    before = images.permute(0, 3, 1, 2) / 255
-    torch.testing.assert_close(augment._luma(found), augment._luma(before), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[3], before[3], atol=1e-5, rtol=0)
-    for after, was, turn in zip(found[:3], before, turns.tolist(), strict=False):
-        theirs = tv.adjust_hue(was, turn) - was
-        theirs -= augment._luma(theirs[None])[0]  # HSV does not keep it
-        assert torch.cosine_similarity((after - was).flatten(), theirs.flatten(), dim=0) > 0.8
-    grey = torch.full((1, 4, 4, 3), 77, dtype=torch.uint8)
-    close(augment.apply(grey, still(grey, factors=factors[:1]), STILL, 4), [torch.full((3, 4, 4), 77 / 255)])
+@pytest.mark.parametrize("turn", [0.1, -0.1, 0.5, 0.03])
+def test_hue_is_torchvisions(turn):
+    images = photos(24, 24, seed=3)
+    images[0, :4, :4] = 77  # grey, and colours with two equal channels
+    images[0, 4:8, :4] = torch.tensor([200, 200, 10], dtype=torch.uint8)
+    images[0, 8:12, :4] = torch.tensor([10, 200, 200], dtype=torch.uint8)
+    factors = torch.tensor([1.0, 1, 1, turn]).repeat(24, 1)
+    found = augment.apply(images, still(images, factors=factors), STILL, 24)
+    close(found, [tv.adjust_hue(i.permute(2, 0, 1) / 255, turn) for i in images], 1e-4)
+
+
+def test_a_square_crop_has_its_share_of_the_shorter_side_and_lies_anywhere():
+    recipe = RECIPES["relative_location"][0]
+    drawn = augment.draw(recipe, 4000, 292, 300, generator())
+    assert (drawn.box[:, 2:] == 255).all()
+    top, left = drawn.box[:, 0], drawn.box[:, 1]
+    assert set(top.tolist()) == set(range(38)) and set(left.tolist()) == set(range(46))
+    assert not drawn.flipped.any() and (drawn.factors == torch.tensor(NEUTRAL)).all()
+    assert float(drawn.gray.float().mean()) == pytest.approx(0.66, abs=0.03)
+    small = augment.draw(recipe, 3, 8, 9, generator()).box
+    assert (small[:, 2:] == 7).all()
 
 
 def test_probabilities_and_magnitudes_are_the_recipes():

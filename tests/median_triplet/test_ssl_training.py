@@ -18,7 +18,7 @@ from tiny_median import TINY
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
-from papers_lib.median_triplet import meters, methods, training
+from papers_lib.median_triplet import images, meters, methods, training
 from papers_lib.median_triplet.images import subset
 from papers_lib.median_triplet.options import TrainSettings
 from papers_lib.median_triplet.training import train
@@ -57,9 +57,9 @@ def go(data: Path, folder: Path, **changes: Any) -> dict[str, Any]:
 def make_loop(data: Path, **changes: Any) -> training.Loop:
     asked = settings(**changes)
     torch.manual_seed(asked.seed)
-    images = training.load((str(data), "cifar10"), asked, torch.device("cpu"))
-    method = methods.build(asked.method, asked, len(images.train), images.classes)
-    return training.Loop(asked, method, images)
+    loaded = training.load((str(data), "cifar10"), asked, torch.device("cpu"))
+    method = methods.build(asked.method, asked, len(loaded.train), loaded.classes)
+    return training.Loop(asked, method, loaded)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -70,9 +70,9 @@ def change_images(monkeypatch: pytest.MonkeyPatch, side: str, change: Callable[[
     load = training.load
 
     def changed(*arguments: Any) -> Any:
-        images = load(*arguments)
-        object.__setattr__(images, side, change(getattr(images, side)))
-        return images
+        loaded = load(*arguments)
+        object.__setattr__(loaded, side, change(getattr(loaded, side)))
+        return loaded
 
     monkeypatch.setattr(training, "load", changed)
 
@@ -82,7 +82,7 @@ def change_images(monkeypatch: pytest.MonkeyPatch, side: str, change: Callable[[
 
 def test_two_epochs_are_a_plain_loop(data):
     """SGD with decay and momentum, the cosine, the moving average: formulas, one tensor after the other."""
-    loop = make_loop(data, lr=0.02, momentum=0.8, weight_decay=0.01, ema_base=0.9, warm_up_epochs=0.6)
+    loop = make_loop(data, lr=0.002, momentum=0.8, weight_decay=0.01, ema_base=0.9, warm_up_epochs=0.6)
     twin = copy.deepcopy(loop)
     for _ in range(2):
         loop.run_epoch()
@@ -93,8 +93,9 @@ def test_two_epochs_are_a_plain_loop(data):
     for step in range(10):
         if step % 5 == 0:
             order = twin.order()
-        twin.method.loss(twin.batch(order[step % 5]))[0].backward()
-        lr = 0.02 * (1 + math.cos(math.pi * step / 10)) / 2
+        draws = images.drawn(twin.images.train, twin.recipes, 0, step // 5)
+        twin.method.loss(twin.batch(order[step % 5], draws))[0].backward()
+        lr = 0.002 * (1 + math.cos(math.pi * step / 10)) / 2
         if step < 3:  # 0.6 epochs of five steps
             lr *= 1e-4 + (1 - 1e-4) * step / 3
         with torch.no_grad():
@@ -121,11 +122,11 @@ def test_a_step_moves_by_the_mean_gradient_of_its_batches(data):
     twin = copy.deepcopy(loop)
     loop.run_epoch()
     twin.method.train()
-    order = twin.order()
+    order, draws = twin.order(), images.drawn(twin.images.train, twin.recipes, 0, 0)
     assert len(order) == 4
     for step in range(2):
         for indices in order[2 * step : 2 * step + 2]:
-            (twin.method.loss(twin.batch(indices))[0] / 2).backward()
+            (twin.method.loss(twin.batch(indices, draws))[0] / 2).backward()
         lr = 0.05 * (1 + math.cos(math.pi * step / 18)) / 2
         with torch.no_grad():
             for p in twin.method.trained():
@@ -146,10 +147,10 @@ def test_batches_that_fill_no_step_make_a_last_one_by_their_own_mean(data):
         loop.run_epoch()
         assert all(p.grad is None for p in loop.method.trained())
         twin.method.train()
-        order = iter(twin.order())
+        order, draws = iter(twin.order()), images.drawn(twin.images.train, twin.recipes, 0, 0)
         for step, size in enumerate(groups):
             for _ in range(size):
-                (twin.method.loss(twin.batch(next(order)))[0] / size).backward()
+                (twin.method.loss(twin.batch(next(order), draws))[0] / size).backward()
             lr = 0.05 * (1 + math.cos(math.pi * step / (9 * len(groups)))) / 2
             with torch.no_grad():
                 for p in twin.method.trained():
@@ -167,6 +168,34 @@ def test_the_rate_rises_and_falls_to_nothing(data):
     assert rates[10] == pytest.approx((1 + math.cos(math.pi * 10 / 50)) / 2)  # the cosine from step 0 on
     assert rates[10] == max(rates) and 0 <= rates[-1] < 0.01
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_the_rate_falls_where_it_is_told(data):
+    loop = make_loop(data, epochs=10, drops=(0.6, 0.8), drop_factor=0.1, warm_up_epochs=2.0, warm_ratio=0.5)
+    rates = [loop.rate(step) for step in (0, 5, 10, 29, 30, 39, 40, 49)]
+    assert rates == pytest.approx([0.5, 0.75, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_head_and_a_predictor_have_what_is_their_own(data):
+    odc = make_loop(data, method="odc", momentum=0.9, head_momentum=0.0, head_weight_decay=0.25)
+    rest, head = sorted(odc.optimiser.param_groups, key=lambda group: -group["momentum"])
+    assert (head["momentum"], head["weight_decay"]) == (0.0, 0.25) and rest["momentum"] == 0.9
+    assert [id(p) for p in head["params"]] == [id(p) for p in odc.method.head.parameters()]
+    assert len(rest["params"]) + 2 == len(odc.method.trained())
+    loop = make_loop(data, method="simsiam", constant_predictor=True, lr=0.04)
+    loop.run_epoch()
+    loop.run_epoch()
+    falling, constant = (group["lr"] for group in loop.optimiser.param_groups)
+    assert constant == 0.04 and falling == pytest.approx(0.04 * loop.rate(9)) and falling < 0.01
+
+
+def test_a_classifier_that_starts_anew_has_no_old_momentum(data):
+    loop = make_loop(data, method="deepcluster", weight_decay=0.0)
+    loop.run_epoch()
+    for p in loop.method.head.parameters():
+        loop.optimiser.state[p]["momentum_buffer"].fill_(1e6)
+    loop.run_epoch()
+    assert all(p.abs().max() < 1 for p in loop.method.head.parameters())
 
 
 # -- settings --
@@ -209,6 +238,11 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "warm_up_epochs": (1.0, {}),
     "warm_ratio": (0.5, {"warm_up_epochs": 1.0}),
     "schedule_epochs": (4, {}),
+    "drops": ((0.5,), {}),
+    "drop_factor": (0.5, {"drops": (0.5,)}),
+    "head_momentum": (0.0, {"method": "odc"}),
+    "head_weight_decay": (0.1, {"method": "relative_location", "image_size": 12}),
+    "constant_predictor": (True, {"method": "simsiam"}),
     "precision": ("bfloat16", {"image_size": 16}),
     "knn_every": (2, {}),
     "knn_k": (40, {}),
@@ -216,8 +250,9 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "probe_epochs": (20, {}),
     "probe_lrs": ((0.001,), {}),
 }
-# `negative_pool` and `processes` matter where there are several, `keep_weights` to the folder: see below.
-ELSEWHERE = {"negative_pool", "processes", "keep_weights"}
+# `negative_pool` and `processes` matter where there are several, `keep_weights` to the folder: see below;
+# `source` is a name.
+ELSEWHERE = {"negative_pool", "processes", "keep_weights", "source"}
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +336,28 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeyp
     assert go(data, tmp_path / "half", **changes) == whole
 
 
+def test_a_result_keeps_the_epochs_with_an_accuracy_and_a_report_has_the_latest_numbers(data, tmp_path):
+    seen: list[tuple[Any, ...]] = []
+    asked = settings(epochs=5, knn_every=2)
+    result = train(asked, (str(data), "cifar10"), tmp_path, "cpu", lambda *given: seen.append(given))
+    assert [entry["epoch"] for entry in result["history"]] == [2, 4, 5]
+    assert all("knn" in entry for entry in result["history"])
+    assert [step for step, *_ in seen] == [0, 1, 2, 3, 4, 5] and {total for _, total, *_ in seen} == {5}
+    assert seen[0][3] == {"knn": result["start"]["knn"]}
+    assert seen[3][3]["knn"] == result["history"][0]["knn"]  # of epoch 2, after the third
+    last = result["history"][-1]
+    assert seen[-1][3] == {"loss": last["loss"], "knn": last["knn"]}
+
+
+def test_chance_is_that_of_the_data_in_hand(data):
+    loop = make_loop(data)
+    labels = torch.tensor([0] * 7 + [1] * 3)
+    object.__setattr__(loop.images, "train_labels", labels)
+    pairs = [(i, j) for i in range(10) for j in range(10) if i != j]
+    same = sum(bool(labels[i] == labels[j]) for i, j in pairs)
+    assert loop.result()["chance"] == pytest.approx(same / len(pairs))
+
+
 def test_random_weights_are_probed_and_not_trained(data, tmp_path):
     result = go(data, tmp_path / "run", method="random", epochs=0, keep_weights=True)
     assert result["history"] == [] and result["knn_max"] is None
@@ -311,7 +368,7 @@ def test_random_weights_are_probed_and_not_trained(data, tmp_path):
 
 def test_the_meters_count_false_negatives_as_a_loop_does(data):
     loop = make_loop(data, head="rank", k=3, batch_size=12)
-    batch = loop.batch(loop.order()[0])
+    batch = loop.batch(loop.order()[0], images.drawn(loop.images.train, loop.recipes, 0, 0))
     assert len(batch.views) == 2 and batch.views[0].shape == (12, 3, 8, 8)
     loop.method.train().loss(batch)
     hits: list[bool] = []

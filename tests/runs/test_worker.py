@@ -236,8 +236,9 @@ def test_progress_is_written_and_never_stops_a_run(tmp_path):
     report(1, 10, "epoch 0")
     report(2, 10, "skipped: too soon")
     assert progress.read(tmp_path) == progress.Progress(step=1, total=10, note="epoch 0")
-    report(10, 10, "end")
+    report(10, 10, "end", {"loss": 0.5, "knn": float("nan")})
     assert progress.read(tmp_path).step == 10
+    assert progress.read(tmp_path).numbers == {"loss": 0.5}  # what is no number draws no curve
     (tmp_path / "progress.json").write_text("{")
     assert progress.read(tmp_path) is None
     progress.reporter(tmp_path / "absent")(1, 2, "")

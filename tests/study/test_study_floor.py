@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from papers_lib.errors import PapersError
+from papers_lib.exhibits.curves import learning
 from papers_lib.exhibits.intervals import t_interval
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
@@ -89,6 +90,14 @@ def test_histories_begin_before_training():
         "epoch": 0,
         "knn": 0.9,
     }
+
+
+def test_a_history_that_does_not_keep_all_epochs_says_which_they_are():
+    history = [{"epoch": 5, "knn": 0.1}, {"epoch": 20, "knn": 0.2}]
+    results = Results([run("thin", 0, {"history": history})])
+    assert [point["epoch"] for point in results.by_epoch(["thin"], ["knn"])] == [5, 20]
+    data = learning({"thin": {"history": history}}, "knn").data
+    assert data.values.tolist() == [["thin", 5, 0.1], ["thin", 20, 0.2]]
 
 
 def test_means_that_stand_side_by_side_are_over_the_same_seeds():

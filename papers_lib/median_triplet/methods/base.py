@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from papers_lib import processes
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet.optimisers import ema_
 from papers_lib.networks import cifar
@@ -33,12 +34,18 @@ class Method(nn.Module):
         encoder: images [B, 3, s, s] to features [B, dimension]; what the probes see.
         recipe: the key of `augment.RECIPES` that the method's own paper is nearest to.
         number_of_views: how many views a batch must bring.
+        whole: whether a step needs whole batches, since memories, queues or weights move on with each:
+            several processes then take a part of every batch, and not batches of their own.
+        rivals: whether the loss compares a batch's images with each other; `negative_pool` says whether
+            with those of all processes.
         generator: the method's own random numbers, drawn on the CPU. Its state is part of
             `state_dict`, and all processes of a run draw the same.
     """
 
     recipe = "weak"
     number_of_views = 1
+    whole = False
+    rivals = False
 
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__()
@@ -72,8 +79,13 @@ class Method(nn.Module):
         """Whether `cluster` must be called before this epoch; False once it has been."""
         return False
 
-    def cluster(self, features: Tensor, epoch: int) -> None:
-        """Make pseudo-labels of the features [N, dimension] of the whole training set."""
+    def cluster(self, features: Tensor, epoch: int) -> list[nn.Parameter]:
+        """Make pseudo-labels of the features [N, dimension] of the whole training set.
+
+        Returns:
+            The weights that were drawn anew, whose momentum is of the old ones.
+        """
+        return []
 
     def after_step(self, step: int, steps: int) -> None:
         """Called after the optimiser's step number `step`, counted from 0, of `steps` in all."""
@@ -154,20 +166,14 @@ def full_precision(where: Tensor) -> torch.autocast:
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-    """−Σ_i w(y_i) log softmax(scores_i)[y_i] / Σ_i w(y_i) of scores [B, C], in float32 in any autocast."""
-    with full_precision(scores):
-        return F.cross_entropy(scores.float(), labels.to(scores.device), weight=weight)
+    """−Σ_i w(y_i) log softmax(scores_i)[y_i] / Σ_i w(y_i) of scores [B, C], in float32 in any autocast.
 
-
-def gathered(rows: Tensor) -> Tensor:
-    """The rows of all processes in the order of their ranks; `rows` itself where there is one process.
-
-    Gradients go back to the process that a row came from, summed over the processes' losses. Where each
-    process computes the same loss over all rows, that is the number of processes times the gradient,
-    which the average over processes undoes. Every process must bring equally many rows.
+    With a weight [C] the sum below is over the rows of all processes, and the mean of their losses is that of
+    the whole batch.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    from torch.distributed.nn.functional import all_gather  # absent from some builds of torch
-
-    return torch.cat(all_gather(rows.contiguous()))  # [processes · B, …]
+    with full_precision(scores):
+        scores, labels = scores.float(), labels.to(scores.device)
+        if weight is None:
+            return F.cross_entropy(scores, labels)
+        total = F.cross_entropy(scores, labels, weight=weight, reduction="sum")
+        return total / processes.mean_of(weight[labels].sum())

@@ -14,22 +14,24 @@ from papers_lib.median_triplet.methods.base import (
     cross_entropy,
     follow,
     full_precision,
-    gathered,
     initialised,
     target_of,
 )
+from papers_lib.processes import gathered
 
 
 class SimClr(Method):
     """Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020).
 
-    Equation 1 over both views of all images, on all devices; τ = 0.1. Projector as the authors':
+    Equation 1 over both views of all images; τ = 0.1. With `negative_pool="all_devices"`, as the authors',
+    the images are those of all processes. Projector as the authors':
     Linear – BN – ReLU – Linear – BN to 128 dimensions, the linear ones without bias. Both views pass
     together, so that they share BN statistics.
     """
 
     recipe = "simclr"
     number_of_views = 2
+    rivals = True
 
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__(settings, images_total, classes)
@@ -46,8 +48,10 @@ class SimClr(Method):
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         views = torch.cat(batch.views)  # [2B, 3, s, s]
         one, two = self.projector(self.encoder(views)).float().chunk(2)  # [B, 128] each
-        with full_precision(one):  # negatives of all devices
-            return nt_xent(gathered(one), gathered(two), self.tau), {}
+        with full_precision(one):
+            if self.settings.negative_pool == "all_devices":
+                one, two = gathered(one), gathered(two)
+            return nt_xent(one, two, self.tau), {}
 
 
 def nt_xent(one: Tensor, two: Tensor, tau: float = 0.1) -> Tensor:
@@ -79,6 +83,7 @@ class MoCo(Method):
 
     recipe = "moco_v1"
     number_of_views = 2
+    whole = True
     temperature = 0.07
     queue: Tensor
     oldest: Tensor
@@ -161,6 +166,7 @@ class Npid(Method):
     """
 
     recipe = "moco_v1"
+    whole = True
     memory: Tensor
 
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:

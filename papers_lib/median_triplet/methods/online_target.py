@@ -29,11 +29,11 @@ from papers_lib.median_triplet.methods.base import (
     Settings,
     follow,
     full_precision,
-    gathered,
     projector,
     target_of,
 )
 from papers_lib.median_triplet.optimisers import ema_momentum
+from papers_lib.processes import gathered
 
 HEADS = ("median", "rank", "smoothed", "hardest", "prior")
 
@@ -68,6 +68,8 @@ class OnlineTarget(Method):
         with torch.no_grad():
             targets = [self.target(self._sized(view, self.settings.target_sizes)) for view in (two, one)]
         pairs = [(q.float(), z.float()) for q, z in zip(queries, targets, strict=True)]
+        if self.rivals and self.settings.negative_pool == "all_devices":  # n = B · processes, else B
+            pairs = [(gathered(q), gathered(z)) for q, z in pairs]
         self.latest = tuple((query.detach(), target) for query, target in pairs)
         with full_precision(one):
             (first, logs), (second, more) = (self.pair_loss(*pair) for pair in pairs)
@@ -114,6 +116,8 @@ class Triplet(OnlineTarget):
         PapersError: an unknown head, `rank` without a k that can be one, or `prior` without the classes.
     """
 
+    rivals = True
+
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__(settings, images_total, classes)
         if settings.head not in HEADS:
@@ -138,8 +142,6 @@ class Triplet(OnlineTarget):
     def pair_loss(self, query: Tensor, target: Tensor) -> tuple[Tensor, Logs]:
         """The head over the batch, and the mean cosines to the positive and to the negative."""
         s = self.settings
-        if s.negative_pool == "all_devices":  # n = B · processes, else B
-            query, target = gathered(query), gathered(target)
         loss = self._head(query, target, s.margin, s.hinge)
         with torch.no_grad():
             positive = F.cosine_similarity(query, target).mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from papers_lib import processes
 from papers_lib.errors import PapersError
 from papers_lib.median_triplet.methods.base import (
     Batch,
@@ -48,9 +49,11 @@ class RelativeLocation(Method):
     Which of the eight neighbours of the centre patch is this one? (Sections 3 and 3.1) As OpenSelfSup: a
     grid of three by three, patches at a random place within their cells, so that edges do not run on; all
     eight pairs of an image; features of neighbour and centre side by side into Linear – BN – ReLU –
-    dropout and a classifier of eight. The nine patches pass together once. Not here: the paper's colour
-    dropping against chromatic aberration.
+    dropout and a classifier of eight. The nine patches pass together once. Against chromatic aberration two
+    thirds of the images are grey, where the paper drops colours.
     """
+
+    recipe = "relative_location"
 
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__(settings, images_total, classes)
@@ -76,7 +79,9 @@ def patches(images: Tensor, generator: torch.Generator) -> Tensor:
     """Nine patches [9, B, 3, p, p] of images [B, 3, s, s], along the rows of the grid, each jittered anew."""
     cell = images.shape[-1] // 3
     size = cell - max(1, round(JITTER * cell))  # p
-    corners = torch.randint(cell - size + 1, (2, 9, len(images)), generator=generator)  # within the cell
+    # within the cell; image by image, so that several processes draw what one would
+    total, mine = processes.drawn(len(images))
+    corners = torch.randint(cell - size + 1, (total, 2, 9), generator=generator)[mine].permute(1, 2, 0)
     grid = torch.stack((torch.arange(9) // 3, torch.arange(9) % 3)) * cell  # [2, 9]
     # [9, B, p] each
     rows, columns = ((corners + grid[:, :, None])[..., None] + torch.arange(size)).to(images.device)

@@ -15,9 +15,9 @@ from papers_lib.median_triplet.methods.base import (
     classifier,
     cross_entropy,
     full_precision,
-    gathered,
     initialised,
 )
+from papers_lib.processes import gathered
 
 SMALLEST = 20  # ODC: a cluster with fewer images is dissolved
 CENTROIDS_EVERY = 10  # batches
@@ -33,7 +33,8 @@ class DeepCluster(Method):
     so that the encoder sees the images that all others see.
     """
 
-    recipe = "moco_v1"
+    recipe = "clusters"
+    whole = True
     pseudo_labels: Tensor
     weights: Tensor
     clustered: Tensor
@@ -51,7 +52,7 @@ class DeepCluster(Method):
         return epoch > int(self.clustered)
 
     @torch.no_grad()
-    def cluster(self, features: Tensor, epoch: int) -> None:
+    def cluster(self, features: Tensor, epoch: int) -> list[nn.Parameter]:
         """Cluster, and forget the classifier."""
         labels = kmeans.kmeans(kmeans.whitened(features), self.k, self.generator)  # [N]
         self.pseudo_labels.copy_(labels)
@@ -61,6 +62,7 @@ class DeepCluster(Method):
         self.head.weight.copy_(weight)
         nn.init.zeros_(self.head.bias)
         self.clustered.fill_(epoch)
+        return list(self.head.parameters())
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         scores = self.head(self.encoder(batch.views[0]))  # [B, k]
@@ -82,7 +84,8 @@ class Odc(Method):
     first labels, from the untrained network. Settings as OpenSelfSup's, by the same authors.
     """
 
-    recipe = "moco_v1"
+    recipe = "clusters"
+    whole = True
     memory: Tensor
     pseudo_labels: Tensor
     centroids: Tensor
@@ -113,12 +116,13 @@ class Odc(Method):
         return int(self.batches) < 0
 
     @torch.no_grad()
-    def cluster(self, features: Tensor, epoch: int) -> None:
+    def cluster(self, features: Tensor, epoch: int) -> list[nn.Parameter]:
         """The first labels; the neck, untrained, normalises by the whole set and drops out as in training."""
         self.memory.copy_(F.normalize(self.neck(features)))
         self.pseudo_labels.copy_(kmeans.kmeans(self.memory, self.k, self.generator))
         self.centroids.copy_(kmeans.means(self.memory, self.pseudo_labels, self.k))
         self.batches.zero_()
+        return []
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         features = self.neck(self.encoder(batch.views[0]))  # [B, 256]

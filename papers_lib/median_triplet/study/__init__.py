@@ -14,7 +14,7 @@ from papers_lib.exhibits.claims import Claim
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
 from papers_lib.median_triplet import prior
-from papers_lib.median_triplet.options import OF_METHOD, PRESETS, SHARED, TrainSettings, TransferSettings
+from papers_lib.median_triplet.options import OF_METHOD, PRESETS, TrainSettings, TransferSettings
 from papers_lib.median_triplet.study import claims, drawings, errata, printed, tables
 from papers_lib.runs import progress
 from papers_lib.runs.planning import refuse_unknown
@@ -34,7 +34,7 @@ class Settings(NotebookSettings):
     lr: float = Field(0, ge=0)
     epochs: int = Field(0, ge=0)
     batch_size: int = Field(0, ge=0)
-    processes: int = Field(1, ge=1)  # of torchrun, for each training of an encoder
+    processes: int = Field(1, ge=1)  # of torchrun, for each training
 
 
 class Median(Study):
@@ -54,10 +54,10 @@ class Median(Study):
 
     def __init__(self) -> None:
         super().__init__()
-        # Columns of arms.csv: the row of Table 1, of Tables 2 to 4, and the column of Table 6 or 7.
+        # Columns of arms.csv: the row of Table 1, and of Tables 2 to 4.
         self.arm_of = {
             column: {arm.more[column]: arm.name for arm in self.arms.values() if arm.more[column]}
-            for column in ("table_1", "transfer", "ablation")
+            for column in ("table_1", "transfer")
         }
 
     # -- the plan --
@@ -119,14 +119,20 @@ class Median(Study):
             values["epochs"] = 0
         # only encoders that another run starts from leave their weights
         values["keep_weights"] = "transfer" in size.more and bool(arm.more["transfer"])
-        # queues, memories and clusters train in one process
-        values["processes"] = settings.processes if values["method"] in SHARED else 1
+        values["processes"] = settings.processes
+        if values["method"] == "triplet" and values["accumulation"] % settings.processes:
+            values["negative_pool"] = "all_devices"  # as in one process: a batch is parted, not dealt out
         values = TrainSettings.model_validate(values).model_dump(mode="json")
         return self.run_spec(settings, arm.name, values, self.find_data(settings, arm.more["data"]))
 
     def _transfer(self, settings: Settings, task: str, row: str, arm: Arm, seed: int) -> RunSpec:
         start = "random" if arm.name == "random" else "encoder"
-        changes = self.sizes[settings.profile].more["transfer"]
+        changes = {"accumulation": 1} | self.sizes[settings.profile].more["transfer"]
+        if task != "search":  # which runs in one process
+            changes["processes"] = settings.processes
+            changes["accumulation"] = max(changes["accumulation"], settings.processes)
+        if settings.precision:
+            changes["precision"] = settings.precision
         values = TransferSettings.model_validate(changes | {"task": task, "seed": seed, "start": start})
         data = self.find_data(settings, TASK_DATA[task])
         needs = (self._encoder(settings, arm, seed),)
@@ -143,10 +149,24 @@ class Median(Study):
         return drawings.figures(self, results)
 
     def claims(self, results: Results) -> list[Claim]:
-        """Every claim; the statements of C7 name the tail of the batches that were run."""
-        tails = {name: f"{tables.rank_of(self, results, name).tail:.2g}" for name in ("prior", "median")}
+        """Every claim; what it says of batches and classes is of those that were run."""
+        prior, median = (tables.rank_of(self, results, name) for name in ("prior", "median"))
+        words = {
+            "prior": f"{prior.tail:.2g}",
+            "median": f"{median.tail:.2g}",
+            "k": prior.k,
+            "n": prior.n,
+            "negatives": prior.n - 1,
+            "classes": f"{prior.classes:,}",
+            "of_a_class": f"{prior.n / prior.classes:.2g}",
+        }
         return [
-            replace(claim, statement=claim.statement.format(**tails)) for claim in super().claims(results)
+            replace(
+                claim,
+                statement=claim.statement.format(**words),
+                controls=claim.controls.format(**words),
+            )
+            for claim in super().claims(results)
         ]
 
     def read(self, results: Results, label: str, metric: str) -> Values:
@@ -185,7 +205,10 @@ class Median(Study):
             when, given = "start" if column == "epoch 0" else "history.-1", row[-2] == "B"
             answer = Answer(arm, f"{when}.same_batch_{rank}{' given B' if given else ''}")
         elif exhibit in ("Table 6", "Table 7"):
-            answer = Answer(self.arm_of["ablation"][column], "linear %")
+            # after the paper's 20 epochs where the profile has them, and by its probe of one epoch
+            without = self.sizes[results.profile].more.get("without", ()) if results.profile else ()
+            arms = [arm for arm in self.arms.values() if arm.more["ablation"] == column]
+            answer = Answer([arm.name for arm in arms if arm.sweep not in without][-1], "linear_1 %")
         return QUOTED if column == "train epochs" else answer
 
     def answers(self, results: Results, answer: Answer | None) -> Values:

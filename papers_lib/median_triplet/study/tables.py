@@ -44,12 +44,12 @@ OMEGA = {
 
 
 class Rank(NamedTuple):
-    """The rank k that an arm's head takes in batches of n, of so many images of equally many classes."""
+    """The rank k that an arm's head takes in batches of n, of images of so many classes."""
 
     k: int
     n: int
     classes: int
-    images: int
+    same: float  # that another image of the training set is of an image's class
 
     @property
     def tail(self) -> float:
@@ -59,7 +59,7 @@ class Rank(NamedTuple):
     @property
     def chance(self) -> float:
         """How often another image of the training set is of the same class, %."""
-        return 100 * (self.images / self.classes - 1) / (self.images - 1)
+        return 100 * self.same
 
 
 def tables(study: Median, results: Results) -> dict[str, Table]:
@@ -89,10 +89,11 @@ def narrow(table: Table, columns: Sequence[str]) -> Table:
 def beside_ours(study: Median, results: Results, exhibit: str) -> Table:
     """A table of the paper, one line per printed number that a run can answer or that another paper made."""
     made = study.provenance(results)
+    sources = settings_of(results) if exhibit == "Table 1" else {}
     lines = [
         study.line(
             results,
-            place[1:],
+            (*place[1:], sources.get(study.answer(results, place).label, "")) if sources else place[1:],
             place,
             made.comparable and not study.answer(results, place).quoted,
         )
@@ -100,9 +101,15 @@ def beside_ours(study: Median, results: Results, exhibit: str) -> Table:
         if place[0] == exhibit and place[2] != "train epochs"
     ]
     name = f"table_{exhibit[-1]}"
-    columns, fallen = ("method", "column"), collapsed(results)
+    columns, fallen = ("method", "column", "settings")[: 3 if sources else 2], collapsed(results)
     notes = [f"Collapsed, and averaged as they are: {', '.join(fallen)}."] if fallen else []
     return comparison(name, TITLES[exhibit], columns, lines, made.badge, made.text, notes=notes, decimals=1)
+
+
+def settings_of(results: Results) -> dict[str, str]:
+    """By arm, whose settings a run has: a public file's or the frame's; none if all are the frame's."""
+    sources = {spec.label: spec.settings.get("source", "") for spec, _ in results.runs}
+    return {arm: source or "one frame" for arm, source in sources.items()} if any(sources.values()) else {}
 
 
 def collapsed(results: Results) -> list[str]:
@@ -134,7 +141,7 @@ def table_5(study: Median, results: Results) -> Table:
         "Table 5: share of batches in which any rank-k negative is of its query's class",
         ["k", "event", "printed at", "paper", "ours at", "ours", "95 % interval", "n"],
         rows,
-        ("ImageNet has 1,000 classes, CIFAR-10 ten: the columns are not comparable, the directions are.",),
+        ("ImageNet has 1,000 classes: where the data have fewer, the directions alone are comparable.",),
         decimals=4,
     )
     # before and after training side by side, where the CSV has a line each
@@ -150,25 +157,27 @@ def table_5(study: Median, results: Results) -> Table:
 
 
 def rank_of(study: Median, results: Results, arm: str) -> Rank:
-    """What an arm's head takes; where none has been run, of CIFAR-10 in batches of 128."""
+    """What an arm's head takes; where none has been run, of ten classes, as CIFAR-10 has."""
     for row in results.rows(arm).values():  # alike for all seeds
         return rank_of_run(row)
-    return _rank(study.arms[arm].changes, 128, 10, 50_000)
+    planned = [spec.settings for spec, _ in results.runs if spec.label == arm]
+    n = planned[0]["batch_size"] if planned else 128
+    return _rank(study.arms[arm].changes, int(n), 10, 4999 / 49_999)
 
 
 def rank_of_run(row: Row) -> Rank:
     """What the head of a run took."""
-    n = int(row.settings["batch_size"])
-    return _rank(row.settings, n, row.metrics["classes"], row.metrics["images"])
+    metrics, n = row.metrics, int(row.settings["batch_size"])
+    return _rank(row.settings, n, metrics["classes"], metrics["chance"])
 
 
-def _rank(head: Mapping[str, Any], n: int, classes: int, images: int) -> Rank:
+def _rank(head: Mapping[str, Any], n: int, classes: int, same: float) -> Rank:
     """Of a run's settings `method`, `head` and `k`; of a run without a head the median's."""
     if head.get("head") == "prior":
-        return Rank(prior.smallest_k(n, classes), n, classes, images)
+        return Rank(prior.smallest_k(n, classes), n, classes, same)
     k = {"rank": head.get("k"), "hardest": 1}.get(head.get("head", ""))
     k = int(k) if k and k >= 1 else k  # settings hold floats
-    return Rank(heads.rank(k, n), n, classes, images)
+    return Rank(heads.rank(k, n), n, classes, same)
 
 
 def false_negatives(study: Median, results: Results) -> Table:
@@ -229,6 +238,7 @@ def methods(study: Median, results: Results) -> Table:
     columns += ["MFLOP per image", "GFLOP per run", "n"]
     metrics = ("start.knn %", "linear %", "history.-1.rank_features", "history.-1.std_features")
     rows: list[list[Cell]] = []
+    sources = settings_of(results)
     for arm in study.arms.values():
         if arm.sweep not in ("main", "ranks", "others", "pictures"):
             continue
@@ -246,10 +256,15 @@ def methods(study: Median, results: Results) -> Table:
     starts = {seed: row.metrics["start"] for seed, row in results.rows("byol").items()}
     if given := {seed: 100 * at["knn_features"] for seed, at in starts.items() if "knn_features" in at}:
         notes.append(f"The features that the networks are given have kNN {mean(given):.1f} on their own.")
+    title = "All methods with one schedule and one probe: accuracy in %"
+    if sources:
+        title = "All methods by one probe: accuracy in %"
+        own = ", ".join(f"{arm} {source}" for arm, source in sources.items() if source != "one frame")
+        notes.append(f"One schedule, but for the settings of public configuration files: {own}.")
     whole = study.table(
         results,
         "methods",
-        "All methods with one schedule and one probe: accuracy in %",
+        title,
         columns,
         rows,
         notes,
