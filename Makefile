@@ -126,7 +126,7 @@ LEFT := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit $(ad
 	cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile cusolver cusparse cusparselt-cu13 nccl-cu13 \
 	nvjitlink nvshmem-cu13 nvtx)
 lock: $(READY)
-	$(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev --extra bench --extra detection --universal \
+	$(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev --extra bench --extra cluster --extra detection --universal \
 		--python-version 3.11 --no-annotate --no-header --generate-hashes \
 		$(addprefix --no-emit-package ,$(LEFT)) --output-file requirements.lock
 	echo cosmic-ray | $(VENV)/bin/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate --no-header \
