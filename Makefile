@@ -22,7 +22,7 @@ MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_man
 # A dead worker is a failure at once: pytest would start another one, and hang where that dies as well.
 PYTEST := $(PY) -m pytest --max-worker-restart=0
 
-.PHONY: reproduce again test lint types unit smoke processors nbval fuzz mutants lab bench data lock clean
+.PHONY: reproduce again test lint types unit smoke processors nbval fuzz mutants faults lab bench data lock clean
 
 # One paper that fails does not keep the others from being made.
 reproduce: $(READY) data
@@ -85,6 +85,11 @@ mutants: $(READY)
 	@test -f build/mutants/.ready || { $(PIP) --require-hashes --no-deps --upgrade --target build/mutants \
 		--requirement requirements-mutants.txt && touch build/mutants/.ready; }
 	PYTHONPATH=build/mutants $(PY) tests/mutants.py --most $(MOST) $(FILES)
+
+# Kills, lost nodes, full disks and the like, at random moments: what they lose or compute twice. Hours; narrow with
+# FAULTS="--times 2 --subjects toy,nar 'full disk'". A handful of each stands in `make unit`.
+faults: $(READY) data
+	OMP_NUM_THREADS=1 $(PY) tests/faults.py $(FAULTS)
 
 data: $(READY)
 	@for name in $(MADE); do test -f "$(DATA)/standin/$$name/STANDIN.json" || \

@@ -10,6 +10,7 @@ For each folder one JSON line on stdout: `{"status": "done" | "cached" | "failed
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import importlib
 import json
@@ -140,7 +141,8 @@ def _attempt(folder: Path) -> dict[str, str]:
             _refuse_other_inputs(spec)
             metrics = _plain(function(spec))
     except Exception as error:
-        if isinstance(error, PlaceError) or fault_of_the_machine(error):
+        too_large = isinstance(error, OSError) and error.errno == errno.EFBIG  # by `ulimit -f`, or on FAT
+        if too_large or isinstance(error, PlaceError) or fault_of_the_machine(error):
             raise
         failure = Failure(
             error=_line(error),

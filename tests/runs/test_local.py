@@ -199,9 +199,16 @@ def test_a_store_that_cannot_be_written(tmp_path, toy, where):
     assert str(root) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_disk_that_fills_up_records_no_failure(store, toy):
-    good, full = toy("square", x=1), toy("disk_full")
-    with pytest.raises(PlaceError, match=r"no room left on the disk of .*PAPERS_RUNS"):
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("disk_full", r"no room left on the disk of .*PAPERS_RUNS"),
+        ("too_large", r"File too large.*PAPERS_RUNS"),
+    ],
+)
+def test_a_disk_that_fills_up_records_no_failure(store, toy, function, message):
+    good, full = toy("square", x=1), toy(function)
+    with pytest.raises(PlaceError, match=message):
         execute([good, full], store, show=False)
     assert store.result(good) is not None
     assert store.failure(full) is None and store.state(full) == "todo"
