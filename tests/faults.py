@@ -32,6 +32,7 @@ from sweeps import SWEEP  # noqa: E402
 
 WINGS = ("quadruplet_cars196", "sampler_study", "median_triplet", "nar")
 HOURS = 3600.0
+STARTED: list[subprocess.Popen[str]] = []  # none outlives this process
 
 
 class Subject:
@@ -47,7 +48,7 @@ class Subject:
         else:
             command = ["-m", "papers_lib", "sweep", self.name, "-p", "profile", "smoke", "--limit", "2"]
             command += ["--executor", self.executor, "--slots", "2"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *command],
             cwd=HERE.parent,
             env=os.environ | {"PAPERS_RUNS": str(root), "PYTHONPATH": PATH, "PAPERS_WINGS": "toy_wing"},
@@ -56,6 +57,8 @@ class Subject:
             text=True,
             start_new_session=True,
         )
+        STARTED.append(process)
+        return process
 
     def finish(self, root: Path) -> None:
         """The same command until it has nothing more to do; a worker that is dying may need a second."""
@@ -339,4 +342,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    finally:
+        for started in STARTED:
+            if started.poll() is None:
+                os.killpg(started.pid, signal.SIGKILL)

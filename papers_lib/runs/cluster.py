@@ -27,7 +27,7 @@ from papers_lib.files import locked, place_error, replacing
 from papers_lib.runs.display import display
 from papers_lib.runs.local import LocalWorker
 from papers_lib.runs.spec import RunSpec
-from papers_lib.runs.store import MEND, Result, Store, lock, read_result, tidy
+from papers_lib.runs.store import MEND, Result, Store, lock, read_result
 from papers_lib.runs.sweep import Inbox, Summary, Sweep, Worker, answer
 
 RETRIES = 3  # of a run whose process, Ray worker or node was lost
@@ -57,6 +57,8 @@ def execute(
         PapersError: no ray, a cluster that does not answer, or one without a node of that size.
     """
     cpus = 1.0 if num_cpus is None else num_cpus
+    if cpus <= 0:
+        raise PapersError("a run needs a CPU, or a part of one: give --num-cpus a number above 0")
     with _connected(slots * cpus):
         sweep = RaySweep(store, slots, retry_failed, on_done, display(show))
         sweep.cpus, sweep.gpus = cpus, num_gpus
@@ -153,11 +155,10 @@ def _answer(folder: Path, threads: int) -> str:
 
 
 def _read(folder: Path) -> Files:
-    """What a run has left, the files apart that it needs only until it has its result."""
-    if read_result(folder) is not None:
-        tidy(folder)
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return {path.name: path.read_bytes() for path in files if path.name != "spec.json"}
+    """What a run has left, its spec apart and the checkpoints that it needs only until it has its result."""
+    apart = (".", "spec.json", "checkpoint.pt")
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(apart)]
+    return {path.name: path.read_bytes() for path in files}
 
 
 def _write(folder: Path, files: Files) -> None:
