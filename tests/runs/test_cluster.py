@@ -3,8 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-from pathlib import Path
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -14,16 +13,25 @@ from papers_lib.errors import PapersError
 from papers_lib.runs import cluster, executors
 from papers_lib.runs.store import Store
 
-pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[cluster]'")
+Cluster = pytest.importorskip(
+    "ray.cluster_utils", reason="ray is not installed: pip install -e '.[cluster]'"
+).Cluster
 pytestmark = pytest.mark.timeout(300)
+HEAD = {"num_cpus": 1, "include_dashboard": False}
+
+
+def started(make):
+    """What `make` starts; Ray gives up after 30 seconds, which a busy machine may need."""
+    for _ in range(2):
+        with suppress(Exception):
+            return make()
+    return make()
 
 
 @pytest.fixture(scope="module")
 def two_nodes():
-    """A head and a node that tests kill, of one CPU each."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    """A head, to which tests add a second node, of one CPU each."""
+    made = started(lambda: Cluster(initialize_head=True, head_node_args=HEAD))
     yield made
     made.shutdown()
 
@@ -31,7 +39,7 @@ def two_nodes():
 @pytest.fixture
 def nodes(two_nodes, monkeypatch):
     """The cluster, whole, found by every sweep of the test; the second node."""
-    second = two_nodes.add_node(num_cpus=1)
+    second = started(lambda: two_nodes.add_node(num_cpus=1))
     monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
     yield two_nodes, second
     if second in two_nodes.list_all_nodes():
@@ -106,7 +114,8 @@ def test_a_killed_process_is_tried_again_and_a_crash_is_not(store, toy, nodes):
     specs = [toy("die", x=2), toy("leave", x=1)]
     ended = ray_sweep(specs, store)
     assert ended.done == 1 and store.result(specs[0]).metrics["value"] == 2
-    assert [reason for _, reason in ended.failed] == ["RuntimeError: its process ended with code 3: no message"]
+    [(_, reason)] = ended.failed
+    assert reason == "RuntimeError: its process ended with code 3: no message"
 
 
 def test_what_no_node_can_serve_is_one_line(store, toy, nodes):
@@ -133,7 +142,7 @@ def test_ctrl_c_takes_the_runs_from_the_cluster(store, toy, nodes):
 
 def test_a_cluster_that_is_not_there_is_one_line(store, toy, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(PapersError, match="no Ray cluster at 127.0.0.1:1") as caught:
+    with pytest.raises(PapersError, match=r"no Ray cluster at 127\.0\.0\.1:1 ") as caught:
         ray_sweep([toy("square", x=1)], store)
     assert "\n" not in str(caught.value)
 
