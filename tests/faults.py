@@ -90,8 +90,15 @@ def results(root: Path) -> dict[str, str]:
 
 def metrics(root: Path) -> dict[str, object]:
     """The metrics of all runs, without those that measure time."""
-    found = {key: json.loads(text)["metrics"] for key, text in results(root).items()}
-    return {key: {n: v for n, v in m.items() if "seconds" not in n} for key, m in found.items()}
+    return {key: untimed(json.loads(text)["metrics"]) for key, text in results(root).items()}
+
+
+def untimed(value: object) -> object:
+    if isinstance(value, list):
+        return [untimed(one) for one in value]
+    if isinstance(value, dict):
+        return {n: untimed(v) for n, v in value.items() if "seconds" not in n and n != "waiting"}
+    return value
 
 
 class Trial:
@@ -114,7 +121,12 @@ class Trial:
         self.subject.finish(self.root)
         self.look()
         wanted, found = self.subject.undisturbed[0], metrics(self.root)
-        return sum(found.get(key) != value for key, value in wanted.items()), self.doubled
+        lost = [key for key, value in wanted.items() if found.get(key) != value]
+        for key in lost:
+            print(
+                f"  lost: {self.subject.name} {key}: {found.get(key)}\n  not: {wanted[key]}", file=sys.stderr
+            )
+        return len(lost), self.doubled
 
 
 # -- the faults: each disturbs one sweep of a trial; False if it ended before --
