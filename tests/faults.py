@@ -299,7 +299,7 @@ def repeat(subject: Subject, fault: Callable[..., bool], times: int, rng: random
                 ended = trial.close()
             finally:
                 if os.path.ismount(root):
-                    subprocess.run(["umount", root], check=True)
+                    subprocess.run(["umount", "-l", root], check=True)  # a stopped sweep may be in it
             lost, doubled = lost + ended[0], doubled + ended[1]
     return hits, lost, doubled
 
