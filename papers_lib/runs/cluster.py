@@ -76,7 +76,9 @@ def _connected(cpus: float) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
-    own = {"num_cpus": max(1, round(cpus)), "include_dashboard": False} if address == "local" else {}
+    own: dict[str, Any] = {}
+    if address == "local":
+        own = {"num_cpus": max(1, round(cpus)), "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         host, _, port = address.rpartition("/")[2].rpartition(":")
