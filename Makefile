@@ -22,7 +22,7 @@ MADE := cars196 market1501 dukemtmc msmt17_v1 pedestrians_warmup pedestrians_man
 # A dead worker is a failure at once: pytest would start another one, and hang where that dies as well.
 PYTEST := $(PY) -m pytest --max-worker-restart=0
 
-.PHONY: help reproduce again test lint types unit smoke processors nbval browser-test fuzz mutants \
+.PHONY: help reproduce again test lint types unit smoke processors nbval browser-test fuzz mutants faults \
 	index lab site bench gpu-check data lock clean
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make browser-test   site and chapters in chromium"
 	@echo "make bench          speed beside public peers"
 	@echo "make gpu-check      eight minutes on one GPU"
+	@echo "make faults         kills, lost nodes, full disks: nothing lost, nothing doubled"
 	@echo "make fuzz, make mutants, make processors, make index, make lock, make clean: see the Makefile"
 	@echo "Narrow with PAPER=nar PROFILE=smoke SLOTS=2; TORCH=cpu installs torch without CUDA."
 
@@ -106,6 +107,11 @@ mutants: $(READY)
 		--requirement requirements-mutants.txt && touch build/mutants/.ready; }
 	PYTHONPATH=build/mutants $(PY) tests/mutants.py --most $(MOST) $(FILES)
 
+# Kills, lost nodes, full disks and the like, at random moments: what they lose or compute twice. Hours; narrow with
+# FAULTS="--times 2 --subjects toy,nar 'full disk'". A handful of each stands in `make unit`.
+faults: $(READY) data
+	OMP_NUM_THREADS=1 $(PY) tests/faults.py $(FAULTS)
+
 data: $(READY)
 	@for name in $(MADE); do test -f "$(DATA)/standin/$$name/STANDIN.json" || \
 		$(PY) -m data_prep make $$name "$(DATA)/standin/$$name" --size smoke || exit; done
@@ -161,7 +167,7 @@ LEFT := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit $(ad
 	cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile cusolver cusparse cusparselt-cu13 nccl-cu13 \
 	nvjitlink nvshmem-cu13 nvtx)
 lock: $(READY)
-	$(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev --extra bench --extra detection --extra site --universal \
+	$(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev --extra bench --extra cluster --extra detection --extra site --universal \
 		--python-version 3.11 --no-annotate --no-header --generate-hashes \
 		$(addprefix --no-emit-package ,$(LEFT)) --output-file requirements.lock
 	echo cosmic-ray | $(VENV)/bin/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate --no-header \

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -35,6 +36,16 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise argparse.ArgumentTypeError(f"a number from 0 is needed, got {text!r}")
+    return amount
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("python -m papers_lib", description="Four papers, their numbers beside ours.")
     parser.set_defaults(command=_welcome)
@@ -50,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     sweep = _verb(verbs, "sweep", _sweep, "compute runs without a notebook", paper=True)
     sweep.add_argument("--executor", choices=("local", "ray"), help="where runs are computed")
     sweep.add_argument("--slots", type=_at_least_one, help="runs at once")
+    sweep.add_argument("--num-cpus", type=_amount, help="CPUs per run, with executor ray (default 1)")
+    sweep.add_argument("--num-gpus", type=_amount, help="GPUs per run, with executor ray; 0.5 shares one")
     sweep.add_argument("--seeds", help="as 0,1,2")
     sweep.add_argument("--limit", type=_at_least_one, help="at most so many runs")
     sweep.add_argument("--dry-run", action="store_true", help="say what it would compute, and the cost")
@@ -187,7 +200,7 @@ def _run(options: argparse.Namespace) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     from papers_lib import papers
     from papers_lib.exhibits import cost, ledger
-    from papers_lib.runs import executors, local
+    from papers_lib.runs import executors, sweep, worker
     from papers_lib.runs.store import Store
 
     paper, settings = papers.get(options.paper), _settings(options)
@@ -202,17 +215,27 @@ def _sweep(options: argparse.Namespace) -> int:
     if not options.dry_run:
         papers.require_data(paper, settings, specs)
     if options.print_commands:
-        commands = [local.command(spec, store) for spec in local.ordered(specs, store)]
-        print(json.dumps(commands, indent=1) if options.json else "\n".join(commands))
-        return 0
+        runs = [store.located(spec) for spec in sweep.ordered(specs, store)]
+        for spec in runs:
+            store.prepare(spec)
+        commands = [worker.command(sweep.ordered([spec], store)) for spec in runs]
+        return _print(options, commands, commands)
     if options.dry_run:
-        estimate = cost.estimate(local.ordered(specs, store), rows, store)
+        estimate = cost.estimate(sweep.ordered(specs, store), rows, store)
         return _print(
             options, estimate | {"in_ledger": held}, [f"{held} in the ledger; {cost.sentence(estimate)}"]
         )
     asked = _slotted(options, settings)
-    show = not options.json
-    summary = executors.execute(asked.executor, specs, store, asked.slots, options.retry_failed, show)
+    summary = executors.execute(
+        asked.executor,
+        specs,
+        store,
+        asked.slots,
+        options.retry_failed,
+        not options.json,
+        num_cpus=options.num_cpus,
+        num_gpus=options.num_gpus,
+    )
     failed = [{"run": spec.label, "seed": spec.seed, "reason": reason} for spec, reason in summary.failed]
     lines = _by_reason(failed)
     lines.append(

@@ -6,7 +6,8 @@ Each function is called by all of them at the same place; in a single process it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 T = TypeVar("T")
+
+
+@contextmanager
+def grouped() -> Iterator[int]:
+    """Let the block run in the group of all processes that torchrun started; gives this one's number."""
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
 
 
 def group() -> tuple[int, int]:

@@ -44,7 +44,7 @@ def test_list_names_the_papers(capsys):
         (["sweep", PAPER, "-p", "slots", "nan"], "slots: "),
         (["sweep", PAPER, "-p", "arms", "metod_2"], "arms: unknown 'metod_2'; known are"),
         (["sweep", PAPER, "-p", "data_root", "nowhere", "--dry-run"], "nowhere"),
-        (["sweep", PAPER, *ONE, "--executor", "ray"], "executor 'ray' is not built yet"),
+        (["sweep", PAPER, *ONE, "--num-gpus", "1"], "CPUs and GPUs per run are for executor 'ray'"),
         (["run", PAPER, "-p", "slots", "0"], "slots: "),
         (["sweep", PAPER, "-p", "weights", "no.pt"], "no.pt; give the path"),
         (["sweep", PAPER, "-p", "seeds", "-1"], "seeds.0: input should be greater than or equal to 0"),
@@ -70,7 +70,15 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, place
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--limit", "0"], ["--limit", "-1"], ["--slots", "0"], ["--seeds"], ["-p", "seeds"]]
+    "arguments",
+    [
+        ["--limit", "0"],
+        ["--limit", "-1"],
+        ["--slots", "0"],
+        ["--num-gpus", "nan"],
+        ["--seeds"],
+        ["-p", "seeds"],
+    ],
 )
 def test_a_wrong_option_is_one_line_too(arguments, capsys, places):
     with pytest.raises(SystemExit) as caught:

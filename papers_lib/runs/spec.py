@@ -89,7 +89,12 @@ class RunSpec(Frozen):
     @property
     def module(self) -> str:
         """The module whose imports decide the result: `training` beside the one of `function`."""
-        return self.function.partition(":")[0].rpartition(".")[0] + ".training"
+        return f"{self.package}.training"
+
+    @property
+    def package(self) -> str:
+        """The package of the wing."""
+        return self.function.partition(":")[0].rpartition(".")[0]
 
 
 def digest(value: Any) -> str:

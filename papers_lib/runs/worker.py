@@ -2,6 +2,7 @@
 
     python -m papers_lib.runs.worker FOLDER ...    those runs, one after the other
     python -m papers_lib.runs.worker -             folders on stdin, one per line
+    torchrun --standalone --nproc-per-node 2 -m papers_lib.runs.worker FOLDER    a run of two processes
 
 For each folder one JSON line on stdout: `{"status": "done" | "cached" | "failed" | "busy" | "place" |
 "machine", "error": "..."}`. What the run prints goes to FOLDER/log.txt.
@@ -9,6 +10,7 @@ For each folder one JSON line on stdout: `{"status": "done" | "cached" | "failed
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import importlib
 import json
@@ -18,9 +20,10 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +46,81 @@ from papers_lib.runs.store import (
     write,
     write_result,
 )
+from papers_lib.settings import repository
 
 DOOR = re.compile(r"papers_lib(\.\w+)+\.(study|training):run")
+POLL = 0.5  # seconds between two looks at a run that another process computes
 RESERVE = 1 << 16  # bytes kept on the disk during a run, so that its result finds room
 
 
 def main(arguments: list[str]) -> int:
-    """Compute the given folders; 0 when each is done, cached or busy elsewhere."""
+    """Compute the given folders, each with all processes if torchrun started several."""
+    return max(map(_together, arguments)) if _processes() > 1 else one_by_one(arguments)
+
+
+def one_by_one(arguments: list[str]) -> int:
+    """Compute the given folders in this process; 0 when each is done, cached or busy elsewhere.
+
+    A run that is busy elsewhere is waited for if others follow it on the command line: they may need it.
+    """
     folders: Iterable[str] = sys.stdin if arguments == ["-"] else arguments
     code = 0
     for name in folders:
         folder = Path(name.rstrip("\n")).absolute()
-        answer = compute(folder)
+        while (answer := compute(folder))["status"] == "busy" and name in arguments[:-1]:
+            time.sleep(POLL)
         if answer["status"] in ("done", "cached"):
             tidy(folder)
         code = max(code, {"failed": 1, "machine": 1, "place": 2}.get(answer["status"], 0))
         try:
-            print(json.dumps(answer), flush=True)
+            _say(answer)
         except BrokenPipeError:  # the sweep is gone; the result is in the store
             return code
+        if _processes() > 1 and answer["status"] == "busy":
+            return 1  # the other processes would wait for this one: torchrun ends them
     return code
+
+
+def _together(name: str) -> int:
+    """Compute one run with all processes that torchrun started; the first of them keeps the result."""
+    folder = Path(name).absolute()
+    try:
+        spec = Store(folder.parents[1]).located(read_spec(folder))
+        _refuse_other_doors(spec)
+        refuse_other_processes(spec)
+        if read_result(folder) is None:
+            return _in_group(spec, folder)
+        answer = {"status": "cached"}
+    except PapersError as error:
+        answer = {"status": "failed", "error": _line(error)}
+    if os.environ.get("RANK") != "0":
+        return 0  # one line from the first is enough; and if another failed, torchrun would cut it short
+    _say(answer)
+    return answer["status"] == "failed"
+
+
+def _in_group(spec: RunSpec, folder: Path) -> int:
+    from papers_lib import processes
+
+    with processes.grouped() as rank:
+        if rank == 0:
+            return one_by_one([str(folder)])
+        try:
+            _resolve(spec.function)(spec)
+        except PapersError as error:  # the first most likely says the same: torchrun is not to cut it short
+            print(f"error: {error}", file=sys.stderr)
+            time.sleep(5)
+            return 1
+        return 0
+
+
+def _processes() -> int:
+    """How many processes torchrun started; one without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _say(answer: dict[str, str]) -> None:
+    print(json.dumps(answer), flush=True)
 
 
 def compute(folder: Path) -> dict[str, str]:
@@ -100,7 +158,8 @@ def _attempt(folder: Path) -> dict[str, str]:
             with pilot.measuring(spec.pilot) as cost:
                 metrics = _plain(function(spec)) | ({"pilot": cost.summary()} if cost else {})
     except Exception as error:
-        if isinstance(error, PlaceError) or fault_of_the_machine(error):
+        too_large = isinstance(error, OSError) and error.errno == errno.EFBIG  # by `ulimit -f`, or on FAT
+        if too_large or isinstance(error, PlaceError) or fault_of_the_machine(error):
             raise
         failure = Failure(
             error=_line(error),
@@ -126,43 +185,58 @@ def _attempt(folder: Path) -> dict[str, str]:
 def _checked_spec(folder: Path) -> RunSpec:
     """The spec with all folders set; refuses what cannot be the run that the folder is named for."""
     spec = read_spec(folder)
-    # A file may name any function: only a wing's door is imported, or what `$PAPERS_WINGS` allows.
-    packages = filter(None, os.environ.get("PAPERS_WINGS", "").split(os.pathsep))
-    if not DOOR.fullmatch(spec.function) and spec.function.partition(".")[0] not in packages:
-        raise PapersError(f"the function {spec.function} is no door of a paper: let a sweep prepare the run")
+    _refuse_other_doors(spec)
     spec = Store(folder.parents[1]).located(spec)
     if Path(spec.folder) != folder:
         raise PapersError(f"{folder} was prepared for other code than there is now: start the sweep again")
-    refuse_other_processes(spec, folder)
+    refuse_other_processes(spec)
     for need in spec.needs:
         if read_result(Path(need.folder)) is None:
             raise PapersError(f"{folder} needs the run {need.folder} first: compute that one")
     return spec
 
 
-def refuse_other_processes(spec: RunSpec, folder: Path) -> None:
-    """Refuse a run that is of another number of processes than torchrun started.
+def _refuse_other_doors(spec: RunSpec) -> None:
+    """A file may name any function: only a wing's door is imported, or what `$PAPERS_WINGS` allows."""
+    packages = filter(None, os.environ.get("PAPERS_WINGS", "").split(os.pathsep))
+    if not DOOR.fullmatch(spec.function) and spec.function.partition(".")[0] not in packages:
+        raise PapersError(f"the function {spec.function} is no door of a paper: let a sweep prepare the run")
+
+
+def refuse_other_processes(spec: RunSpec) -> None:
+    """Refuse a run that is of another number of processes than torchrun started; `spec` has its folders.
 
     Raises:
         PapersError: it is; the message says how to start it.
     """
-    wanted, there = int(spec.settings.get("processes", 1)), int(os.environ.get("WORLD_SIZE", "1"))
-    if wanted != there:
+    wanted, there = int(spec.settings.get("processes", 1)), _processes()
+    if wanted == there:
+        return
+    if "processes" not in spec.settings:
         raise PapersError(
-            f"this run is of {wanted} processes, not {there}: start it with `{command(spec, folder)}`, or "
-            f"prepare another with `python -m papers_lib sweep {spec.paper} -p processes {there} "
-            "--print-commands`"
+            f"this run computes in one process, and torchrun started {there}: start it with `{command([spec])}`"
         )
+    raise PapersError(
+        f"this run is of {wanted} processes, not {there}: start it with `{command([spec])}`, or "
+        f"prepare another with `python -m papers_lib sweep {spec.paper} -p processes {there} "
+        "--print-commands`"
+    )
 
 
-def command(spec: RunSpec, folder: Path) -> str:
-    """The shell command that computes `spec` in its prepared folder."""
-    count = spec.settings.get("processes", 1)
-    if count == 1:
-        return shlex.join([sys.executable, "-m", "papers_lib.runs.worker", str(folder)])
-    module = spec.function.rpartition(".")[0] + ".distributed"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
-    return shlex.join([*torchrun, "-m", module, str(folder)])
+def command(specs: Sequence[RunSpec]) -> str:
+    """The shell command that computes `specs`, whose folders are set, in this order, from any folder."""
+    paths = [str(repository()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in dict.fromkeys(paths))}
+    if wings := os.environ.get("PAPERS_WINGS"):
+        environment["PAPERS_WINGS"] = wings
+    python = ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable]
+    commands = []
+    for count, runs in groupby(specs, lambda spec: int(spec.settings.get("processes", 1))):
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        start = [*python, *(torchrun if count > 1 else []), "-m", "papers_lib.runs.worker"]
+        for folders in [[spec.folder for spec in runs]] if count == 1 else [[spec.folder] for spec in runs]:
+            commands.append(shlex.join([*start, *folders]))
+    return " && ".join(commands)
 
 
 def _refuse_other_inputs(spec: RunSpec) -> None:

@@ -12,10 +12,11 @@ from papers_lib.errors import PapersError
 from papers_lib.exhibits.coverage import coverage
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
-from papers_lib.median_triplet import distributed, prior
+from papers_lib.median_triplet import prior
 from papers_lib.median_triplet.methods import NAMES
 from papers_lib.median_triplet.options import PRESETS, TrainSettings, TransferSettings
 from papers_lib.median_triplet.study import STUDY, Settings, tables
+from papers_lib.runs import worker
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 from papers_lib.study import Results
@@ -227,11 +228,12 @@ def test_the_number_of_processes_is_a_setting_that_one_leaves_out(tmp_path, caps
         assert transfers[label].settings["processes"] == transfers[label].settings["accumulation"] == 2
     assert "processes" not in transfers["search/BYOL"].settings  # which runs in one
     folder = Store(tmp_path).prepare(two["median"])
-    assert distributed.main(str(folder)) == 2
-    assert "of 2 processes, not 1: start it with" in capsys.readouterr().err
+    assert worker.main([str(folder)]) == 1
+    assert "of 2 processes, not 1: start it with" in capsys.readouterr().out
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert distributed.main(str(Store(tmp_path).prepare(one["median"]))) == 2
-    assert "of 1 processes, not 2" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    assert worker.main([str(Store(tmp_path).prepare(one["median"]))]) == 1
+    assert "in one process, and torchrun started 2: start it with" in capsys.readouterr().out
 
 
 def test_arms_differ_only_in_what_they_say():

@@ -11,45 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from sweeps import sweep, wait_for
 
 from papers_lib.errors import PapersError
 from papers_lib.files import PlaceError
-from papers_lib.runs import executors, local
+from papers_lib.runs import executors, local, worker
 from papers_lib.runs.local import execute
 from papers_lib.runs.store import Store
-
-SWEEP = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
-from papers_lib.runs.local import execute
-from papers_lib.runs.spec import Data, RunSpec
-from papers_lib.runs.store import Store
-root, function, profile, n, settings = sys.argv[1:]
-specs = [RunSpec(paper="toy", function=f"toy_wing.functions:{function}", profile=profile,
-                 settings={"seed": 0, "x": x, **eval(settings)}, data=Data(name="none"))
-         for x in range(int(n))]
-summary = execute(specs, Store(root), slots=2)
-print("summary", summary.done, summary.cached, len(summary.failed))
-"""
-
-
-def sweep(store, function, n, profile="smoke", **settings):
-    arguments = [str(store.root), function, profile, str(n), repr(settings)]
-    return subprocess.Popen(
-        [sys.executable, "-c", SWEEP, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
 
 def test_computes_once_then_takes_from_the_store(store, toy):
     specs = [toy("square", x=x) for x in (2, 3)]
@@ -192,6 +160,19 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_resume(store, toy):
     assert not any((f / "failed.json").exists() for f in folders)
 
 
+def test_ctrl_c_twice_leaves_no_worker_and_no_failure(store, toy):
+    process = sweep(store, "steps", 1, "small", steps=500)
+    spec = toy("steps", "small", x=0, steps=500)
+    wait_for((store.folder(spec) / "progress.json").exists)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    process.communicate(timeout=20)
+    wait_for(lambda: store.state(spec) == "partial")
+    assert execute([spec], store, show=False) == (1, 0, [])
+    assert store.result(spec).metrics == {"sum": sum(i**2 for i in range(500))}
+
+
 def test_plain_lines_where_stdout_is_no_terminal(store, toy, capsys):
     execute([toy("square", x=1), toy("nothing")], store)
     out = capsys.readouterr().out
@@ -231,9 +212,16 @@ def test_a_store_that_cannot_be_written(tmp_path, toy, where):
     assert str(root) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_disk_that_fills_up_records_no_failure(store, toy):
-    good, full = toy("square", x=1), toy("disk_full")
-    with pytest.raises(PlaceError, match=r"no room left on the disk of .*PAPERS_RUNS"):
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("disk_full", r"no room left on the disk of .*PAPERS_RUNS"),
+        ("too_large", r"File too large.*PAPERS_RUNS"),
+    ],
+)
+def test_a_disk_that_fills_up_records_no_failure(store, toy, function, message):
+    good, full = toy("square", x=1), toy(function)
+    with pytest.raises(PlaceError, match=message):
         execute([good, full], store, show=False)
     assert store.result(good) is not None
     assert store.failure(full) is None and store.state(full) == "todo"
@@ -251,7 +239,8 @@ def test_a_corrupt_result_is_computed_again(store, toy, capsys):
 
 def test_the_plain_command_computes_the_run(store, toy):
     spec = toy("square", x=6)
-    command = local.command(spec, store)
+    command = worker.command([store.located(spec)])
+    store.prepare(spec)
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == {"status": "done"}
     assert store.result(spec).metrics["value"] == 36
@@ -269,11 +258,14 @@ def test_a_lost_shared_worker_between_runs_is_replaced(store, toy):
     assert execute([first, second], store, show=False, on_done=kill) == (2, 0, [])
 
 
-def test_executors_by_name(store, toy):
+def test_executors_by_name(store, toy, monkeypatch):
     assert executors.execute("local", [toy("square", x=1)], store, show=False).done == 1
-    for name in ("ray", "slurm"):
-        with pytest.raises(PapersError, match=r"use (executor )?'local'"):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    for name, reason in (("ray", "lacks the package ray: pip install"), ("slurm", "use 'local' or 'ray'")):
+        with pytest.raises(PapersError, match=reason):
             executors.execute(name, [], store)
+    with pytest.raises(PapersError, match="are for executor 'ray'"):
+        executors.execute("local", [], store, num_gpus=1)
 
 
 def test_a_run_in_another_process_is_waited_for(store, toy):
@@ -304,7 +296,7 @@ def test_a_failure_is_tried_again_whatever_the_clock_says(store, toy, tmp_path, 
 
 def test_a_failure_that_another_sweep_just_met_is_not_tried_again(store, toy, tmp_path):
     spec = toy("fail", mended=str(tmp_path / "mended"))
-    one = local._Sweep(store, 1, True, None, local.display(False))
+    one = local.LocalSweep(store, 1, True, None, local.display(False))
     one.pending = {spec.key: spec}
     execute([spec], store, show=False)
     assert not one._ready(spec.key, spec) and "failed before" in one.lost[spec.key][1]
@@ -341,7 +333,8 @@ def test_a_worker_that_crashed_names_its_log_and_one_that_was_killed_resumes(sto
 def test_checkpoints_go_when_the_result_is_there(store, toy):
     spec, other = toy("leaves_files", x=1), toy("leaves_files", x=2)
     execute([spec], store, show=False)
-    subprocess.run(local.command(other, store), shell=True, check=True, capture_output=True)
+    store.prepare(other)
+    subprocess.run(worker.command([store.located(other)]), shell=True, check=True, capture_output=True)
     for one in (spec, other):
         assert store.result(one) is not None
         left = sorted(path.name for path in store.folder(one).iterdir())
@@ -354,7 +347,7 @@ def test_checkpoints_go_when_the_result_is_there(store, toy):
 
 def test_a_run_of_several_processes_has_a_command_of_torchrun(store, toy):
     spec = toy("square", x=1, processes=2)
-    command = local.command(spec, store)
-    assert "torch.distributed.run --nproc-per-node 2 -m toy_wing.distributed" in command
+    command = worker.command([store.located(spec)])
+    assert "torch.distributed.run --standalone --nproc-per-node 2 -m papers_lib.runs.worker" in command
     [(_, reason)] = execute([spec], store, show=False).failed
     assert "of 2 processes, not 1" in reason and command in reason and "-p processes 1" in reason

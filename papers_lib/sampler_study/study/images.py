@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papers_lib.datasets import features, reid
-from papers_lib.datasets.images import load_images
-from papers_lib.datasets.images import open_image, rgb
+from papers_lib.datasets.images import load_images, open_image, rgb
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.pictures import Picture, pictures
 from papers_lib.sampler_study.study.drawings import COLOURS, drawn
@@ -92,9 +91,10 @@ def _shown(root: Path, name: str) -> Shown:
 
 def _stripes(side: reid.Side) -> Tensor:
     """Mean colours [N, 3 · STRIPES] of horizontal stripes of the middle of each image."""
-    # squashed: a row is a stripe
-    pixels = torch.from_numpy(load_images(side.files, (STRIPES, 4))).float() / 255
-    return pixels[:, :, 1:3].mean(2).flatten(1)
+    import torch
+
+    pixels = load_images(side.files, (STRIPES, 4), reduce=False)  # squashed: a row is a stripe
+    return torch.from_numpy(pixels[:, :, 1:3].mean(2) / 255).float().flatten(1)
 
 
 def strip(book: Any, people: int = 3) -> Figure:

@@ -89,6 +89,10 @@ def disk_full(spec):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def too_large(spec):
+    raise OSError(errno.EFBIG, "File too large")
+
+
 def die_with_child(spec):
     """Die while a forked child, as a data loader's, still holds the worker's pipe."""
     child = os.fork()

@@ -1,0 +1,162 @@
+"""The Ray executor, on two nodes of a cluster on this machine."""
+
+import json
+import os
+import signal
+from contextlib import suppress
+
+import psutil
+import pytest
+from sweeps import summary, sweep, wait_for
+
+from papers_lib.errors import PapersError
+from papers_lib.runs import cluster, executors
+from papers_lib.runs.store import Store
+
+Cluster = pytest.importorskip(
+    "ray.cluster_utils", reason="ray is not installed: pip install -e '.[cluster]'"
+).Cluster
+pytestmark = pytest.mark.timeout(300)
+HEAD = {"num_cpus": 1, "include_dashboard": False}
+
+
+def started(make):
+    """What `make` starts; Ray gives up after 30 seconds, which a busy machine may need."""
+    for _ in range(2):
+        with suppress(Exception):
+            return make()
+    return make()
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """A head, to which tests add a second node, of one CPU each."""
+    made = started(lambda: Cluster(initialize_head=True, head_node_args=HEAD))
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def nodes(two_nodes, monkeypatch):
+    """The cluster, whole, found by every sweep of the test; the second node."""
+    second = started(lambda: two_nodes.add_node(num_cpus=1))
+    monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
+    yield two_nodes, second
+    if second in two_nodes.list_all_nodes():
+        two_nodes.remove_node(second)
+
+
+def ray_sweep(specs, store, **options):
+    return executors.execute("ray", specs, store, show=False, **options)
+
+
+def test_a_node_killed_in_the_middle_loses_nothing(store, toy, nodes):
+    made, second = nodes
+    process = sweep(store, "steps", 3, "small", "ray", steps=100, sleep=0.05)
+    specs = [toy("steps", "small", x=x, steps=100, sleep=0.05) for x in range(3)]
+    logs = [store.folder(spec) / "steps.txt" for spec in specs]
+
+    def under_way():
+        return sum(log.exists() and len(log.read_text().split()) >= 10 for log in logs) == 2
+
+    wait_for(under_way, 120)
+    made.remove_node(second, allow_graceful=False)
+    assert summary(process) == (3, 0, 0)
+    for spec, log in zip(specs, logs, strict=True):
+        assert store.result(spec).metrics == {"sum": sum(i**2 for i in range(100))}
+        assert len(log.read_text().split()) <= 101, "the lost run went on from its last step"
+
+
+def test_a_driver_killed_and_started_again_loses_nothing(store, toy, nodes):
+    specs = [toy("steps", "small", x=x, steps=100, sleep=0.05) for x in range(3)]
+    process = sweep(store, "steps", 3, "small", "ray", steps=100, sleep=0.05)
+    wait_for(lambda: sum((store.folder(spec) / "steps.txt").exists() for spec in specs) >= 2, 120)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert summary(sweep(store, "steps", 3, "small", "ray", steps=100, sleep=0.05)) == (3, 0, 0)
+    for spec in specs:
+        assert store.result(spec).metrics == {"sum": sum(i**2 for i in range(100))}
+        assert len((store.folder(spec) / "steps.txt").read_text().split()) <= 101
+
+
+def test_two_drivers_on_one_store_compute_each_run_once(store, toy, nodes):
+    ended = [summary(process) for process in [sweep(store, "count", 6, executor="ray") for _ in range(2)]]
+    assert sum(done for done, _, _ in ended) == 6
+    assert all(done + cached == 6 for done, cached, _ in ended)
+    for x in range(6):
+        assert len((store.folder(toy("count", x=x)) / "calls.txt").read_text().split()) == 1
+
+
+def test_a_node_that_does_not_see_the_store(store, toy, nodes, monkeypatch, tmp_path):
+    """What runs need goes there, and what they leave comes back."""
+    monkeypatch.setattr(cluster, "_mark", lambda folder: (1, 2, 3))  # here alone: nodes have the real one
+    base = [toy("square", x=1), toy("leaves_files", x=2)]
+    top = toy("total", needs=base)
+    bad = toy("fail", mended=str(tmp_path / "mended"))
+    ended = ray_sweep([top, bad], store)
+    assert (ended.done, [reason for _, reason in ended.failed]) == (3, ["ValueError: the toy fails"])
+    assert store.result(top).metrics == {"value": 2}
+    assert "functions.py" in store.failure(bad).traceback
+    left = {path.name for path in store.folder(base[1]).iterdir()}
+    assert {"log.txt", "result.json", "spec.json", "weights.pt"} == {n for n in left if n[0] != "."}
+    assert ray_sweep([top], store) == (0, 1, [])
+
+
+def test_two_drivers_whose_nodes_do_not_see_the_store(store, toy):
+    """The worker's lock lies elsewhere then: what another driver has is left to it."""
+    spec = toy("square", x=1)
+    with cluster.locked(store.prepare(spec) / ".sweep.lock"):
+        sweeping = cluster.RaySweep(store, 1, False, None, cluster.display(False))
+        assert sweeping.start(spec, store.folder(spec)) is None
+
+
+def test_a_killed_process_is_tried_again_and_a_crash_is_not(store, toy, nodes):
+    specs = [toy("die", x=2), toy("leave", x=1)]
+    ended = ray_sweep(specs, store)
+    assert ended.done == 1 and store.result(specs[0]).metrics["value"] == 2
+    [(_, reason)] = ended.failed
+    assert reason == "RuntimeError: its process ended with code 3: no message"
+
+
+def test_what_no_node_can_serve_is_one_line(store, toy, nodes):
+    spec = toy("square", x=1)
+    with pytest.raises(PapersError, match="no node of the cluster has 4 CPUs and 0 GPUs"):
+        ray_sweep([spec], store, num_cpus=4)
+    with pytest.raises(PapersError, match="a number above 0"):
+        ray_sweep([spec], store, num_cpus=0)
+    with pytest.raises(PapersError, match="the cluster has no GPU"):
+        ray_sweep([spec.model_copy(update={"device": "cuda"})], store)
+    assert not store.root.exists()
+
+
+def test_ctrl_c_takes_the_runs_from_the_cluster(store, toy, nodes):
+    process = sweep(store, "steps", 2, "small", "ray", steps=2000)
+    specs = [toy("steps", "small", x=x, steps=2000) for x in range(2)]
+    wait_for(lambda: all(store.state(spec) == "running" for spec in specs), 120)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "stopped: 0/2 done" in errors and "the same command resumes" in errors
+    wait_for(lambda: all(store.state(spec) == "partial" for spec in specs))
+
+
+def test_a_cluster_that_is_not_there_is_one_line(store, toy, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(PapersError, match=r"no Ray cluster at 127\.0\.0\.1:1 ") as caught:
+        ray_sweep([toy("square", x=1)], store)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_of_its_own_ends_with_the_call(store, toy, monkeypatch):
+    """And one that is killed leaves nothing behind."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert ray_sweep([toy("square", x=1), toy("square", x=2)], store) == (2, 0, [])
+    process = sweep(store, "steps", 1, "small", "ray", steps=2000)
+    spec = toy("steps", "small", x=0, steps=2000)
+    wait_for(lambda: store.state(spec) == "running", 120)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in child.name() for child in children)
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
