@@ -18,7 +18,7 @@ from papers_lib.exhibits.coverage import Cell, Exhibit
 from papers_lib.exhibits.coverage import coverage as count
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
-from papers_lib.runs import executors, local
+from papers_lib.runs import executors, sweep
 from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 from papers_lib.settings import PROFILES, NotebookSettings, Profile, repository, validate
@@ -268,7 +268,7 @@ def run_pilots(paper: Paper, settings: NotebookSettings, show: bool = False) -> 
     """
     store, specs = Store(), paper.study.pilots(settings)
     _executed(specs, settings, store, show)
-    whole = cost.estimate(local.ordered(paper.study.plan(settings), store), ledger.read(paper.name), store)
+    whole = cost.estimate(sweep.ordered(paper.study.plan(settings), store), ledger.read(paper.name), store)
     return [*cost.pilot_lines(specs, store), f"the whole plan: {cost.sentence(whole)}"]
 
 
