@@ -99,6 +99,7 @@ class Loop(checkpoint.Resumable):
         self.settings, self.method, self.images = settings, method, images
         self.rank, self.world = processes.group()
         self.size, self.accumulation = share(settings, method)
+        method.dealt = self.world if self.accumulation < settings.accumulation else 1
         together = self.size * self.world  # images that pass at once
         self.batches = len(images.train) // together  # of this process per epoch
         if not self.batches:
@@ -217,8 +218,9 @@ class Loop(checkpoint.Resumable):
         kept = self.generator.get_state()
         batches = list(self.read(self.order()[: meters.READINGS], self.settings.epochs))
         self.generator.set_state(kept)
-        self.start = self.spread() | processes.mean(meters.before_training(self.method, batches))
-        self.start["flops"] = meters.flops(self.method, batches[0])
+        read = meters.before_training(self.method, batches)
+        work = {"flops": meters.flops(self.method, batches[0])}
+        self.start = self.spread() | processes.mean(read | work)
         self.start["knn"] = self.knn()
         sides = self.images.train, self.images.test
         if isinstance(sides[0], Tensor) and sides[0].ndim == 3:  # frozen features, as they are

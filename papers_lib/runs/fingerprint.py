@@ -42,7 +42,8 @@ def files(module: str) -> dict[str, str]:
     return dict(sorted(hashes.items()))
 
 
-def changed_since(commit: str, module: str) -> list[str]:
+@cache  # one git command per file
+def changed_since(commit: str, module: str) -> tuple[str, ...]:
     """The files that `module` reaches whose code differs from what `commit` had; none if it is unknown."""
     root = ROOT.parent
     changed = []
@@ -55,7 +56,7 @@ def changed_since(commit: str, module: str) -> list[str]:
         then = subprocess.run(command, cwd=root, capture_output=True, check=False)
         if then.returncode == 0 and _hash(then.stdout.decode()) != now:
             changed.append(relative)
-    return changed
+    return tuple(changed)
 
 
 def _root_of(package: str) -> dict[str, Path]:

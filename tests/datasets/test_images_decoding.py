@@ -35,7 +35,7 @@ def paired(files: Sequence[Path]) -> Any:
 DOORS: dict[str, Callable[..., Any]] = {  # [N, H, W, 3] of each
     "squares": lambda files: load_images(files, (8, 8)),
     "crops": lambda files: load_images(
-        files, (16, 8), resample=Image.Resampling.BICUBIC, reduce=False, keep=files and kept(files)
+        files, (16, 8), resample=Image.Resampling.BICUBIC, reduce=False, keep=kept(files) if files else None
     ),
     "classification": classified,
     "training faces": trained,

@@ -235,7 +235,8 @@ def test_two_processes_fine_tune_what_one_does_in_parts(root, tmp_path):
         assert found["losses"] == pytest.approx(alone.means(), abs=1e-4)
         for name, value in weights_of(alone).items():
             torch.testing.assert_close(found["weights"][name], value, rtol=0, atol=1e-5)
-    assert max((value - before[name]).abs().max() for name, value in weights_of(alone).items()) > 1e-3
+    moved = max((value - before[name]).abs().max() for name, value in weights_of(alone).items())
+    assert moved > 5e-5  # beside a bound of 1e-5
     if "result" in halves[0]:  # every test picture is counted, once
         assert 0 <= halves[0]["result"]["AP_box"] <= 1 and halves[1]["result"] == {}
 
@@ -244,7 +245,7 @@ def test_the_pictures_of_a_step_are_the_same_in_any_number_of_parts(root):
     steps = []
     for accumulation in (1, 2, 4):
         run = loop("faster_rcnn", root, batch_size=4, accumulation=accumulation, steps=3)
-        steps.append([[image.sum().item() for part in step for image, _ in part] for step in run._batches()])
+        steps.append([[i.sum().item() for part in step for i, _ in part] for step in run.stream(run._keys())])
         assert all(len(step) == 4 for step in steps[-1])
     assert steps[0] == steps[1] == steps[2]
 

@@ -89,7 +89,7 @@ def test_the_work_of_a_step_is_that_of_its_matrix_products(root):
     asked = TrainSettings.model_validate(TINY | {"backbone": "mlp64", "method": "supervised"})
     method = methods.build("supervised", asked, N, 10)
     loop = training.Loop(asked, method, load(root))
-    batch = loop.batch(loop.order()[0], images.drawn(loop.images.train, loop.recipes, 0, 0))
+    batch = next(loop.read(loop.order(), 0))
     first, inner, last = 64 * 256, 256 * 256, 256 * 10
     # 2 per multiply-accumulate: forwards, gradients of weights, gradients of inputs
     work = 2 * (2 * (first + inner + last) + inner + last)

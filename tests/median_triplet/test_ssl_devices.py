@@ -188,7 +188,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "norm"), [(name, norm) for norm in (False, True) for name in (NORMED if norm else CASES)]
 )
 def test_two_processes_train_what_one_does(together, tmp_path, monkeypatch, name, norm):
-    """Weights to 1e-5 without batch normalisation; with it, whose sums are others, to 1e-3."""
+    """Weights to 1e-6 without batch normalisation; with it, whose sums are others, to 2e-4."""
     monkeypatch.setattr(training, "load", images)
     monkeypatch.setattr(methods, "build", methods.BUILD)
     monkeypatch.setattr(kmeans, "whitened", kmeans.whitened)
@@ -198,15 +198,14 @@ def test_two_processes_train_what_one_does(together, tmp_path, monkeypatch, name
     torch.manual_seed(SETTINGS.seed)
     asked = settings_of(name, norm)
     start = dict(build(asked.method, asked, 33, 4, norm).named_parameters())
-    moved = 0.0
+    apart = moved = 0.0
     for key, value in theirs.items():
         if value.is_floating_point():
-            torch.testing.assert_close(
-                ours[key], value, rtol=0, atol=1e-3 if norm else 1e-5, msg=f"{name} {key}"
-            )
+            apart = max(apart, float((ours[key] - value).abs().max()))
         if key in start:
             moved = max(moved, float((value - start[key]).abs().max()))
-    assert moved > 1e-3  # it did train
+    assert apart < (2e-4 if norm else 1e-6)
+    assert moved > 100 * apart  # it did train
     both = [json.loads((place / f"{rank}.json").read_text()) for rank in range(2)]
     assert both[0] == both[1]
     for entry, want in zip(both[0]["history"], single["history"], strict=True):

@@ -18,7 +18,7 @@ from tiny_median import TINY
 
 from papers_lib import checkpoint
 from papers_lib.errors import PapersError
-from papers_lib.median_triplet import images, meters, methods, training
+from papers_lib.median_triplet import meters, methods, training
 from papers_lib.median_triplet.images import subset
 from papers_lib.median_triplet.options import TrainSettings
 from papers_lib.median_triplet.training import train
@@ -92,9 +92,8 @@ def test_two_epochs_are_a_plain_loop(data):
     twin.method.train()
     for step in range(10):
         if step % 5 == 0:
-            order = twin.order()
-        draws = images.drawn(twin.images.train, twin.recipes, 0, step // 5)
-        twin.method.loss(twin.batch(order[step % 5], draws))[0].backward()
+            batches = twin.read(twin.order(), step // 5)
+        twin.method.loss(next(batches))[0].backward()
         lr = 0.002 * (1 + math.cos(math.pi * step / 10)) / 2
         if step < 3:  # 0.6 epochs of five steps
             lr *= 1e-4 + (1 - 1e-4) * step / 3
@@ -122,11 +121,11 @@ def test_a_step_moves_by_the_mean_gradient_of_its_batches(data):
     twin = copy.deepcopy(loop)
     loop.run_epoch()
     twin.method.train()
-    order, draws = twin.order(), images.drawn(twin.images.train, twin.recipes, 0, 0)
-    assert len(order) == 4
+    batches = list(twin.read(twin.order(), 0))
+    assert len(batches) == 4
     for step in range(2):
-        for indices in order[2 * step : 2 * step + 2]:
-            (twin.method.loss(twin.batch(indices, draws))[0] / 2).backward()
+        for batch in batches[2 * step : 2 * step + 2]:
+            (twin.method.loss(batch)[0] / 2).backward()
         lr = 0.05 * (1 + math.cos(math.pi * step / 18)) / 2
         with torch.no_grad():
             for p in twin.method.trained():
@@ -147,10 +146,10 @@ def test_batches_that_fill_no_step_make_a_last_one_by_their_own_mean(data):
         loop.run_epoch()
         assert all(p.grad is None for p in loop.method.trained())
         twin.method.train()
-        order, draws = iter(twin.order()), images.drawn(twin.images.train, twin.recipes, 0, 0)
+        batches = twin.read(twin.order(), 0)
         for step, size in enumerate(groups):
             for _ in range(size):
-                (twin.method.loss(twin.batch(next(order), draws))[0] / size).backward()
+                (twin.method.loss(next(batches))[0] / size).backward()
             lr = 0.05 * (1 + math.cos(math.pi * step / (9 * len(groups)))) / 2
             with torch.no_grad():
                 for p in twin.method.trained():
@@ -368,7 +367,7 @@ def test_random_weights_are_probed_and_not_trained(data, tmp_path):
 
 def test_the_meters_count_false_negatives_as_a_loop_does(data):
     loop = make_loop(data, head="rank", k=3, batch_size=12)
-    batch = loop.batch(loop.order()[0], images.drawn(loop.images.train, loop.recipes, 0, 0))
+    batch = next(loop.read(loop.order(), 0))
     assert len(batch.views) == 2 and batch.views[0].shape == (12, 3, 8, 8)
     loop.method.train().loss(batch)
     hits: list[bool] = []

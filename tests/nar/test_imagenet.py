@@ -75,3 +75,10 @@ def test_a_broken_picture_is_one_clear_line(root, tmp_path, workers, monkeypatch
     assert "\n" not in str(caught.value) and "Error:" not in str(caught.value)
     del caught
     gc.collect()  # ends the workers here and not in the midst of another test
+
+
+def test_a_middle_larger_than_the_image_is_refused(root, tmp_path):
+    with pytest.raises(PapersError, match="image_size=40 of resize=36"):
+        training.train(
+            SETTINGS.model_copy(update={"image_size": 40}), (str(root), "imagenet"), tmp_path, "cpu", quiet
+        )

@@ -38,6 +38,7 @@ class Method(nn.Module):
             several processes then take a part of every batch, and not batches of their own.
         rivals: whether the loss compares a batch's images with each other; `negative_pool` says whether
             with those of all processes.
+        dealt: processes to which batches are dealt out, each takes every N-th of N; 1 if they share each.
         generator: the method's own random numbers, drawn on the CPU. Its state is part of
             `state_dict`, and all processes of a run draw the same.
     """
@@ -46,6 +47,7 @@ class Method(nn.Module):
     number_of_views = 1
     whole = False
     rivals = False
+    dealt = 1
 
     def __init__(self, settings: Settings, images_total: int, classes: int | None) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ from papers_lib.median_triplet.methods.base import (
     target_of,
 )
 from papers_lib.median_triplet.optimisers import ema_momentum
-from papers_lib.processes import gathered
+from papers_lib.processes import gathered, group
 
 HEADS = ("median", "rank", "smoothed", "hardest", "prior")
 
@@ -64,9 +64,10 @@ class OnlineTarget(Method):
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         one, two = batch.views  # [B, 3, s, s] each
         # Four passes, each at a size of its own: q(v₁), q(v₂), then z(v₂), z(v₁), each [B, out].
-        queries = [self._query(self._sized(view, self.settings.online_sizes)) for view in (one, two)]
+        sizes = self._sizes(one.shape[-1])
+        queries = [self._query(resized(view, sizes[i])) for i, view in enumerate((one, two))]
         with torch.no_grad():
-            targets = [self.target(self._sized(view, self.settings.target_sizes)) for view in (two, one)]
+            targets = [self.target(resized(view, sizes[i])) for i, view in enumerate((two, one), 2)]
         pairs = [(q.float(), z.float()) for q, z in zip(queries, targets, strict=True)]
         if self.rivals and self.settings.negative_pool == "all_devices":  # n = B · processes, else B
             pairs = [(gathered(q), gathered(z)) for q, z in pairs]
@@ -81,12 +82,16 @@ class OnlineTarget(Method):
         query: Tensor = self.predictor(self.projector(self.encoder(view)))
         return query
 
-    def _sized(self, view: Tensor, shares: tuple[float, float]) -> Tensor:
-        """Random resolution, of the public code alone: one size of the network's range for the batch."""
-        if not self.settings.random_resolution:
-            return view
-        low, high = (round(share * view.shape[-1]) for share in shares)  # 96 … 224 online, 128 … 224 target
-        return resized(view, draw_size(self.generator, low, high))
+    def _sizes(self, side: int) -> list[int]:
+        """Of the four passes; random ones of each network's range in the public code alone."""
+        s = self.settings
+        if not s.random_resolution:
+            return [side] * 4
+        shares = (s.online_sizes, s.online_sizes, s.target_sizes, s.target_sizes)  # 96 … 224, 128 … 224
+        ranges = [[round(share * side) for share in pair] for pair in shares]
+        # all processes draw for the batches of all
+        drawn = [[draw_size(self.generator, *bounds) for bounds in ranges] for _ in range(self.dealt)]
+        return drawn[group()[0] % self.dealt]
 
     def after_step(self, step: int, steps: int) -> None:
         """The target follows the online network, ever more slowly."""

@@ -208,7 +208,8 @@ class Median(Study):
             # after the paper's 20 epochs where the profile has them, and by its probe of one epoch
             without = self.sizes[results.profile].more.get("without", ()) if results.profile else ()
             arms = [arm for arm in self.arms.values() if arm.more["ablation"] == column]
-            answer = Answer([arm.name for arm in arms if arm.sweep not in without][-1], "linear_1 %")
+            names = [arm.name for arm in arms if arm.sweep not in without]
+            answer = Answer(names[-1], "linear_1 %") if names else None
         return QUOTED if column == "train epochs" else answer
 
     def answers(self, results: Results, answer: Answer | None) -> Values:

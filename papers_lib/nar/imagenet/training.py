@@ -50,11 +50,14 @@ def train(
         epoch), `history` (an entry per epoch).
 
     Raises:
-        PapersError: bad data, an image that cannot be read, or fewer images than a batch.
+        PapersError: bad data, an image that cannot be read, fewer images than a batch, or a middle that is
+            larger than the image.
         FloatingPointError: a loss that is no longer finite.
     """
     where = compute.device(device)
     compute.prepare(settings.seed)
+    if settings.image_size > settings.resize:
+        raise PapersError(f"image_size={settings.image_size} of resize={settings.resize}; take no more of it")
     source = classification.load(Path(data[0]), data[1])
     if len(source.train) < settings.batch_size:
         raise PapersError(
