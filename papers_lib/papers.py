@@ -256,7 +256,7 @@ def require_data(paper: Paper, settings: NotebookSettings, specs: list[RunSpec])
     Raises:
         PapersError: the folder in which it was looked for, and how to bring it.
     """
-    if not all(spec.data.root for spec in specs):
+    if not all(data.root for spec in specs for data in spec.all_data):
         paper.study.plan(settings.model_copy(update={"train": True}))
 
 

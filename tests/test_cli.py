@@ -155,7 +155,7 @@ def test_a_missing_stand_in_says_how_to_make_it(capsys, places, monkeypatch, tmp
     monkeypatch.setenv("PAPERS_DATA", str(tmp_path / "empty"))
     assert cli.main(["sweep", PAPER, *ONE]) != 0
     captured = capsys.readouterr()
-    assert "data_prep make cars196" in captured.out + captured.err
+    assert "`make data` draws it" in captured.out + captured.err
 
 
 @pytest.mark.parametrize("verb", ["claims", "errata", "coverage"])

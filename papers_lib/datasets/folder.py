@@ -19,6 +19,7 @@ import csv
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def survey(root: Path) -> Survey:
 
 
 def _bring(root: Path) -> str:
-    return BRING.format(name=NAME, root=root)
+    return BRING.format(name=NAME, root=shlex.quote(str(root)))
 
 
 def _read(found: Survey, place: str, coarse: str = "") -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ BRING = "bring it: python -m data_prep import {name} SOURCE {root}"
 RENDER = "python -m data_prep make {name} {root}"
 BRING_OR_RENDER = f"{BRING} or render a stand-in: {RENDER}"
 """What to do where a data set is not there."""
+DRAW = "`make data` draws it"
 
 COPY = "add it from the copy that you have"
 EMPTY = "holds no image; restore its images"
@@ -357,7 +359,9 @@ def find(
         what = f"no {name}: the folder {root} is empty"
     else:
         what = f"no {name} in {root}: {missing}"
-    raise PapersError(f"{what}; {mend.format(name=name, root=root)}")
+    if root.name == "standin":
+        mend = DRAW
+    raise PapersError(f"{what}; {mend.format(name=name, root=shlex.quote(str(root)))}")
 
 
 # -- text --
