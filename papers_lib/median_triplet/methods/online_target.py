@@ -64,10 +64,10 @@ class OnlineTarget(Method):
     def _loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         one, two = batch.views  # [B, 3, s, s] each
         # Four passes, each at a size of its own: q(v₁), q(v₂), then z(v₂), z(v₁), each [B, out].
-        sizes = self._sizes(one.shape[-1])
-        queries = [self._query(resized(view, sizes[i])) for i, view in enumerate((one, two))]
+        one, two, two_again, one_again = self._sized([one, two, two, one])
+        queries = [self._query(view) for view in (one, two)]
         with torch.no_grad():
-            targets = [self.target(resized(view, sizes[i])) for i, view in enumerate((two, one), 2)]
+            targets = [self.target(view) for view in (two_again, one_again)]
         pairs = [(q.float(), z.float()) for q, z in zip(queries, targets, strict=True)]
         if self.rivals and self.settings.negative_pool == "all_devices":  # n = B · processes, else B
             pairs = [(gathered(q), gathered(z)) for q, z in pairs]
@@ -82,16 +82,16 @@ class OnlineTarget(Method):
         query: Tensor = self.predictor(self.projector(self.encoder(view)))
         return query
 
-    def _sizes(self, side: int) -> list[int]:
-        """Of the four passes; random ones of each network's range in the public code alone."""
+    def _sized(self, views: list[Tensor]) -> list[Tensor]:
+        """What the four passes see; in the public code alone each at a random size of its network's range."""
         s = self.settings
         if not s.random_resolution:
-            return [side] * 4
+            return views
         shares = (s.online_sizes, s.online_sizes, s.target_sizes, s.target_sizes)  # 96 … 224, 128 … 224
-        ranges = [[round(share * side) for share in pair] for pair in shares]
+        bounds = [[round(share * views[0].shape[-1]) for share in pair] for pair in shares]
         # all processes draw for the batches of all
-        drawn = [[draw_size(self.generator, *bounds) for bounds in ranges] for _ in range(self.dealt)]
-        return drawn[group()[0] % self.dealt]
+        drawn = [[draw_size(self.generator, *pair) for pair in bounds] for _ in range(self.dealt)]
+        return [resized(*pair) for pair in zip(views, drawn[group()[0] % self.dealt], strict=True)]
 
     def after_step(self, step: int, steps: int) -> None:
         """The target follows the online network, ever more slowly."""
