@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from papers_lib.exhibits.ledger import Row, find
 from papers_lib.runs import fingerprint
 from papers_lib.runs.spec import RunSpec
 
-State = Literal["current", "older code", "other data", "not run", "not asked"]
+State = Literal["current", "repeated", "older code", "other data", "not run", "not asked"]
+CLOCK = ("seconds", "waiting")  # metrics that no second run repeats
+CLOSE = 1e-6
 
 
 class Reason(NamedTuple):
@@ -32,10 +35,11 @@ def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
     profiles = {spec.profile for spec in specs}
     # rows of other profiles are another plan's
     left = [row for row in rows if row.identity not in planned and row.profile in profiles]
-    return [_spec(spec, rows) for spec in specs] + [_row(row, specs) for row in left]
+    twins = _twins(rows)
+    return [_spec(spec, rows, twins) for spec in specs] + [_row(row, specs) for row in left]
 
 
-def _spec(spec: RunSpec, rows: Sequence[Row]) -> Reason:
+def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[tuple[Row, Row]]) -> Reason:
     row = find(rows, spec)
     if row is None:
         # the same question, answered on other data
@@ -49,7 +53,50 @@ def _spec(spec: RunSpec, rows: Sequence[Row]) -> Reason:
         return Reason(spec.label, spec.seed, "current", f"commit {row.commit[:12]}")
     changed = fingerprint.changed_since(row.commit, spec.module)  # none: the commit is not in this clone
     files = "; ".join(changed) if changed else "files cannot be told: the row's commit is not here"
-    return Reason(spec.label, spec.seed, "older code", f"made at {row.commit[:12]}; since then: {files}")
+    text = f"made at {row.commit[:12]}; since then: {files}"
+    again = [pair for pair in twins if {pair[0].code, pair[1].code} == {row.code, spec.code}]
+    if not again:
+        return Reason(spec.label, spec.seed, "older code", text)
+    unlike = [pair for pair in again if not _alike(pair[0].metrics, pair[1].metrics)]
+    text += (
+        f"; today's code gives the same numbers in {len(again) - len(unlike)} of {len(again)} runs repeated"
+    )
+    # of its own arm, one at least
+    here = any(_arm(pair[0]) == _arm(row) for pair in again) and not unlike
+    return Reason(spec.label, spec.seed, "repeated" if here else "older code", text)
+
+
+def _twins(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Rows of one question and of one data set's bytes, from two versions of the code."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.identity, row.data.fingerprint), []).append(row)
+    return [(one, two) for same in found.values() for i, one in enumerate(same) for two in same[i + 1 :]]
+
+
+def _arm(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in row.settings.items() if name != "seed"}
+
+
+def _alike(one: Any, two: Any) -> bool:
+    """Whether all metrics agree, but for those of the clock: numbers to `CLOSE`."""
+    ours, theirs = dict(_leaves(one)), dict(_leaves(two))
+    return ours.keys() == theirs.keys() and all(
+        math.isclose(value, theirs[name], rel_tol=CLOSE, abs_tol=CLOSE)
+        if isinstance(value, float | int) and isinstance(theirs[name], float | int)
+        else value == theirs[name]
+        for name, value in ours.items()
+    )
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, one in items:
+            if key not in CLOCK:
+                yield from _leaves(one, f"{name}.{key}")
+    else:
+        yield name, value
 
 
 def _row(row: Row, specs: Sequence[RunSpec]) -> Reason:

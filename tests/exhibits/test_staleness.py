@@ -56,6 +56,25 @@ def _now(shown: str) -> bytes:
     return (ROOT / shown.partition(":")[2]).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("again", "state", "said"),
+    [
+        ({"mAP": 0.4 + 1e-9, "history": [{"loss": 1.5, "seconds": 9.0}]}, "repeated", "in 1 of 1 runs"),
+        ({"mAP": 0.41, "history": [{"loss": 1.5, "seconds": 2.0}]}, "older code", "in 0 of 1 runs"),
+        ({"mAP": 0.4, "history": []}, "older code", "in 0 of 1 runs"),
+    ],
+)
+def test_rows_of_older_code_stand_where_todays_code_repeats_their_arm(again, state, said):
+    metrics = {"mAP": 0.4, "history": [{"loss": 1.5, "seconds": 2.0}]}
+    old = {"code": "other", "commit": "0" * 40, "metrics": metrics}
+    other = spec(seed=1, method="random")
+    rows = [row(spec(seed=seed), key=f"{seed}", **old) for seed in (0, 1)]
+    rows += [row(other, **old), row(spec(), key="new", metrics=again, finished="2026-01-02T00:00:00Z")]
+    reasons = staleness.why([spec(), spec(seed=1), other], rows)
+    assert [reason.state for reason in reasons] == ["current", state, "older code"]
+    assert all(f"today's code gives the same numbers {said}" in reason.text for reason in reasons[1:])
+
+
 def test_an_unknown_commit_is_said_to_be_unknown():
     reason = staleness.why([spec()], [row(spec(), code="other", commit="0" * 40)])[0]
     assert "commit is not here" in reason.text
