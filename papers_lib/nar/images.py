@@ -153,7 +153,7 @@ def subset(labels: np.ndarray, total: int, seed: int, setting: str = "images") -
 def shuffled(indices: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
     """An epoch's batches of indices, [size] each; the incomplete last one is left out."""
     order = torch.randperm(len(indices), generator=generator)[: len(indices) // size * size]
-    return list(indices[order.to(indices.device)].view(-1, size))
+    return list(indices[moved(order, indices.device)].view(-1, size))
 
 
 def normalised(images: Tensor) -> Tensor:

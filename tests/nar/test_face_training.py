@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from data_prep import faces as prep
+from papers_lib import cli
 from papers_lib.datasets import faces as sets
 from papers_lib.errors import PapersError
 from papers_lib.nar import training
@@ -140,6 +142,23 @@ def test_weights_that_a_run_leaves_verify_as_it_did(root, tmp_path):
     d = ((both[raw.first] - both[raw.second]) ** 2).sum(1)
     nearer = [np.mean([(x < y) + (x == y) / 2 for y in d[~raw.same]]) for x in d[raw.same]]
     assert floor["auc"] == pytest.approx(np.mean(nearer), abs=1e-6)  # raw pixels, by every couple of pairs
+
+
+def test_the_command_shows_a_network_beside_raw_pixels(root, tmp_path, capsys):
+    result = train_faces(settings(), (root, "faces_own"), tmp_path, "cpu")["verification"]["pairs"]
+    command = ["verify", str(Path(root) / "faces_own"), "--weights", str(tmp_path / "weights.pt")]
+    assert cli.main([*command, "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"pairs": result}
+    assert cli.main([*command, "--device", "cpu", "--threshold-grid"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "pairs: 20 pairs" and len(lines) == 3
+    for line, scores in zip(lines[1:], (result, result["floor"]), strict=True):
+        assert f"accuracy {100 * scores['accuracy']:.2f} ± {100 * scores['sd']:.2f} %" in line
+        assert f"grid of 0.01 {100 * scores['grid']['accuracy']:.2f}" in line
+        assert f"EER {100 * scores['eer']:.2f} %" in line and f"AUC {100 * scores['auc']:.2f} %" in line
+    assert cli.main(["verify", str(tmp_path / "none.txt"), *command[2:]]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "none.txt is no file" in said.err
 
 
 def test_a_wrong_size_and_wrong_weights_are_one_line(root, tmp_path):

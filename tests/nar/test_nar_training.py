@@ -794,6 +794,33 @@ def test_flip_at_test_adds_the_mirror_images_logits(root):
         assert fit.accuracy(loaded.test, loaded.test_labels) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.cuda
+def test_no_step_waits_for_the_gpu(root, gpu, monkeypatch):
+    """CUDA refuses every copy that the CPU waits for, from an epoch's beginning to its mean loss."""
+    where, made = torch.device(gpu), StandaloneSettings(**KINDS["standalone"][1])
+    loaded = images.load((str(root), "cifar10"), made, where)
+    fit = fitting.Fit(made, (0,) * 6, loaded, loaded.chosen, where)
+    fit.run_epoch()  # what needs a first time has it
+    steps = []
+
+    def refuse(waits: bool) -> None:
+        if where.type == "cuda":
+            torch.cuda.set_sync_debug_mode("error" if waits else "default")
+
+    def mean_loss(losses: list[torch.Tensor], epoch: int) -> float:
+        refuse(False)
+        steps.append(len(losses))
+        return 0.0
+
+    monkeypatch.setattr(fitting, "mean_loss", mean_loss)
+    refuse(True)
+    try:
+        fit.run_epoch()
+    finally:
+        refuse(False)
+    assert steps == [8]
+
+
 def test_normalised_images_are_channels_last():
     x = images.normalised(torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
     assert x.shape == (2, 3, 4, 4) and x.is_contiguous(memory_format=torch.channels_last)

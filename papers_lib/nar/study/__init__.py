@@ -71,7 +71,7 @@ class Settings(NotebookSettings):
 
     lr: float = Field(0, ge=0)  # of a network that is trained on its own
     epochs: int = Field(0, ge=0)  # of a network that is trained on its own
-    batch_size: int = Field(0, ge=0)  # of all runs on images of CIFAR or of faces
+    batch_size: int = Field(0, ge=0)  # of all runs on images
     search_epochs: int = Field(0, ge=0)  # of a search, PreTrain's included
     images: int = Field(0, ge=0)  # of the training set, validation included
     width: int = Field(0, ge=0)  # of the first stage
