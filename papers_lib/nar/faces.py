@@ -32,7 +32,7 @@ from papers_lib.evaluation.verification import (
 )
 from papers_lib.nar.arcface import ArcFace
 from papers_lib.nar.fitting import Loop, Report, prepare, quiet, set_rate, sgdr, vector_of
-from papers_lib.nar.images import Loaded
+from papers_lib.nar.images import Loaded, Parts
 from papers_lib.nar.networks import lresnet50e_ir
 from papers_lib.nar.options import FaceCommon, FaceSearchSettings, FaceSettings
 
@@ -153,6 +153,10 @@ class Proxy(Loaded):
             x = torch.where(mirrored, x.flip(3), x)
         return x, y
 
+    def parts(self, score_images: int) -> Parts:
+        """As that of `Loaded`; 0 is a quarter of the images that are held out."""
+        return super().parts(score_images or len(self.validation) // 4)
+
     def plain(self, indices: Tensor) -> Batch:
         """Images as they are, [B, 3, H, W], and their labels [B]."""
         pixels = take(self.train, indices, self.train_labels.device)  # [B, H, W, 3]
@@ -201,8 +205,8 @@ def choose(labels: NDArray[np.int64], settings: FaceCommon) -> list[NDArray[np.i
     wanted = settings.identities or len(enough)
     if len(enough) < max(2, wanted):
         raise PapersError(
-            f"{len(enough)} identities have {least} images or more, {max(2, wanted)} are asked for; lower "
-            "identities or shots"
+            f"{len(enough)} identities have {least} images or more, {max(2, wanted)} are asked for; add "
+            "images, or lower identities or shots"
         )
     order = rng.permutation(len(enough))[:wanted]  # which identities
     return [rng.permutation(enough[i])[: settings.shots or None] for i in order]

@@ -140,6 +140,7 @@ class Search(Loop):
 
     KEPT = ("epoch", "supernet", "optimiser", "reinforce", "generator", "history", "macs", "evaluations")
     settings: SearchSettings | FaceSearchSettings
+    batch = 1000  # images that are normalised together while they are scored
 
     def __init__(
         self, settings: SearchSettings | FaceSearchSettings, images: Loaded, where: torch.device
@@ -276,7 +277,8 @@ class Search(Loop):
     def accuracies(self, vectors: list[list[int]], indices: Tensor, norm: Norm = "batch") -> Tensor:
         """Accuracy of each vector with the shared weights on these training images, [B]."""
         x, y = self.images.plain(indices)
-        return score(self.supernet, x, y, vectors, norm=norm, precision=self.settings.precision)
+        precision = self.settings.precision
+        return score(self.supernet, x, y, vectors, batch=self.batch, norm=norm, precision=precision)
 
     def result(self) -> dict[str, Any]:
         """The final sample with the best reward on the images of the choice, with what led to it."""
@@ -301,6 +303,7 @@ class FaceSearch(Search):
     """The search over LResNet50E-IR: ArcFace's loss with margin trains, answers without it are rewarded."""
 
     settings: FaceSearchSettings
+    batch = 250  # at 112 pixels the states of 24 decisions take gigabytes
 
     def network(self) -> tuple[SuperNet, Costs]:
         """The supernet of the face network with fresh weights, and what its operators cost."""

@@ -108,6 +108,7 @@ def test_a_search_is_rewarded_by_images_that_no_weight_has_seen(root):
     known = {image.tobytes(): int(who) for image, who in zip(pixels, source.labels, strict=True)}
     ours = [known[image.numpy().tobytes()] for image in images.train]  # an identity of theirs each
     assert len({*zip(ours, images.train_labels.tolist(), strict=True)}) == 4
+    assert [len(part) for part in images.parts(0)] == [4, 2, 2] and len(images.parts(3).reward) == 2
     x, _ = images.plain(images.validation[:3])
     assert x.shape == (3, 3, 16, 16) and float(x.min()) >= -1 and float(x.max()) <= 1
     views, _ = images.views(images.validation[:3], torch.Generator().manual_seed(0), augment=True)
