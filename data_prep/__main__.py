@@ -1,5 +1,6 @@
 """`python -m data_prep list | check NAME ROOT | import NAME SOURCE ROOT | make NAME ROOT | croissant NAME`.
 
+`python -m data_prep pairs PEOPLE` lists pairs to verify, of a folder with a folder per person.
 ROOT is the data set's own folder, when it bears its name, or the folder that holds it. Exit codes:
 0 whole, 1 a check found faults (a line each), 2 bad input (one line).
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from data_prep.arrivals import arriving, bring, occupied
 from data_prep.croissant import croissant
+from data_prep.pairs import make_pairs
 from data_prep.sets import DataSet, Report
 from papers_lib.entry import Parser, answer, stop_politely
 from papers_lib.errors import PapersError
@@ -59,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("--link", action="store_true", help="link a folder, do not copy it")
     making.add_argument("--size", default="smoke", help="smoke (default) or small")
     making.add_argument("--seed", type=int, default=0, help="another seed, other pictures")
+    pairs = commands.add_parser("pairs", parents=[common], help=_pairs.__doc__)
+    pairs.set_defaults(command=_pairs)
+    pairs.add_argument("people", metavar="PEOPLE", type=resolve, help="a folder with a folder per person")
+    pairs.add_argument("file", metavar="FILE", type=resolve, nargs="?", help="default: PEOPLE/pairs.txt")
+    pairs.add_argument("--count", type=int, default=300, help="of one person per fold, and of two (300)")
+    pairs.add_argument("--seed", type=int, default=0, help="another seed, other pairs")
     pair = ("SETTING", "VALUE")
     making.add_argument("-p", nargs=2, action="append", default=[], metavar=pair, help="-p cameras 6")
     return parser
@@ -114,6 +122,20 @@ def _make(options: argparse.Namespace) -> int:
     elif not data.stand_in.made(target, options.size, recipe):
         raise PapersError(f"{target} holds something else; remove it, or choose another ROOT")
     return _tell(options, data, target, data.check(target))
+
+
+def _pairs(options: argparse.Namespace) -> int:
+    """List pairs to verify of any folder of people: ten folds."""
+    if min(options.count - 1, options.seed) < 0:
+        raise PapersError(f"--count {options.count} --seed {options.seed}: give 1 or more, and 0 or more")
+    made = make_pairs(options.people, options.file, options.count, options.seed)
+    if options.json:
+        print(json.dumps(made._asdict() | {"file": str(made.file)}))
+        return 0
+    print(f"{made.file}: ten folds of {made.pairs} pairs of one person and {made.pairs} of two")
+    if not made.apart:
+        print(f"note: {made.people} people are too few to part: folds share people", file=sys.stderr)
+    return 0
 
 
 def _croissant(options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """`python -m papers_lib`: list, show, run, sweep, collect, compare, claims, errata, coverage, why, doctor.
 
-Bad input is one line on stderr and exit code 2; runs that failed are exit code 1.
+`verify` is of faces alone. Bad input is one line on stderr and exit code 2; runs that failed are exit code 1.
 """
 
 from __future__ import annotations
@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     coverage = "how many printed cells have a number of ours"
     _verb(verbs, "coverage", _coverage, coverage, paper=False, parameters=False)
     _verb(verbs, "why", _why, "what makes a row stale or missing", paper=True)
+    verify = _verb(verbs, "verify", _verify, "a face network of ours on pairs, beside raw pixels")
+    verify.add_argument("pairs", help="pairs.txt, a .bin, or a folder that holds one")
+    verify.add_argument("--weights", required=True, help="weights.pt in the folder of a face run")
+    verify.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    text = "insightface's thresholds 0, 0.01, 0.02 … beside the exact ones"
+    verify.add_argument("--threshold-grid", action="store_true", help=text)
     _verb(verbs, "doctor", _doctor, "what this machine is, and whether its arithmetic is right")
     return parser
 
@@ -358,6 +364,25 @@ def _why(options: argparse.Namespace) -> int:
     lines = [f"{r.label:24} seed {r.seed}  {r.state:11} {r.text}" for r in reasons]
     lines.append(_counts(Counter(reason.state for reason in reasons)))
     return _print(options, [reason.as_dict() for reason in reasons], lines)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from papers_lib.files import resolve
+    from papers_lib.nar import faces
+
+    results = faces.verify_files(resolve(options.pairs), resolve(options.weights), options.device)
+    lines = []
+    for name, found in results.items():
+        lines.append(f"{name}: {found['pairs']} pairs")
+        for what, scores in (("network", found), ("raw pixels", found["floor"])):
+            accuracies = [("accuracy", scores)]
+            if options.threshold_grid:
+                accuracies.append(("grid of 0.01", scores["grid"]))
+            said = [f"{word} {100 * s['accuracy']:.2f} ± {100 * s['sd']:.2f} %" for word, s in accuracies]
+            said += [f"{word} {100 * scores[key]:.2f} %" for word, key in (("EER", "eer"), ("AUC", "auc"))]
+            said += [f"TAR {100 * tar:.2f} % at FAR {far:g}" for far, tar, _ in scores["tar"]]
+            lines.append(f"  {what + ':':12}{', '.join(said)}")
+    return _print(options, results, lines)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -3,8 +3,9 @@
 * pack: `train.rec`, `train.idx`, `property`, and test pairs `lfw.bin`, `cfp_fp.bin`, `agedb_30.bin` …, as
   insightface hands them out;
 * folders: `train/<identity>/`, or `<identity>/` at once, any image files inside;
-* pairs: `pairs.txt` of LFW with `<name>/<name>_0001.jpg` below `lfw/`, `lfw_funneled/`,
-  `lfw-deepfunneled/` (scikit-learn's `lfw_home` has this), `test/`, or at once.
+* pairs: `pairs.txt` with a line of two paths from its own folder and 1 for one person or 0 for two, between
+  tabs, as `python -m data_prep pairs` writes it; or `pairs.txt` of LFW with `<name>/<name>_0001.jpg` below
+  `lfw/`, `lfw_funneled/`, `lfw-deepfunneled/` (scikit-learn's `lfw_home` has this), `test/`, or at once.
 
 `pairs.txt` begins with "folds pairs" (pairs of either kind in a fold; LFW's own says "10 300"), or with the
 number of pairs alone where there is one fold, which is refused; a line is "name 1 2" or "name 1 other 2",
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from papers_lib.datasets import folders
 from papers_lib.datasets.face_records import Pack, read_bin, read_pack
 from papers_lib.datasets.folders import SUFFIXES, find, lines, marked, number, pick, standin
+from papers_lib.errors import PapersError
 
 PAIRS = "pairs.txt"
 FOLDS = 10
@@ -89,8 +91,8 @@ class Pairs:
 class Survey(folders.Survey):
     """What files and folders say, and what is wrong.
 
-    Training images are in `pack` or, by identity, in `folders`; `faces` has the images of pairs by their path
-    without suffix.
+    Training images are in `pack` or, by identity, in `folders`; `faces` has the images of pairs by what a
+    list may call them, their path or that without suffix.
     """
 
     pack: Pack | None = None
@@ -103,14 +105,14 @@ class Survey(folders.Survey):
         """How many there are to train on, or in LFW's folders."""
         if self.pack is not None:
             return len(self.pack)
-        return sum(map(len, self.folders.values())) or len(self.faces)
+        return sum(map(len, self.folders.values())) or len(set(self.faces.values()))
 
     @property
     def identities(self) -> int:
         """How many people these show."""
         if self.pack is not None:
             return self.pack.identities
-        return len(self.folders) or len({file.rpartition("/")[0] for file in self.faces})
+        return len(self.folders) or len({file.rpartition("/")[0] for file in self.faces.values()})
 
     @property
     def title(self) -> str:
@@ -152,8 +154,8 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     is_there, missing = {
         "faces_emore": (records, f"neither {REC} nor {IDX} is there"),
         "faces_own": (
-            lambda base: records(base) or _has_identities(base),
-            f"neither {REC} nor a folder per identity with images is there",
+            lambda base: records(base) or _has_identities(base) or _has_pairs(base),
+            f"neither {REC} nor a folder per identity with images is there, and no pairs",
         ),
         "lfw": (marked(PAIRS), f"no {PAIRS} is there"),
     }[name]
@@ -166,18 +168,35 @@ def survey(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Survey
     if known.trains:
         _read_training(survey)
     for path in sorted(survey.base.glob("*.bin")):
-        with survey.telling():
-            images, same = read_bin(path)
-            # A .bin has the two images of each pair one behind the other.
-            places = np.arange(len(images), dtype=np.int64).reshape(-1, 2)  # [P, 2]
-            survey.sizes[path.name] = path.stat().st_size
-            _take(survey, Pairs(path.stem, images, places[:, 0], places[:, 1], same), path)
+        _read_bin(survey, path)
     if (survey.base / PAIRS).is_file():
-        _read_pairs(survey)
+        _read_pairs(survey, survey.base / PAIRS)
     if not survey.problems:
         _hold_counts(survey)
     survey.note_ignored()
     return survey
+
+
+def survey_pairs(path: Path) -> Survey:
+    """A list of pairs alone, `.bin` or text, with the images that it names.
+
+    Raises:
+        PapersError: there is no such file.
+    """
+    if not path.is_file():
+        raise PapersError(f"{path} is no file; name pairs.txt, a .bin, or a folder that holds one")
+    if path.suffix.lower() in (".zip", ".tar"):
+        raise PapersError(f"{path} is packed; unpack it: python -m data_prep import faces_own {path} data")
+    survey = Survey("faces_own", path.parent, path.parent)
+    if path.suffix.lower() == ".bin":
+        _read_bin(survey, path)
+    else:
+        _read_pairs(survey, path)
+    return survey
+
+
+def _has_pairs(base: Path) -> bool:
+    return (base / PAIRS).is_file() or any(base.glob("*.bin"))
 
 
 def _has_identities(base: Path) -> bool:
@@ -203,6 +222,8 @@ def _read_training(survey: Survey) -> None:
             survey.sizes[REC] = survey.pack.file.size
     else:
         folder = "train" if (survey.base / "train").is_dir() else ""
+        if not folder and (survey.base / PAIRS).is_file() and not _pairs_folder(survey):
+            return  # as LFW lies: the people are those of the pairs, and nobody trains on them
         # Without train/, the folder test/ beside the identities has the images of pairs.
         names = [name for name in survey.folders_in(folder) if folder or name != "test"]
         empty = "is an identity without images; restore them, or remove its folder"
@@ -234,13 +255,28 @@ def _take(survey: Survey, test: Pairs, path: Path) -> None:
     survey.problems.append(f"{path}: {wrong}")
 
 
-def _read_pairs(survey: Survey) -> None:
-    """The pairs of `pairs.txt`, and the images "name/name_0001" that they may name."""
-    path, before = survey.base / PAIRS, len(survey.problems)
-    folder = next((f for f in reversed(_FACES) if (survey.base / f).is_dir()), "")
+def _read_bin(survey: Survey, path: Path) -> None:
+    with survey.telling():
+        images, same = read_bin(path)
+        # A .bin has the two images of each pair one behind the other.
+        places = np.arange(len(images), dtype=np.int64).reshape(-1, 2)  # [P, 2]
+        survey.sizes[path.name] = path.stat().st_size
+        _take(survey, Pairs(path.stem, images, places[:, 0], places[:, 1], same), path)
+
+
+def _pairs_folder(survey: Survey) -> str:
+    """Where the images of LFW's own list lie."""
+    return next((f for f in reversed(_FACES) if (survey.base / f).is_dir()), "")
+
+
+def _read_pairs(survey: Survey, path: Path) -> None:
+    """The pairs of a list, and the images "name/name_0001" that it may name where it names no paths."""
+    before = len(survey.problems)
+    folder = _pairs_folder(survey)
     inner = f"{folder}/" if folder else ""
     images = [file for files in survey.images_by_folder(folder, empty="").values() for file in files]
     # pairs.txt names no suffix, and copies differ in it.
+    survey.ignored = [place for place in survey.ignored if place != path.name]
     survey.faces = {file.removeprefix(inner).rpartition(".")[0]: file for file in images}
     # A list that cannot be read to its end says nothing about its pairs.
     rows: list[tuple[int, str]] = []
@@ -258,21 +294,23 @@ def _read_pairs(survey: Survey) -> None:
     places: dict[str, int] = {}  # of an image among those of all pairs
     pairs: list[tuple[int, int, bool]] = []
     for count, line in rows:
-        names = _pair(line)
-        missing = [f"{name}.jpg" for name in names if name not in survey.faces]
+        paths = _paths(survey, line)
+        names, same = paths or _pair(line)
+        suffix = "" if paths else ".jpg"
+        missing = [f"{name}{suffix}" for name in names if name not in survey.faces]
         if not names:
             survey.problems.append(
-                f'{path}, line {count}: is no "name 1 2" nor "name 1 other 2"; mend the line'
+                f'{path}, line {count}: is no "name 1 2", "name 1 other 2" nor "path path 0"; mend the line'
             )
         elif missing:
-            place = survey.base / folder
+            place = survey.base if paths else survey.base / folder
             survey.problems.append(
                 f"{path}, line {count}: {missing[0]} is missing in {place}; restore the image"
             )
         else:
             # An image of several pairs gets one place, and is embedded once.
             first, second = (places.setdefault(name, len(places)) for name in names)
-            pairs.append((first, second, names[0].partition("/")[0] == names[1].partition("/")[0]))
+            pairs.append((first, second, same))
     # A list that was cut short still parses.
     if announced != len(rows):
         survey.problems.append(f"{path} announces {announced} pairs and has {len(rows)}; take the whole list")
@@ -283,16 +321,34 @@ def _read_pairs(survey: Survey) -> None:
         _take(survey, Pairs(name, files, table[:, 0], table[:, 1], table[:, 2] > 0, folds), path)
 
 
-def _pair(line: str) -> tuple[str, ...]:
-    """The two images of a line, without suffix; none where it is no pair."""
+def _paths(survey: Survey, line: str) -> tuple[tuple[str, ...], bool] | None:
+    """The two paths of a line and whether they show one person; None where it is of LFW's kind.
+
+    What is there is taken down in `survey.faces`, under the path itself.
+    """
+    words = line.split("\t") if "\t" in line else line.split()
+    if len(words) != 3 or words[2] not in ("0", "1") or not ("/" in words[0] and "/" in words[1]):
+        return None
+    for name in words[:2]:
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        if name not in survey.faces and inside and (survey.base / name).is_file():
+            status = (survey.base / name).stat()
+            survey.faces[name], survey.sizes[name] = name, status.st_size
+            survey.newest = max(survey.newest, status.st_mtime_ns)
+    return tuple(words[:2]), words[2] == "1"
+
+
+def _pair(line: str) -> tuple[tuple[str, ...], bool]:
+    """The two images of a line of LFW's, without suffix, and whether they show one person; none of others."""
     # Between tabs a name may have blanks; lists of one's own often have blanks alone.
     words = line.split("\t") if "\t" in line else line.split()
     if len(words) == 3:  # "name 1 2": one person
         words = [words[0], words[1], words[0], words[2]]
     if len(words) != 4 or number(words[1]) is None or number(words[3]) is None:
-        return ()
+        return (), False
     # LFW's own naming: name/name_0001
-    return tuple(f"{name}/{name}_{int(count):04d}" for name, count in (words[:2], words[2:]))
+    names = tuple(f"{name}/{name}_{int(count):04d}" for name, count in (words[:2], words[2:]))
+    return names, words[0] == words[2]
 
 
 # -- the counts --

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.face_layouts import SETS, WITHDRAWN, Pairs, survey
+from papers_lib.datasets.face_layouts import SETS, WITHDRAWN, Pairs, survey, survey_pairs
 from papers_lib.datasets.face_records import Pack
 from papers_lib.datasets.images import Pixels, decode, decoded
 from papers_lib.errors import PapersError
 
 NAMES = tuple(SETS)
+MAKE = "python -m data_prep pairs FOLDER_OF_PEOPLE"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +51,10 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """A data set of faces; no image is read. `train` is None for LFW; `tests` has pairs by name.
+    """A data set of faces; no image is read. `train` is None where there are only pairs.
 
-    `title` is how a result names it, such as "MS1MV2". The last three are those of `Survey.known`.
+    `tests` has pairs by name; `title` is how a result names it, such as "MS1MV2". The last three are those
+    of `Survey.known`.
     """
 
     name: str
@@ -82,12 +84,24 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = False) -> Faces:
     train = None
     if seen.pack is not None:
         train = Training(seen.pack, seen.pack.labels, seen.pack.identities)
-    elif SETS[name].trains:
+    elif seen.folders:
         files = tuple(seen.base / file for files in seen.folders.values() for file in files)
         # Identities are numbered by their sorted folders.
         sizes = [len(files) for files in seen.folders.values()]
         train = Training(files, np.repeat(np.arange(len(sizes), dtype=np.int64), sizes), len(sizes))
     return Faces(name, seen.title, seen.base, train, seen.tests, **seen.known)
+
+
+def read_pairs(path: Path) -> Mapping[str, Pairs]:
+    """The pairs of a list (`pairs.txt` or a `.bin`), or of a folder that holds lists; no image is read.
+
+    Raises:
+        PapersError: no such file, no pairs, or the first fault of a list.
+    """
+    seen = survey(path, "faces_own") if path.is_dir() else survey_pairs(path)
+    if seen.problems or not seen.tests:
+        raise PapersError(seen.problems[0] if seen.problems else f"{path} has no pairs; make some: {MAKE}")
+    return seen.tests
 
 
 def fetch_lfw(folder: Path) -> Faces:

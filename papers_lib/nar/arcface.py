@@ -56,8 +56,11 @@ class ArcFace(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the logits with margin, mean over the batch."""
-        logits = arc_logits(self.cosines(embeddings), labels, self.scale, self.margin)
-        return cross_entropy(logits, labels)
+        return self.loss(self.cosines(embeddings), labels)
+
+    def loss(self, cosines: Tensor, labels: Tensor) -> Tensor:
+        """The same, of `cosines` [B, C] that are known already."""
+        return cross_entropy(arc_logits(cosines, labels, self.scale, self.margin), labels)
 
 
 def arc_logits(cosines: Tensor, labels: Tensor, scale: float = 64.0, margin: float = 0.5) -> Tensor:

@@ -19,7 +19,14 @@ from papers_lib.nar import sampling
 from papers_lib.nar.counting import Count, count
 from papers_lib.nar.images import Given, Loaded, load, normalised, shuffled
 from papers_lib.nar.networks import resnet18
-from papers_lib.nar.options import AloneSettings, Common, StandaloneSettings
+from papers_lib.nar.options import (
+    AloneSettings,
+    Common,
+    FaceCommon,
+    FaceSettings,
+    ImageNetSettings,
+    StandaloneSettings,
+)
 
 Report = Callable[[int, int, str], None]  # step, steps in all, a note
 CHUNK = 2000  # images of an evaluation at once
@@ -61,8 +68,7 @@ def train(
 
     Arguments and errors are those of `papers_lib.nar.training.run`.
     """
-    where = compute.device(device)
-    compute.prepare(settings.seed)
+    where = prepare(settings, device)
     vector = vector_of(settings, needed)
     images = load(data, settings, where)
     fit = Fit(settings, vector, images, images.chosen, where)
@@ -92,8 +98,7 @@ def train_many(
 
     Arguments and errors are those of `papers_lib.nar.training.run`.
     """
-    where = compute.device(device)
-    compute.prepare(settings.seed)
+    where = prepare(settings, device)
     images = load(data, settings, where)
     generator = torch.Generator().manual_seed(settings.seed)  # the sample of every repeat
     vectors = sampling.mixed(settings.vectors, settings.decisions, settings.operators, generator).tolist()
@@ -128,8 +133,10 @@ def _known(vectors: list[list[int]], state: dict[str, Any]) -> list[dict[str, An
     return points
 
 
-def vector_of(settings: StandaloneSettings, needed: Mapping[str, Any] | None) -> tuple[int, ...]:
-    """The vector that a stand-alone run trains: its own, or the one that the needed run decided.
+def vector_of(
+    settings: StandaloneSettings | FaceSettings, needed: Mapping[str, Any] | None
+) -> tuple[int, ...]:
+    """The vector that a run trains: its own, or the one that the needed run decided.
 
     "random_same" has as many replacements as that run's pick, at places and with operators of the seed.
 
@@ -143,9 +150,11 @@ def vector_of(settings: StandaloneSettings, needed: Mapping[str, Any] | None) ->
         if settings.take not in choices:
             raise PapersError(f"the run needed decided no vector '{settings.take}'; name another in `take`")
         return tuple(choices[settings.take])
-    replacements = sum(code != 0 for code in choices["pick"])  # as many as the pick's
+    pick = choices["pick"]
+    replacements = sum(code != 0 for code in pick)  # as many as the pick's
     generator = torch.Generator().manual_seed(settings.seed)
-    rows = sampling.replaced(1, settings.decisions, replacements, settings.operators, generator)
+    decisions = settings.decisions if isinstance(settings, Common) else len(pick)
+    rows = sampling.replaced(1, decisions, replacements, settings.operators, generator)
     return tuple(rows[0].tolist())
 
 
@@ -176,7 +185,14 @@ class Fit(Loop):
         """An epoch's batches: the share of the epoch that is over, views [B, 3, H, W] and labels [B]."""
         batches = shuffled(self.indices, self.settings.batch_size, self.generator)
         for number, indices in enumerate(batches):
-            yield number / len(batches), *self.images.views(indices, self.generator, self.settings.augment)
+            yield number / len(batches), *self.cropped(indices)
+
+    def cropped(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of images [B, 3, H, W], cropped and mirrored or not, and their labels [B]."""
+        settings = self.settings
+        odd = self.epoch % 2 if settings.flip == "alternate" else None
+        reflect = settings.border == "reflect"
+        return self.images.views(indices, self.generator, settings.augment, settings.shift, reflect, odd)
 
     def rate(self, now: float) -> float:
         """The learning rate at `now` epochs."""
@@ -193,7 +209,7 @@ class Fit(Loop):
             # -- forward and loss --
             with compute.autocast(self.where, self.settings.precision):
                 logits = self.network(x)  # [B, classes]
-            loss = F.cross_entropy(logits.float(), y)
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=self.settings.label_smoothing)
 
             # -- backward and step --
             self.optimiser.zero_grad(set_to_none=True)  # no gradient is None: SGD leaves such weights
@@ -211,7 +227,11 @@ class Fit(Loop):
         right = torch.zeros((), dtype=torch.int64, device=labels.device)
         with compute.autocast(images.device, self.settings.precision):
             for x, y in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
-                right += (self.network(normalised(x)).argmax(1) == y).sum()
+                inputs = normalised(x)
+                logits = self.network(inputs)  # [B, classes]
+                if self.settings.test_flip:
+                    logits = logits + self.network(inputs.flip(3))
+                right += (logits.argmax(1) == y).sum()
         return round(int(right) / len(labels), 6)
 
 
@@ -224,7 +244,15 @@ def counted(vector: Sequence[int], settings: Common, images: Loaded) -> Count:
 # -- what all loops share ----------------------------------------------------------------------------------
 
 
-def sgd(network: nn.Module, settings: Common, lr: float) -> torch.optim.SGD:
+def prepare(settings: Common | FaceCommon | ImageNetSettings, device: str) -> torch.device:
+    """The device of a run, with torch seeded and cuDNN as the settings say."""
+    where = compute.device(device)
+    compute.prepare(settings.seed)
+    torch.backends.cudnn.benchmark = settings.benchmark
+    return where
+
+
+def sgd(network: nn.Module, settings: Common | FaceCommon, lr: float) -> torch.optim.SGD:
     """Nesterov's SGD over all weights, in as few kernels as the device allows."""
     parameters = list(network.parameters())
     cuda = parameters[0].device.type == "cuda"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from papers_lib.datasets import classification, folder
+from papers_lib.datasets.stream import moved
 from papers_lib.errors import PapersError
 from papers_lib.nar.options import Common
 
@@ -64,11 +66,25 @@ class Loaded:
             )
         return Parts(*self.validation.split([rewards, score_images, score_images]))
 
-    def views(self, indices: Tensor, generator: torch.Generator, augment: bool) -> tuple[Tensor, Tensor]:
-        """Training images normalised, cropped and mirrored or not, [B, 3, H, W], and their labels [B]."""
+    def views(
+        self,
+        indices: Tensor,
+        generator: torch.Generator,
+        augment: bool,
+        shift: int = PAD,
+        reflect: bool = False,
+        odd: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Training images normalised, cropped and mirrored or not, [B, 3, H, W], and their labels [B].
+
+        `shift` and `reflect` are those of `augmented`. With `odd`, 0 or 1 by the epoch, those images are
+        mirrored whose index is even or odd: each in every other epoch.
+        """
         if not augment:
             return self.plain(indices)
-        return normalised(augmented(self.train[indices], generator)), self.train_labels[indices]
+        mirrored = None if odd is None else (indices + odd) % 2 == 0
+        views = augmented(self.train[indices], generator, shift, reflect, mirrored)
+        return normalised(views), self.train_labels[indices]
 
     def plain(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Training images as they are, normalised, [B, 3, H, W], and their labels [B]."""
@@ -137,28 +153,50 @@ def subset(labels: np.ndarray, total: int, seed: int, setting: str = "images") -
 def shuffled(indices: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
     """An epoch's batches of indices, [size] each; the incomplete last one is left out."""
     order = torch.randperm(len(indices), generator=generator)[: len(indices) // size * size]
-    return list(indices[order.to(indices.device)].view(-1, size))
+    return list(indices[moved(order, indices.device)].view(-1, size))
 
 
 def normalised(images: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] → float32 [B, 3, H, W], channels-last in memory."""
-    mean, sd = (torch.tensor(x, device=images.device) for x in (MEAN, SD))  # [3]
+    mean, sd = _constants(images.device)  # [3]
     return ((images.float() / 255 - mean) / sd).permute(0, 3, 1, 2)
 
 
-def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image cropped at random from itself with a black border of 4, and mirrored half of the time.
+@cache
+def _constants(where: torch.device) -> tuple[Tensor, Tensor]:
+    """MEAN and SD, copied to a device once and not for every batch."""
+    return torch.tensor(MEAN, device=where), torch.tensor(SD, device=where)
+
+
+def augmented(
+    images: Tensor,
+    generator: torch.Generator,
+    shift: int = PAD,
+    reflect: bool = False,
+    mirrored: Tensor | None = None,
+) -> Tensor:
+    """Each image cropped at random from itself with a border of `shift`, and mirrored half of the time.
 
     uint8 [B, H, W, 3] → the same, in one gather; `generator` is the CPU's, so that a seed gives the same
-    images on any device.
+    images on any device. The border is black, or with `reflect` the image's own mirror image; `mirrored`
+    [B] says which images are mirrored, in the place of chance.
     """
     count, height, width = images.shape[:3]
-    shift = torch.randint(2 * PAD + 1, (2, count, 1), generator=generator)  # down, across: [2, B, 1]
-    mirrored = torch.rand(count, 1, generator=generator) < 0.5  # [B, 1]
-    across = torch.arange(width)
-    columns = shift[1] + torch.where(mirrored, across.flip(0), across)  # [B, W]
-    rows = shift[0] + torch.arange(height)  # [B, H]
-    padded = F.pad(images, (0, 0, PAD, PAD, PAD, PAD))  # [B, H + 8, W + 8, 3]
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    move = torch.randint(2 * shift + 1, (2, count, 1), generator=generator)  # down, across: [2, B, 1]
+    drawn = torch.rand(count, 1, generator=generator) < 0.5  # [B, 1]
+    down, across = moved(move, images.device)
+    turned = moved(drawn, images.device) if mirrored is None else mirrored[:, None]  # [B, 1]
+    straight = torch.arange(width, device=images.device)
+    columns = across + torch.where(turned, straight.flip(0), straight)  # [B, W]
+    rows = down + torch.arange(height, device=images.device)  # [B, H]
     which = torch.arange(count, device=images.device)[:, None, None]
+    if reflect:  # −1 is 1 and H is H − 2: the edge itself stands once
+        rows, columns = (_reflected(at - shift, side) for at, side in ((rows, height), (columns, width)))
+        return images[which, rows[:, :, None], columns[:, None, :]]
+    padded = F.pad(images, (0, 0, shift, shift, shift, shift))  # [B, H + 2 shift, W + 2 shift, 3]
     return padded[which, rows[:, :, None], columns[:, None, :]]
+
+
+def _reflected(places: Tensor, side: int) -> Tensor:
+    """Places −shift … side − 1 + shift as places of the image."""
+    return (side - 1) - ((side - 1) - places.abs()).abs()

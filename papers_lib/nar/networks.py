@@ -130,7 +130,7 @@ class IRBlock(nn.Module):
 
 
 def lresnet50e_ir(
-    vector: Sequence[int], rule: Rule = "A", width: int = 64, embedding: int = 512
+    vector: Sequence[int], rule: Rule = "A", width: int = 64, embedding: int = 512, image_size: int = 112
 ) -> nn.Module:
     """LResNet50E-IR with the operators of `vector`, images [B, 3, 112, 112] → embeddings [B, embedding].
 
@@ -138,13 +138,14 @@ def lresnet50e_ir(
     of which each first one halves the map, and the head BN – dropout 0.4 – FC – BN, whose last batch
     normalisation has no trained scale.
 
-    The vector has 24 codes, one per block, or 48, one per convolution. `width` is of the first stage.
+    The vector has 24 codes, one per block, or 48, one per convolution. `width` is of the first stage. For
+    images of another side than 112 the linear layer fits the map that is left of them.
 
     Raises:
         PapersError: too short, too long, an unknown operator, a rule that cannot change channels, or a
-            width or an embedding that is no whole number from 1.
+            width, an embedding or a side that is no whole number from 1.
     """
-    check_sizes(width=width, embedding=embedding)
+    check_sizes(width=width, embedding=embedding, image_size=image_size)
     pairs = iter(by_convolution(check_one_of(vector, LRESNET50E_IR), sum(UNITS)))
 
     # -- stem: [B, 3, 112, 112] → [B, width, 112, 112] --
@@ -171,6 +172,9 @@ def lresnet50e_ir(
     }
     network = nn.Sequential(parts)
     _initialise(network)
+    if image_size != 112:
+        side = -(-image_size // 16)  # four stages halve it
+        network.fc1 = nn.Linear(widths[-1] * side**2, embedding)
     return network
 
 

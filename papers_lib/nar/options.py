@@ -6,7 +6,7 @@ code (melodyguan/enas), whose search the paper takes over, else a recipe that is
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,24 @@ from papers_lib.settings import Frozen
 Precision = Literal["float32", "bfloat16"]
 Preset = Literal["enas_code", "enas_paper", "nar"]
 Take = Literal["vector", "pick", "argmax", "random_same", "best_random", "optimum", "single"]
+
+# Settings of a fast recipe, by its name. airbench: https://github.com/KellerJordan/cifar10-airbench, of whose
+# levers those are here that leave network and optimiser alone.
+RECIPES: dict[str, dict[str, Any]] = {
+    "airbench": {
+        "label_smoothing": 0.2,
+        "border": "reflect",
+        "shift": 2,
+        "flip": "alternate",
+        "test_flip": True,
+        "benchmark": True,
+    }
+}
+
+
+def option(default: Any, **bounds: Any) -> Any:
+    """A field that settings leave out at its default: runs from before it was there still count."""
+    return Field(default, exclude_if=lambda value: value == default, **bounds)
 
 
 class Common(Frozen):
@@ -35,6 +53,7 @@ class Common(Frozen):
     momentum: float = Field(0.9, ge=0, lt=1)  # Nesterov's
     weight_decay: float = Field(5e-4, ge=0)  # l2_reg 2.5e-4 · Σ w² of the released code
     precision: Precision = "bfloat16"
+    benchmark: bool = option(False)  # let cuDNN time its kernels: faster, and another sum per run
 
 
 class StandaloneSettings(Common):
@@ -50,18 +69,15 @@ class StandaloneSettings(Common):
     lr: float = Field(0.1, gt=0)  # cosine to zero
     warm_up_epochs: float = Field(0, ge=0)
     test_every: int = Field(10, ge=1)  # epochs
+    label_smoothing: float = option(0.0, ge=0, lt=1)
+    border: Literal["black", "reflect"] = option("black")  # what the crop's border shows
+    shift: int = option(4, ge=0)  # pixels that the crop moves to each side at most
+    flip: Literal["random", "alternate"] = option("random")  # alternate: each image in every other epoch
+    test_flip: bool = option(False)  # test by the sum of the logits of an image and of its mirror
 
 
-class SearchSettings(Common):
-    """Shared weights and controller, in turn."""
-
-    kind: Literal["search"] = "search"
-
-    # -- shared weights: SGDR (Loshchilov and Hutter 2017) --
-    epochs: int = Field(310, ge=1)  # PreTrain's included
-    lr: float = Field(0.05, gt=0)
-    lr_min: float = Field(0.0005, ge=0)
-    first_cycle: int = Field(10, ge=1)  # T₀ in epochs; each cycle is twice the one before
+class Controlled(Frozen):
+    """What all searches share: PreTrain and the controller."""
 
     # -- PreTrain --
     pretrain_epochs: int = Field(10, ge=0)  # "few epochs"; the first cycle is our reading
@@ -76,6 +92,18 @@ class SearchSettings(Common):
     cost_weight: float = Field(0.0, ge=0)  # reward −= weight · share of the untouched network's MACs
     baseline: Literal["moving", "leave_one_out"] = "moving"  # of REINFORCE
     final_samples: int = Field(10, ge=1)  # of which the pick is the best
+
+
+class SearchSettings(Common, Controlled):
+    """Shared weights and controller, in turn."""
+
+    kind: Literal["search"] = "search"
+
+    # -- shared weights: SGDR (Loshchilov and Hutter 2017) --
+    epochs: int = Field(310, ge=1)  # PreTrain's included
+    lr: float = Field(0.05, gt=0)
+    lr_min: float = Field(0.0005, ge=0)
+    first_cycle: int = Field(10, ge=1)  # T₀ in epochs; each cycle is twice the one before
 
 
 class ScoreSettings(Common):
@@ -114,8 +142,8 @@ class SkipSettings(Frozen):
     target: float = Field(0.4, gt=0, lt=1)  # of the penalty, as released; what is read is the KL from ½
 
 
-class FaceSettings(Frozen):
-    """A face training: the proxy task of Section 4.1.1, the rest from ArcFace's mxnet recipe.
+class FaceCommon(Frozen):
+    """What face trainings and searches share: the proxy task of Section 4.1.1, else ArcFace's mxnet recipe.
 
     Defaults are the paper's proxy task: 4,000 identities with 40 images each, 36 to train on and 4 to
     validate, 150 epochs of SGDR (T₀ = 10, T_mult = 2, 0.1 to 0.0001).
@@ -130,7 +158,7 @@ class FaceSettings(Frozen):
     held_out: int = Field(4, ge=0)  # of these, for validation
 
     # -- network --
-    vector: tuple[int, ...] = (0,) * 24  # 24 blocks or 48 convolutions
+    operators: int = Field(4, ge=2, le=6)
     rule: Rule = "A"
     width: int = Field(64, ge=1)  # channels of the first stage
     embedding: int = Field(512, ge=2)
@@ -142,12 +170,29 @@ class FaceSettings(Frozen):
     # -- optimisation --
     lr: float = Field(0.1, gt=0)
     lr_min: float = Field(1e-4, ge=0)
-    cycle: int = Field(10, ge=1)  # epochs of the first cosine; each next one is twice as long
+    first_cycle: int = Field(10, ge=1)  # epochs of the first cosine; each next one is twice as long
     epochs: int = Field(150, ge=0)
     batch_size: int = Field(512, ge=2)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     precision: Precision = "bfloat16"
+    benchmark: bool = option(False)  # as that of runs on CIFAR
+
+
+class FaceSettings(FaceCommon):
+    """A face network of one vector, trained and verified."""
+
+    take: Take = "vector"  # `vector` below, or which one of the search that this one needs
+    vector: tuple[int, ...] = (0,) * 24  # 24 blocks or 48 convolutions
+
+
+class FaceSearchSettings(FaceCommon, Controlled):
+    """Shared weights of LResNet50E-IR and controller, in turn; rewards are of the images held out."""
+
+    kind: Literal["search_faces"] = "search_faces"
+    decisions: Literal[24, 48] = 24  # whole blocks, or single convolutions: the paper does not say which
+    epochs: int = Field(150, ge=1)  # PreTrain's included
+    score_images: int = Field(0, ge=0)  # of those held out, to choose by; 0: a quarter of them
 
 
 class ImageNetSettings(Frozen):
@@ -169,4 +214,6 @@ class ImageNetSettings(Frozen):
     step_epochs: int = Field(30, ge=1)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
+    label_smoothing: float = option(0.0, ge=0, lt=1)
     precision: Precision = "bfloat16"
+    benchmark: bool = option(False)  # as that of runs on CIFAR

@@ -25,7 +25,7 @@ from papers_lib import checkpoint, compute
 from papers_lib.errors import PapersError
 from papers_lib.nar import enumeration, sampling
 from papers_lib.nar.counting import Costs, costs, count_all
-from papers_lib.nar.fitting import Report
+from papers_lib.nar.fitting import Report, prepare
 from papers_lib.nar.images import Given, Loaded, load, normalised
 from papers_lib.nar.operators import Rule
 from papers_lib.nar.options import Common, ScoreSettings
@@ -194,8 +194,7 @@ def enumerate_vectors(
             f"the run needed has no {', '.join(sorted(missing))} in its result; "
             f"{_again(weights.with_name('result.json'))}"
         )
-    where = compute.device(device)
-    compute.prepare(settings.seed)
+    where = prepare(settings, device)
     images = load(data, settings, where)
     supernet = network_of(settings, images, weights, where)
     parts = images.parts(settings.score_images)

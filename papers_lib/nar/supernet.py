@@ -1,4 +1,4 @@
-"""One network that holds every vector's: ResNet-18 with all operators, of which one per place runs at a time.
+"""One network that holds every vector's: all operators at every place, of which one runs at a time.
 
 Each convolution's place holds K operators with their own batch normalisation; stem, shortcuts and
 classifier are shared by all vectors (Pham et al. 2018, Section 2.3; NAR, Section 3). A forward pass takes
@@ -10,6 +10,7 @@ alike can share the beginning (`papers_lib.nar.enumeration`).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -19,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from papers_lib.errors import PapersError
-from papers_lib.nar.networks import Stem, resnet18
-from papers_lib.nar.operators import CODED, RESNET18, Rule, check
+from papers_lib.nar.arcface import ArcFace
+from papers_lib.nar.networks import Stem, lresnet50e_ir, resnet18
+from papers_lib.nar.operators import CODED, LRESNET50E_IR, RESNET18, Rule, check
 
 
 class State(NamedTuple):
@@ -57,6 +59,28 @@ class SuperBlock(nn.Module):
         return F.relu(maps + state.shortcut, inplace=True)
 
 
+class SuperIRBlock(SuperBlock):
+    """ArcFace's block likewise; what lies before, between and beside its two places is shared."""
+
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        super().__init__(blocks)
+        self.bn0, self.prelu, self.shortcut = map(blocks[0].get_submodule, ("bn0", "prelu", "shortcut"))
+
+    def enter(self, maps: Tensor) -> State:
+        """Normalised input, and the shortcut of the input as it came."""
+        return State(self.bn0(maps), self.shortcut(maps))
+
+    def first(self, state: State, code: int) -> State:
+        """PReLU(BN(operator)) at the first place."""
+        return State(self.prelu(self.bn1[code](self.conv1[code](state.maps))), state.shortcut)
+
+    def second(self, state: State, code: int) -> Tensor:
+        """BN(operator) + shortcut at the second place, where the stride is."""
+        assert state.shortcut is not None
+        maps: Tensor = self.bn2[code](self.conv2[code](state.maps))  # [B, outside, H / stride, W / stride]
+        return maps + state.shortcut
+
+
 class SuperNet(nn.Module):
     """All networks `resnet18(vector, rule, stem, classes, width)` with one set of weights.
 
@@ -84,25 +108,36 @@ class SuperNet(nn.Module):
         operators: int = CODED,
     ) -> None:
         super().__init__()
-        if decisions not in RESNET18 or operators < 1:
-            known = ", ".join(map(str, RESNET18))
-            raise PapersError(
-                f"no supernet has {decisions} decisions of {operators} operators; decisions can be {known}"
-            )
+        self._check(decisions, operators, RESNET18)
         self.decisions, self.operators, self.classes = decisions, operators, classes
         # One whole network per operator: its convolutions give the places, the first one all that is shared.
         nets = [resnet18((code,) * decisions, rule, stem, classes, width) for code in range(operators)]
+        self.fc = self._take(nets, SuperBlock)["fc"]  # one classifier for all vectors
+
+    @staticmethod
+    def _check(decisions: int, operators: int, known: tuple[int, ...]) -> None:
+        if decisions not in known or operators < 1:
+            raise PapersError(
+                f"no supernet has {decisions} decisions of {operators} operators; decisions can be "
+                f"{', '.join(map(str, known))}"
+            )
+
+    def _take(self, nets: Sequence[nn.Module], kind: type[SuperBlock]) -> dict[str, nn.Module]:
+        """Stem and stages of networks that differ in their operators alone; what lies behind, by name."""
         children = [dict(net.named_children()) for net in nets]
         self.stem = nn.Sequential()  # what comes before the first stage
         self._blocks: list[SuperBlock] = []  # those of the stages, in order
+        behind = {}
         for name, child in children[0].items():
-            if name.startswith("layer"):
-                blocks = [SuperBlock(same) for same in zip(*(c[name] for c in children), strict=True)]
+            if isinstance(child, nn.Sequential):  # a stage
+                blocks = [kind(same) for same in zip(*(c[name] for c in children), strict=True)]
                 self.add_module(name, nn.Sequential(*blocks))
                 self._blocks += blocks
             elif not self._blocks:
                 self.stem.add_module(name, child)
-        self.fc = children[0]["fc"]  # one classifier for all vectors
+            else:
+                behind[name] = child
+        return behind
 
     def forward(self, images: Tensor, vector: Sequence[int]) -> Tensor:
         """Logits [B, classes] float32 of the vector's network, for images [B, 3, H, W].
@@ -135,6 +170,49 @@ class SuperNet(nn.Module):
         """Logits behind the last decision; in float32 also under autocast."""
         logits: Tensor = self.fc(state.maps.mean((2, 3)))  # [B, C, H, W] → [B, C] → [B, classes]
         return logits
+
+
+class FaceSuperNet(SuperNet):
+    """All networks `lresnet50e_ir(vector, rule, width, embedding)` and ArcFace's head, one set of weights.
+
+    A forward pass gives the cosines to all identities, [B, C]: the largest is the answer, and the head's
+    margin makes them a loss (`ArcFace.loss`). Parameters are named as those of `SuperNet`.
+
+    Args:
+        decisions: N: 24 blocks (one operator for both convolutions) or 48 convolutions.
+        identities: C.
+        image_size: side of the square images; the last linear layer fits its map.
+        scale, margin: of ArcFace; the other arguments are those of `lresnet50e_ir`.
+
+    Raises:
+        PapersError: as `SuperNet`, `lresnet50e_ir` and `ArcFace`.
+    """
+
+    def __init__(
+        self,
+        identities: int,
+        decisions: int = 24,
+        width: int = 64,
+        embedding: int = 512,
+        image_size: int = 112,
+        rule: Rule = "A",
+        operators: int = CODED,
+        scale: float = 64.0,
+        margin: float = 0.5,
+    ) -> None:
+        nn.Module.__init__(self)
+        self._check(decisions, operators, LRESNET50E_IR)
+        self.decisions, self.operators, self.classes = decisions, operators, identities
+        nets = [
+            lresnet50e_ir((code,) * decisions, rule, width, embedding, image_size)
+            for code in range(operators)
+        ]
+        self.embed = nn.Sequential(OrderedDict(self._take(nets, SuperIRBlock)))  # [B, C, H, W] → [B, d]
+        self.head = ArcFace(embedding, identities, scale, margin)
+
+    def finish(self, state: State) -> Tensor:
+        """Cosines behind the last decision, [B, C] float32."""
+        return self.head.cosines(self.embed(state.maps))
 
 
 # -- statistics of batch normalisation ---------------------------------------------------------------------

@@ -25,17 +25,20 @@ from papers_lib import checkpoint, compute, pilot
 from papers_lib.errors import PapersError
 from papers_lib.nar import faces, fitting, sampling, scoring, skips
 from papers_lib.nar.controller import Controller, Reinforce
+from papers_lib.nar.counting import Costs, costs
 from papers_lib.nar.enumeration import Norm, score
-from papers_lib.nar.fitting import Loop, Report, mean_loss, quiet, set_rate, sgd, sgdr
+from papers_lib.nar.fitting import Loop, Report, mean_loss, prepare, quiet, set_rate, sgd, sgdr
 from papers_lib.nar.images import Given, Loaded, load, shuffled
 from papers_lib.nar.options import (
     AloneSettings,
+    FaceSearchSettings,
     FaceSettings,
     ScoreSettings,
     SearchSettings,
     SkipSettings,
     StandaloneSettings,
 )
+from papers_lib.nar.supernet import FaceSuperNet, SuperNet
 
 PROBES = 200  # vectors drawn to read the controller's entropy
 
@@ -65,10 +68,8 @@ def run(
         FloatingPointError: a loss that is no longer finite.
     """
     kind = settings.get("kind", "faces")
-    if kind == "faces":
-        if isinstance(data, Loaded):
-            raise PapersError("faces are read from a data set; give its root folder and name")
-        return faces.train_faces(FaceSettings.model_validate(settings), data, folder, device, report)
+    if kind in ("faces", "search_faces"):
+        return _run_faces(settings, data, folder, device, report, needed)
     if kind == "skips":
         return skips.simulate(SkipSettings.model_validate(settings))
     if kind == "standalone":
@@ -84,6 +85,21 @@ def run(
     return scoring.enumerate_vectors(scored, data, folder, needed, weights, device, report)
 
 
+def _run_faces(
+    settings: Mapping[str, Any],
+    data: Given,
+    folder: Path,
+    device: str,
+    report: Report,
+    needed: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    if isinstance(data, Loaded):
+        raise PapersError("faces are read from a data set; give its root folder and name")
+    if settings.get("kind") == "search_faces":
+        return search_faces(FaceSearchSettings.model_validate(settings), data, folder, device, report)
+    return faces.train_faces(FaceSettings.model_validate(settings), data, folder, device, report, needed)
+
+
 def search(
     settings: SearchSettings, data: Given, folder: Path, device: str, report: Report
 ) -> dict[str, Any]:
@@ -95,10 +111,25 @@ def search(
         taken), `reward_images` (of all of them), and what it cost: `seconds_shared`, `seconds_controller`,
         `multiply_accumulates`.
     """
-    where = compute.device(device)
-    compute.prepare(settings.seed)
+    where = prepare(settings, device)
     loop = Search(settings, load(data, settings, where), where)  # takes the seed's first draws
-    for _ in loop.left(settings.epochs, folder, report):
+    return searched(loop, folder, report)
+
+
+def search_faces(
+    settings: FaceSearchSettings, data: tuple[str, str], folder: Path, device: str, report: Report
+) -> dict[str, Any]:
+    """The same over LResNet50E-IR with ArcFace, on the proxy task of Section 4.1.1.
+
+    Rewards are of the images held out of each identity. `data` is root folder and name, of faces.
+    """
+    where = prepare(settings, device)
+    return searched(FaceSearch(settings, faces.proxy(settings, data, where), where), folder, report)
+
+
+def searched(loop: Search, folder: Path, report: Report) -> dict[str, Any]:
+    """The result of a search, behind its last epoch."""
+    for _ in loop.left(loop.settings.epochs, folder, report):
         loop.run_epoch()
     checkpoint.save(folder / "weights.pt", loop.supernet.state_dict())
     return loop.result()
@@ -108,12 +139,17 @@ class Search(Loop):
     """State of a search between epochs: shared weights, controller, random numbers, history."""
 
     KEPT = ("epoch", "supernet", "optimiser", "reinforce", "generator", "history", "macs", "evaluations")
+    settings: SearchSettings | FaceSearchSettings
+    batch = 1000  # images that are normalised together while they are scored
 
-    def __init__(self, settings: SearchSettings, images: Loaded, where: torch.device) -> None:
+    def __init__(
+        self, settings: SearchSettings | FaceSearchSettings, images: Loaded, where: torch.device
+    ) -> None:
         self.settings, self.images, self.where = settings, images, where
         self.parts = images.parts(settings.score_images)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.supernet = scoring.supernet_of(settings, images, where)
+        # `costs`: operations of one image, by decision and operator
+        self.supernet, self.costs = self.network()
         self.optimiser = sgd(self.supernet, settings, settings.lr)
         for weight in self.supernet.parameters():  # fused SGD wants all, and most have no gradient yet
             self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
@@ -121,9 +157,27 @@ class Search(Loop):
             settings.decisions, settings.operators, settings.preset, generator=self.generator
         )
         self.reinforce = Reinforce(self.controller, self.controller.preset, settings.baseline)
-        self.costs = scoring.costs_of(settings, images)  # of one image, by decision and operator
         self.epoch, self.macs, self.evaluations = 0, 0.0, 0  # operations computed, rewards taken
         self.history: list[dict[str, Any]] = []
+
+    # -- what differs with the backbone --
+
+    def network(self) -> tuple[SuperNet, Costs]:
+        """The supernet with fresh weights, and what its operators cost."""
+        assert isinstance(self.settings, SearchSettings)
+        supernet = scoring.supernet_of(self.settings, self.images, self.where)
+        return supernet, scoring.costs_of(self.settings, self.images)
+
+    def views(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch to train with: images [B, 3, H, W] and labels [B]."""
+        assert isinstance(self.settings, SearchSettings)
+        return self.images.views(indices, self.generator, self.settings.augment)
+
+    def loss(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """loss(a; w) of the supernet's answers [B, classes], a scalar."""
+        return F.cross_entropy(answers.float(), labels)
+
+    # -- an epoch --
 
     @property
     def pretraining(self) -> bool:
@@ -179,12 +233,12 @@ class Search(Loop):
             set_rate(self.optimiser, settings.lr * factor)
 
             # -- batch and views --
-            x, y = self.images.views(indices, self.generator, settings.augment)  # [B, 3, H, W], [B]
+            x, y = self.views(indices)  # [B, 3, H, W], [B]
 
             # -- forward of the vector's network, and loss(a; w) --
             with compute.autocast(self.where, settings.precision):
-                logits = self.supernet(x, vector)  # [B, classes]
-            loss = F.cross_entropy(logits.float(), y)
+                answers = self.supernet(x, vector)  # [B, classes]
+            loss = self.loss(answers, y)
 
             # -- backward and step: operators that did not run have no gradient and stay --
             loss.backward()
@@ -223,7 +277,8 @@ class Search(Loop):
     def accuracies(self, vectors: list[list[int]], indices: Tensor, norm: Norm = "batch") -> Tensor:
         """Accuracy of each vector with the shared weights on these training images, [B]."""
         x, y = self.images.plain(indices)
-        return score(self.supernet, x, y, vectors, norm=norm, precision=self.settings.precision)
+        precision = self.settings.precision
+        return score(self.supernet, x, y, vectors, batch=self.batch, norm=norm, precision=precision)
 
     def result(self) -> dict[str, Any]:
         """The final sample with the best reward on the images of the choice, with what led to it."""
@@ -242,3 +297,34 @@ class Search(Loop):
             "seconds_controller": round(sum(e.get("seconds_controller", 0.0) for e in self.history), 2),
             "multiply_accumulates": self.macs,
         }
+
+
+class FaceSearch(Search):
+    """The search over LResNet50E-IR: ArcFace's loss with margin trains, answers without it are rewarded."""
+
+    settings: FaceSearchSettings
+    batch = 250  # at 112 pixels the states of 24 decisions take gigabytes
+
+    def network(self) -> tuple[SuperNet, Costs]:
+        """The supernet of the face network with fresh weights, and what its operators cost."""
+        s = self.settings
+        sizes = (s.decisions, s.width, s.embedding, s.image_size, s.rule, s.operators)
+        supernet = FaceSuperNet(self.images.classes, *sizes, s.scale, s.margin)
+        compute.place(supernet, self.where)
+        return supernet, costs(
+            s.decisions, "lresnet50e_ir", s.rule, s.image_size, s.embedding, s.width, s.operators
+        )
+
+    def views(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Half of the images are mirrored, and nothing else."""
+        return self.images.views(indices, self.generator, augment=True)
+
+    def loss(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """ArcFace's, of cosines [B, C]."""
+        assert isinstance(self.supernet, FaceSuperNet)
+        return self.supernet.head.loss(answers, labels)
+
+    def run_epoch(self) -> None:
+        """As that of `Search`; the dropout of a resumed epoch is that of the first time."""
+        torch.manual_seed(self.settings.seed + self.epoch)
+        super().run_epoch()

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from papers_lib.errors import PapersError
 from papers_lib.evaluation import verification
 from papers_lib.evaluation.verification import (
+    best_of_grid,
     best_threshold,
+    equal_error,
     face_distances,
     face_embeddings,
     tar_at_far,
@@ -49,6 +52,41 @@ def test_no_threshold_does_better_and_no_smaller_one_as_well(seed, levels):
     assert right(d, same, found) == max(scores)
     first = every_threshold(d)[int(np.argmax(scores))]
     assert all((x < found) == (x < first) for x in d)
+
+
+@pytest.mark.parametrize("levels", [0, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_grid_is_tried_from_below(seed, levels):
+    d, same = world(seed, 40, levels)
+    order = np.argsort(d)
+    tried = [i * 0.25 for i in range(16)]
+    scores = [right(d, same, t) for t in tried]
+    assert best_of_grid(d[order], same[order], 0.25) == tried[int(np.argmax(scores))]
+    folds = ten_fold(d, same, folds=4, grid=0.25)
+    parts = np.split(np.arange(40), 4)
+    for k, part in enumerate(parts):
+        others = np.setdiff1d(np.arange(40), part)
+        best = tried[int(np.argmax([right(d[others], same[others], t) for t in tried]))]
+        assert folds["thresholds"][k] == best
+        assert folds["accuracies"][k] == right(d[part], same[part], best) / 10
+    with pytest.raises(PapersError, match="grid of 4"):
+        ten_fold(d, same, grid=4.0)
+
+
+def test_equal_error_by_hand_and_area_by_every_couple():
+    # below 4 one of four impostors is accepted (2), and one of four genuine pairs refused (7)
+    d, same = np.array([1.0, 2, 3, 4, 3.5, 6, 7, 8]), np.array([1, 0, 1, 0, 1, 0, 1, 0], bool)
+    assert equal_error(d, same)[0] == pytest.approx(0.25)
+    # between two thresholds: FAR 0 → 1/2 while FRR 1/3 → 1/3, so the line meets 1/3
+    d, same = np.array([1.0, 1.5, 2, 3, 4]), np.array([1, 1, 0, 0, 1], bool)
+    assert equal_error(d, same)[0] == pytest.approx(1 / 3)
+    assert equal_error(np.array([0.1, 0.2]), np.array([True, False])) == (0, 1)
+    assert equal_error(np.array([0.2, 0.1]), np.array([True, False])) == (1, 0)
+    assert equal_error(np.array([0.5, 0.5]), np.array([True, False])) == (0.5, 0.5)
+    for seed in range(4):
+        d, same = world(seed, 50, levels=5)
+        couples = [(x < y) + (x == y) / 2 for x in d[same] for y in d[~same]]
+        assert equal_error(d, same)[1] == pytest.approx(np.mean(couples))
 
 
 def test_thresholds_at_the_ends():

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from data_prep import faces as prep
+from papers_lib import cli
+from papers_lib.datasets import faces as sets
 from papers_lib.errors import PapersError
-from papers_lib.nar.faces import build, choose, train_faces
-from papers_lib.nar.options import FaceSettings
+from papers_lib.nar import training
+from papers_lib.nar.faces import build, choose, proxy, train_faces, verify, verify_files
+from papers_lib.nar.options import FaceSearchSettings, FaceSettings
 
 SMALL = {
     "image_size": 16,
@@ -76,6 +82,94 @@ def test_held_out_images_are_never_trained_on_and_every_identity_has_both():
     assert all(np.array_equal(a, b) for a, b in zip(chosen, same, strict=True))
     others = choose(labels, settings(identities=3, shots=8, seed=1))
     assert any(not np.array_equal(a, b) for a, b in zip(chosen, others, strict=True))
+
+
+SEARCH = SMALL | {
+    "kind": "search_faces",
+    "epochs": 2,
+    "first_cycle": 1,
+    "pretrain_epochs": 1,
+    "updates": 1,
+    "samples": 2,
+    "reward_images": 4,
+    "score_images": 2,
+    "final_samples": 2,
+    "bn_eval": "batch",
+}
+
+
+def test_a_search_is_rewarded_by_images_that_no_weight_has_seen(root):
+    images = proxy(FaceSearchSettings(**SEARCH), (root, "faces_own"), torch.device("cpu"))
+    source = sets.load(Path(root), "faces_own").train
+    assert (len(images.training), len(images.validation), images.classes) == (16, 8, 4)
+    assert not set(images.training.tolist()) & set(images.validation.tolist())
+    assert np.bincount(images.train_labels[images.validation]).tolist() == [2] * 4  # of every identity
+    pixels = source.pixels(range(30), 16)
+    known = {image.tobytes(): int(who) for image, who in zip(pixels, source.labels, strict=True)}
+    ours = [known[image.numpy().tobytes()] for image in images.train]  # an identity of theirs each
+    assert len({*zip(ours, images.train_labels.tolist(), strict=True)}) == 4
+    assert [len(part) for part in images.parts(0)] == [4, 2, 2] and len(images.parts(3).reward) == 2
+    x, _ = images.plain(images.validation[:3])
+    assert x.shape == (3, 3, 16, 16) and float(x.min()) >= -1 and float(x.max()) <= 1
+    views, _ = images.views(images.validation[:3], torch.Generator().manual_seed(0), augment=True)
+    for view, plain in zip(views, x, strict=True):
+        assert torch.equal(view, plain) or torch.equal(view, plain.flip(2))
+
+
+@pytest.mark.parametrize("decisions", [24, 48])
+def test_a_pick_is_trained_alone_and_its_control_has_as_many_replacements(root, tmp_path, decisions):
+    data = (root, "faces_own")
+    found = training.run(SEARCH | {"decisions": decisions}, data, tmp_path, "cpu")
+    assert [len(found["choices"][name]) for name in ("pick", "argmax")] == [decisions] * 2
+    best = max(sample["score"] for sample in found["samples"])
+    assert {"vector": found["choices"]["pick"], "score": best} in found["samples"]
+    assert found["evaluations"] == 2 and len(found["history"]) == 2  # the first epoch is PreTrain
+    for take in ("pick", "random_same"):
+        alone = settings(take=take).model_dump(mode="json")
+        result = training.run(alone, data, tmp_path / take, "cpu", needed=found)
+        assert (result["vector"] == found["choices"]["pick"]) == (take == "pick")
+        assert sum(map(bool, result["vector"])) == sum(map(bool, found["choices"]["pick"]))
+
+
+def test_weights_that_a_run_leaves_verify_as_it_did(root, tmp_path):
+    result = train_faces(settings(), (root, "faces_own"), tmp_path, "cpu")
+    again = verify_files(Path(root) / "faces_own", tmp_path / "weights.pt", "cpu")
+    assert again == result["verification"]
+    floor = again["pairs"]["floor"]
+    raw = sets.load(Path(root), "faces_own").tests["pairs"]
+    pixels = sets.load_images(raw, 16).astype(float).reshape(len(raw.images), 16, 16, 3) / 127.5 - 1
+    both = (pixels + pixels[:, :, ::-1]).reshape(len(pixels), -1)
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    d = ((both[raw.first] - both[raw.second]) ** 2).sum(1)
+    nearer = [np.mean([(x < y) + (x == y) / 2 for y in d[~raw.same]]) for x in d[raw.same]]
+    assert floor["auc"] == pytest.approx(np.mean(nearer), abs=1e-6)  # raw pixels, by every couple of pairs
+
+
+def test_the_command_shows_a_network_beside_raw_pixels(root, tmp_path, capsys):
+    result = train_faces(settings(), (root, "faces_own"), tmp_path, "cpu")["verification"]["pairs"]
+    command = ["verify", str(Path(root) / "faces_own"), "--weights", str(tmp_path / "weights.pt")]
+    assert cli.main([*command, "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"pairs": result}
+    assert cli.main([*command, "--device", "cpu", "--threshold-grid"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "pairs: 20 pairs" and len(lines) == 3
+    for line, scores in zip(lines[1:], (result, result["floor"]), strict=True):
+        assert f"accuracy {100 * scores['accuracy']:.2f} ± {100 * scores['sd']:.2f} %" in line
+        assert f"grid of 0.01 {100 * scores['grid']['accuracy']:.2f}" in line
+        assert f"EER {100 * scores['eer']:.2f} %" in line and f"AUC {100 * scores['auc']:.2f} %" in line
+    assert cli.main(["verify", str(tmp_path / "none.txt"), *command[2:]]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "none.txt is no file" in said.err
+
+
+def test_a_wrong_size_and_wrong_weights_are_one_line(root, tmp_path):
+    tests = sets.load(Path(root), "faces_own").tests
+    with pytest.raises(PapersError, match="takes no faces of 32 pixels") as error:
+        verify(build(settings()), tests, 32, torch.device("cpu"))
+    assert "\n" not in str(error.value)
+    torch.save({"conv0.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(PapersError, match="is no weights"):
+        verify_files(Path(root) / "faces_own", tmp_path / "other.pt", "cpu")
 
 
 def test_pairs_alone_cannot_be_trained_on(root, tmp_path):

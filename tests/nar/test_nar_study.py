@@ -14,9 +14,9 @@ from papers_lib.exhibits.coverage import coverage
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
 from papers_lib.nar.counting import count
+from papers_lib.nar.options import RECIPES
 from papers_lib.nar.sampling import singles
 from papers_lib.nar.study import KINDS, STUDY, Settings, cheapest_single, table_4
-from papers_lib.nar.study.tables import FACES
 from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.study import Results, mean
 
@@ -108,7 +108,11 @@ METRICS = {
     "alone": alone,
     "skips": skips,
     "imagenet": lambda spec: {"accuracy": 0.7, "top_5": 0.9},
-    "faces": lambda spec: {"verification": {"lfw": {"accuracy": 0.6}}},
+    "faces": lambda spec: {
+        "vector": spec.settings["vector"] if spec.settings["take"] == "vector" else [0] * 22 + [1, 3],
+        "verification": {"lfw": {"accuracy": 0.6, "floor": {"accuracy": 0.55}}},
+    },
+    "search_faces": lambda spec: {"choices": {"pick": [0] * 22 + [1, 3], "argmax": [2] + [0] * 23}},
 }
 
 
@@ -193,7 +197,8 @@ def test_the_papers_vectors_are_trained_as_read(specs):
     assert vectors["base"] == (0,) * 8
     assert vectors["paper_8"] == table_4.PLACEMENTS["ResNet-18-8"][0]
     assert vectors["paper_16"] == table_4.PLACEMENTS["ResNet-18-16"][0]
-    assert [sum(map(bool, STUDY.face_vector(STUDY.arms[name], 0))) for name in FACES] == [0, 5, 8]
+    drawn = [STUDY.face_vector(STUDY.arms[name], 0) for name in ("faces", "faces_5", "faces_8")]
+    assert [sum(map(bool, vector)) for vector in drawn] == [0, 5, 8]
     macs = {
         v: count(v, "resnet18_cifar", image_size=32, classes=10)[1] for v in map(tuple, singles(8).tolist())
     }
@@ -311,6 +316,50 @@ def test_figures_draw_what_the_runs_hold(results):
     assert set(picks[picks["search"] == "Search with PreTrain"]["vector"]) == {"0 0 0 1 0 0 0 2"}
     for figure in figures.values():
         assert figure.png and len(figure.csv()) < 100_000
+
+
+def test_the_face_table_has_the_search_where_the_profile_has_one(nowhere):
+    frozen = STUDY.plan(Settings(profile="frozen"))
+    lines = STUDY.tables(Results([(spec, None) for spec in frozen]))["faces"].rows
+    assert [line[0] for line in lines] == [STUDY.arms[name].label for name in ("faces", "faces_5", "faces_8")]
+
+    paper = STUDY.plan(Settings(profile="paper", sweeps=("faces",), seeds=(0,)))
+    by_label = {spec.label: spec for spec in paper}
+    assert by_label["pick_faces"].needs[0].identity == by_label["search_faces"].identity
+    empty = STUDY.tables(Results([(spec, None) for spec in paper]))["faces"]
+    assert len(empty.rows) == 6 and empty.rows[-1][2] == NOT_RUN
+    table = STUDY.tables(Results([(spec, row(spec)) for spec in paper]))["faces"]
+    vectors = {line[0]: line[2] for line in table.rows}
+    assert vectors[STUDY.arms["pick_faces"].label] == " ".join(map(str, [0] * 22 + [1, 3]))
+    assert vectors[STUDY.arms["search_faces"].label] == " ".join(map(str, [2] + [0] * 23))
+    macs = [count(v, "lresnet50e_ir", "A", 112, 512)[1] for v in ([0] * 24, [0] * 22 + [1, 3])]
+    line = next(line for line in table.rows if line[0] == STUDY.arms["pick_faces"].label)
+    assert line[4] == macs[1] and line[5] == pytest.approx(100 * (1 - macs[1] / macs[0]))
+    assert line[6] == "lfw 60.0 (raw pixels 55.0)"
+
+
+def test_a_data_set_of_faces_is_for_face_networks_alone(nowhere):
+    given = {"profile": "paper", "dataset": "faces_own", "seeds": (0,), "batch_size": 32, "epochs": 3}
+    specs = STUDY.plan(Settings(**given, search_epochs=4, width=16))
+    assert {spec.label for spec in specs} == {a.name for a in STUDY.arms.values() if a.sweep == "faces"}
+    assert {spec.data.name for spec in specs} == {"faces_own"}
+    for spec in specs:
+        own = {"batch_size": 32, "epochs": 4 if spec.label == "search_faces" else 3, "width": 16}
+        assert spec.settings | own | {"identities": 0, "shots": 0} == spec.settings  # all, not the proxy task
+    with pytest.raises(PapersError, match="unknown"):
+        STUDY.plan(Settings(profile="paper", dataset="faces_own", arms=("base",)))
+
+
+def test_a_recipe_is_of_networks_trained_alone_and_leaves_no_trace_elsewhere(nowhere):
+    plain, fast = (
+        STUDY.plan(Settings(profile="medium", seeds=(0,), recipe=name)) for name in ("", "airbench")
+    )
+    for a, b in zip(plain, fast, strict=True):
+        changed = RECIPES["airbench"] if STUDY.arms[a.label].more["kind"] == "standalone" else {}
+        assert b.settings == a.settings | changed
+        assert not RECIPES["airbench"].keys() & a.settings.keys()  # rows of the ledger keep their names
+    with pytest.raises(PapersError, match="recipe: unknown 'hlb'"):
+        STUDY.plan(Settings(profile="medium", recipe="hlb"))
 
 
 def test_a_pick_that_replaces_nothing_is_not_called_not_run(specs):

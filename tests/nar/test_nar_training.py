@@ -28,6 +28,7 @@ from papers_lib.nar.imagenet import training as imagenet
 from papers_lib.nar.networks import resnet18
 from papers_lib.nar.options import (
     AloneSettings,
+    FaceSearchSettings,
     FaceSettings,
     ImageNetSettings,
     ScoreSettings,
@@ -64,10 +65,21 @@ FACES = {
     "embedding": 8,
     "scale": 8.0,
     "margin": 0.1,
-    "cycle": 2,
+    "first_cycle": 2,
     "epochs": 2,
     "batch_size": 8,
     "precision": "float32",
+}
+SEARCH_FACES = FACES | {
+    "epochs": 3,
+    "first_cycle": 1,
+    "score_images": 2,
+    "pretrain_epochs": 1,
+    "updates": 2,
+    "samples": 3,
+    "reward_images": 4,
+    "final_samples": 3,
+    "bn_eval": "batch",
 }
 IMAGENET = {
     "vector": (1, 0, 0, 0, 0, 0, 0, 0),
@@ -87,6 +99,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "alone": (AloneSettings, COMMON | {"vectors": 5, "epochs": 1}),
     "skips": (SkipSettings, {"layers": 3, "epochs": 2, "updates": 30, "samples": 3, "gain": 1.0}),
     "faces": (FaceSettings, FACES),
+    "search_faces": (FaceSearchSettings, SEARCH_FACES),
     "imagenet": (ImageNetSettings, IMAGENET),
 }
 
@@ -158,7 +171,7 @@ def go(kind: str, root: Path, folder: Path, **more: Any) -> dict[str, Any]:
     settings = model.model_validate(base | more)
     if kind == "imagenet":
         return imagenet.train(settings, (str(root), "imagenet"), folder, "cpu", fitting.quiet)
-    data = (str(root), "faces_own" if kind == "faces" else "cifar10")
+    data = (str(root), "faces_own" if "faces" in kind else "cifar10")
     json_settings = settings.model_dump(mode="json")
     return training.run(json_settings, data, folder, "cpu", needed=needed, weights=weights)
 
@@ -178,8 +191,10 @@ CHANGED: dict[str, dict[str, Any]] = {
         "augment": False, "score_images": 7, "rule": "enas", "width": 6, "batch_size": 8,
         "momentum": 0.0, "weight_decay": 0.3, "precision": "bfloat16",
     },
-    "standalone": {"take": "pick", "vector": (1,) * 6, "epochs": 1, "lr": 0.02, "warm_up_epochs": 1.0,
-                   "test_every": 2},
+    "standalone": {
+        "take": "pick", "vector": (1,) * 6, "epochs": 1, "lr": 0.02, "warm_up_epochs": 1.0, "test_every": 2,
+        "label_smoothing": 0.5, "border": "reflect", "shift": 2, "flip": "alternate", "test_flip": True,
+    },
     "search": {
         "epochs": 2, "lr": 0.1, "lr_min": 0.04, "first_cycle": 4, "pretrain_epochs": 2,
         "pretrain_sampling": "strict_fair", "preset": "enas_paper", "updates": 3, "samples": 4,
@@ -193,11 +208,20 @@ CHANGED: dict[str, dict[str, Any]] = {
     "faces": {
         "seed": 1, "image_size": 24, "identities": 3, "shots": 5, "held_out": 1, "vector": (3,) * 24,
         "rule": "enas", "width": 3, "embedding": 6, "scale": 16.0, "margin": 0.4, "lr": 0.01, "lr_min": 0.09,
-        "cycle": 1, "epochs": 1, "batch_size": 7, "momentum": 0.0, "weight_decay": 0.3,
-        "precision": "bfloat16",
+        "first_cycle": 1, "epochs": 1, "batch_size": 7, "momentum": 0.0, "weight_decay": 0.3,
+        "precision": "bfloat16", "operators": 2, "take": "pick",
+    },
+    "search_faces": {
+        "seed": 1, "image_size": 24, "identities": 3, "shots": 5, "held_out": 3, "decisions": 48,
+        "operators": 3, "rule": "enas", "width": 3, "embedding": 6, "scale": 16.0, "margin": 0.4, "lr": 0.01,
+        "lr_min": 0.09, "first_cycle": 2, "epochs": 2, "batch_size": 7, "momentum": 0.0, "weight_decay": 0.3,
+        "precision": "bfloat16", "score_images": 3, "pretrain_epochs": 0, "pretrain_sampling": "strict_fair",
+        "preset": "enas_paper", "updates": 3, "samples": 4, "reward_images": 3, "bn_eval": "running",
+        "cost_weight": 0.5, "final_samples": 5, "baseline": "leave_one_out",
     },
     "imagenet": {
-        "seed": 1, "vector": (0,) * 8, "rule": "enas", "width": 6, "image_size": 24, "resize": 100,
+        "seed": 1, "label_smoothing": 0.5, "vector": (0,) * 8,
+        "rule": "enas", "width": 6, "image_size": 24, "resize": 100,
         "epochs": 1, "batch_size": 5, "lr": 0.01, "step_epochs": 2, "momentum": 0.0, "weight_decay": 0.3,
         "precision": "bfloat16",
     },
@@ -216,14 +240,19 @@ BESIDE = {
     ("standalone", "rule"): {"vector": (1,) * 6},
     ("skips", "target"): {"weight": 1.0},
     ("faces", "rule"): {"vector": (3,) * 24},
+    ("faces", "operators"): {"take": "random_same"},
     ("enumerate", "batch_size"): {"vectors": 40},  # of normalisation: few answers turn
     ("imagenet", "resize"): {"lr": 0.03},  # else all test images get one answer
 }
 
 
 def fields() -> list[tuple[str, str]]:
+    silent = ("kind", "benchmark")  # cuDNN's alone
     return [
-        (kind, name) for kind, (model, _) in KINDS.items() for name in model.model_fields if name != "kind"
+        (kind, name)
+        for kind, (model, _) in KINDS.items()
+        for name in model.model_fields
+        if name not in silent
     ]
 
 
@@ -239,6 +268,8 @@ def results(root, searches, tmp_path_factory):
             needed, weights = searches[2]
             if kind == "standalone":
                 needed = {"choices": {"pick": [1, 0, 1, 0, 1, 1]}}
+            if kind == "faces":
+                needed = {"choices": {"pick": [1, 3] * 12}}
             small = {"operators": 2} if kind == "enumerate" else {}
             known[key] = timeless(go(kind, root, folder, needed=needed, weights=weights, **(small | changes)))
         return known[key]
@@ -313,7 +344,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(root, finished, tmp_pat
     assert timeless(go(kind, root, tmp_path / "half", **more)) == whole
 
 
-@pytest.mark.parametrize("kind", ["standalone", "search", "alone", "faces", "imagenet"])
+@pytest.mark.parametrize("kind", ["standalone", "search", "alone", "faces", "search_faces", "imagenet"])
 def test_a_pilot_is_a_whole_result_after_a_few_steps(root, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(pilot, "STEPS", 2)
     changes = {"vectors": 40} if kind == "alone" else {"epochs": 40}
@@ -729,6 +760,67 @@ def test_crops_and_flips_are_those_of_a_plain_loop():
         assert torch.equal(views[i], crop.flip(1) if flipped[i] else crop)
 
 
+def test_a_reflected_border_is_torchs_and_flips_alternate_by_index():
+    batch = torch.arange(5 * 6 * 7 * 3).remainder(256).to(torch.uint8).view(5, 6, 7, 3)
+    drawn = images.augmented(batch, torch.Generator().manual_seed(1), shift=2, reflect=True)
+    random = torch.Generator().manual_seed(1)
+    moves, flipped = torch.randint(5, (2, 5, 1), generator=random), torch.rand(5, 1, generator=random) < 0.5
+    padded = F.pad(batch.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="reflect").permute(0, 2, 3, 1)
+    for i in range(5):
+        top, left = int(moves[0, i]), int(moves[1, i])
+        crop = padded[i, top : top + 6, left : left + 7]
+        assert torch.equal(drawn[i].float(), crop.flip(1) if flipped[i] else crop)
+
+    labels, none = torch.zeros(5, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    loaded = images.Loaded(batch, labels, batch, labels, none, none, 2)
+    rows = torch.tensor([4, 1, 2])
+    plain = loaded.plain(rows)[0]
+    for odd in (0, 1):  # of the epoch
+        views, _ = loaded.views(rows, torch.Generator().manual_seed(0), True, shift=0, odd=odd)
+        for i, row in enumerate(rows.tolist()):
+            assert torch.equal(views[i], plain[i].flip(2) if (row + odd) % 2 == 0 else plain[i])
+
+
+def test_flip_at_test_adds_the_mirror_images_logits(root):
+    made = StandaloneSettings(**KINDS["standalone"][1])
+    loaded = images.load((str(root), "cifar10"), made, CPU)
+    for flip in (False, True):
+        fit = fitting.Fit(made.model_copy(update={"test_flip": flip}), (0,) * 6, loaded, loaded.chosen, CPU)
+        fit.run_epoch()
+        with torch.no_grad():
+            x = images.normalised(loaded.test)
+            logits = fit.network.eval()(x) + (fit.network(x.flip(3)) if flip else 0)
+        expected = float((logits.argmax(1) == loaded.test_labels).double().mean())
+        assert fit.accuracy(loaded.test, loaded.test_labels) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.cuda
+def test_no_step_waits_for_the_gpu(root, gpu, monkeypatch):
+    """CUDA refuses every copy that the CPU waits for, from an epoch's beginning to its mean loss."""
+    where, made = torch.device(gpu), StandaloneSettings(**KINDS["standalone"][1])
+    loaded = images.load((str(root), "cifar10"), made, where)
+    fit = fitting.Fit(made, (0,) * 6, loaded, loaded.chosen, where)
+    fit.run_epoch()  # what needs a first time has it
+    steps = []
+
+    def refuse(waits: bool) -> None:
+        if where.type == "cuda":
+            torch.cuda.set_sync_debug_mode("error" if waits else "default")
+
+    def mean_loss(losses: list[torch.Tensor], epoch: int) -> float:
+        refuse(False)
+        steps.append(len(losses))
+        return 0.0
+
+    monkeypatch.setattr(fitting, "mean_loss", mean_loss)
+    refuse(True)
+    try:
+        fit.run_epoch()
+    finally:
+        refuse(False)
+    assert steps == [8]
+
+
 def test_normalised_images_are_channels_last():
     x = images.normalised(torch.zeros(2, 4, 4, 3, dtype=torch.uint8))
     assert x.shape == (2, 3, 4, 4) and x.is_contiguous(memory_format=torch.channels_last)
@@ -739,9 +831,9 @@ def test_normalised_images_are_channels_last():
 def test_rates_restart_and_rise_where_they_should():
     paper = FaceSettings()
     for start in (0, 10, 30, 70, 150):
-        assert fitting.sgdr(start, paper.cycle, paper.lr_min, paper.lr) == pytest.approx(0.1)
+        assert fitting.sgdr(start, paper.first_cycle, paper.lr_min, paper.lr) == pytest.approx(0.1)
     for end in (10, 30, 70, 150):
-        rate = fitting.sgdr(end - 1e-6, paper.cycle, paper.lr_min, paper.lr)
+        rate = fitting.sgdr(end - 1e-6, paper.first_cycle, paper.lr_min, paper.lr)
         assert rate == pytest.approx(1e-4, abs=1e-8)
     assert fitting.sgdr(20, 10) == pytest.approx(0.5) and paper.epochs == 150
     assert fitting.warm_cosine(1, 10, 2) == 0.5 and fitting.warm_cosine(2, 10, 2) == 1

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from papers_lib.errors import PapersError
-from papers_lib.nar.networks import resnet18
-from papers_lib.nar.supernet import SuperNet, batch_statistics, recalibrated
+from papers_lib.nar.enumeration import score
+from papers_lib.nar.networks import lresnet50e_ir, resnet18
+from papers_lib.nar.supernet import FaceSuperNet, SuperNet, batch_statistics, recalibrated
 
 
 def images(count=6, pixels=16, seed=0):
@@ -61,6 +62,62 @@ def test_a_path_is_the_standalone_network(decisions, rule, stem, operators, trai
         torch.testing.assert_close(
             net(images(pixels=32), vector), alone(images(pixels=32)), rtol=1e-5, atol=1e-6
         )
+
+
+def face_weights_of(net, vector):
+    """The shared weights that a vector uses, under the names of `lresnet50e_ir`."""
+    codes = iter(vector if len(vector) == 48 else [code for code in vector for _ in "12"])
+    chosen = {
+        (f"stage{stage}", str(block), place): str(next(codes))
+        for stage, units in enumerate((3, 4, 14, 3), 1)
+        for block in range(units)
+        for place in "12"
+    }
+    found = {}
+    for name, value in net.state_dict().items():
+        parts = name.split(".")
+        if parts[0].startswith("stage") and parts[2] in ("conv1", "bn1", "conv2", "bn2"):
+            if parts.pop(3) != chosen[parts[0], parts[1], parts[2][-1]]:
+                continue
+        elif parts[0] in ("stem", "embed"):
+            parts = parts[1:]
+        found[".".join(parts)] = value
+    weight = found.pop("head.weight")
+    return found, weight
+
+
+@pytest.mark.parametrize(("decisions", "rule"), [(24, "A"), (48, "enas")])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_path_of_the_face_supernet_is_the_standalone_face_network(decisions, rule, training):
+    torch.manual_seed(2)
+    net = FaceSuperNet(5, decisions, width=2, embedding=6, image_size=20, rule=rule).train(training)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    x = images(pixels=20)
+    for vector in [*vectors(decisions, count=2), (0,) * decisions]:
+        alone = lresnet50e_ir(vector, rule, width=2, embedding=6, image_size=20).train(training)
+        weights, head = face_weights_of(net, vector)
+        alone.load_state_dict(weights)
+        torch.manual_seed(3)  # dropout's
+        ours = net(x, vector)
+        torch.manual_seed(3)
+        embeddings = alone(x)
+        cosines = torch.nn.functional.cosine_similarity(embeddings[:, None], head[None], dim=2)  # [B, C]
+        torch.testing.assert_close(ours, cosines, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_of_the_face_supernet_are_shares_of_nearest_identities():
+    torch.manual_seed(4)
+    net = FaceSuperNet(3, 24, width=2, embedding=4, image_size=16)
+    x, y = images(12), torch.arange(12) % 3
+    rows = vectors(24, count=3)
+    with torch.no_grad(), batch_statistics(net):
+        right = [(net(x, row).argmax(1) == y).double().mean() for row in rows]
+    torch.testing.assert_close(score(net, x, y, rows), torch.stack(right))
+    with pytest.raises(PapersError, match="decisions can be 24, 48"):
+        FaceSuperNet(3, 8)
 
 
 def test_only_the_chosen_operators_run_and_learn():

@@ -190,7 +190,7 @@ class Median(Study):
         """Which runs answer Tables 1 to 7; settings and other papers' rows are quoted."""
         exhibit, row, column = place
         name = row.partition(" [")[0]  # without its citation
-        answer = QUOTED
+        answer: Answer | None = QUOTED
         if exhibit == "Table 1" and row in self.arm_of["table_1"]:
             answer = Answer(self.arm_of["table_1"][row], "linear %")
         elif exhibit == "Table 1":  # supervised, by its own classifier

@@ -22,7 +22,7 @@ from papers_lib.datasets.images import Box, cut, decode, open_image
 from papers_lib.datasets.stream import Stream, moved, random_of
 from papers_lib.errors import PapersError
 from papers_lib.nar import counting
-from papers_lib.nar.fitting import Fit, Report
+from papers_lib.nar.fitting import Fit, Report, prepare
 from papers_lib.nar.networks import resnet18
 from papers_lib.nar.options import ImageNetSettings
 from papers_lib.runs import progress
@@ -54,8 +54,7 @@ def train(
             larger than the image.
         FloatingPointError: a loss that is no longer finite.
     """
-    where = compute.device(device)
-    compute.prepare(settings.seed)
+    where = prepare(settings, device)
     if settings.image_size > settings.resize:
         raise PapersError(f"image_size={settings.image_size} of resize={settings.resize}; take no more of it")
     source = classification.load(Path(data[0]), data[1])
@@ -121,6 +120,7 @@ class ImageNetFit(Fit):
         size = settings.image_size
         self.views = Stream(partial(read_views, self.train, settings.seed, size), where)
         self.centres = Stream(partial(read_centres, self.test, size, settings.resize), where, stay=False)
+        self.mean, self.sd = (torch.tensor(x, device=where) for x in (MEAN, SD))  # [3]
         self.epoch = 0
         self.history: list[dict[str, float]] = []
 
@@ -158,5 +158,4 @@ class ImageNetFit(Fit):
     def normalised(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """uint8 [B, s, s, 3] → [B, 3, s, s], channels-last, and labels [B], on the device."""
         pixels, labels = (moved(part, self.where) for part in batch)
-        mean, sd = (torch.tensor(x, device=self.where) for x in (MEAN, SD))  # [3]
-        return ((pixels.float() / 255 - mean) / sd).permute(0, 3, 1, 2), labels
+        return ((pixels.float() / 255 - self.mean) / self.sd).permute(0, 3, 1, 2), labels

@@ -29,7 +29,8 @@ from papers_lib.settings import Frozen, NotebookSettings
 from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values
 
 IMAGENET = "papers_lib.nar.imagenet.training:run"
-APART = ("skips", "faces", "imagenet")  # kinds on data of their own, with settings of their own
+FACES = ("faces", "search_faces")
+APART = ("skips", *FACES, "imagenet")  # kinds on data of their own, with settings of their own
 KINDS: dict[str, type[Frozen]] = {
     "standalone": options.StandaloneSettings,
     "search": options.SearchSettings,
@@ -37,16 +38,17 @@ KINDS: dict[str, type[Frozen]] = {
     "alone": options.AloneSettings,
     "skips": options.SkipSettings,
     "faces": options.FaceSettings,
+    "search_faces": options.FaceSearchSettings,
     "imagenet": options.ImageNetSettings,
 }
 ALONE, IMAGES = ("standalone", "alone"), ("standalone", "alone", "search", "enumerate")
 GIVEN = {  # parameter -> the setting that it gives, and the kinds of run that have it
-    "lr": ("lr", ALONE),
-    "epochs": ("epochs", ALONE),
-    "batch_size": ("batch_size", IMAGES),
-    "search_epochs": ("epochs", ("search",)),
+    "lr": ("lr", (*ALONE, "faces")),
+    "epochs": ("epochs", (*ALONE, "faces")),
+    "batch_size": ("batch_size", (*IMAGES, *FACES)),
+    "search_epochs": ("epochs", ("search", "search_faces")),
     "images": ("images", IMAGES),
-    "width": ("width", IMAGES),
+    "width": ("width", (*IMAGES, *FACES)),
 }
 # Which arms answer a printed number of Table 5, on CIFAR-10 and on ImageNet; and which metric, on which data.
 MODELS = {
@@ -59,6 +61,7 @@ COLUMNS = {
     "ImageNet Top-1": ("imagenet", "accuracy %"),
     "ImageNet Top-5": ("imagenet", "top_5 %"),
 }
+FACE_SETS = ("faces_emore", "faces_own")  # that are trained on
 # Numbers of the text that are results, and that no run of ours has: of faces, and of a GPU not named.
 RESULTS = ("LFW", "CFP-FP", "AgeDB-30", "fewer FLOPS", "GPU hours")
 
@@ -68,11 +71,12 @@ class Settings(NotebookSettings):
 
     lr: float = Field(0, ge=0)  # of a network that is trained on its own
     epochs: int = Field(0, ge=0)  # of a network that is trained on its own
-    batch_size: int = Field(0, ge=0)  # of all runs on images of CIFAR
+    batch_size: int = Field(0, ge=0)  # of all runs on images
     search_epochs: int = Field(0, ge=0)  # of a search, PreTrain's included
     images: int = Field(0, ge=0)  # of the training set, validation included
     width: int = Field(0, ge=0)  # of the first stage
     preset: str = ""  # of the controller
+    recipe: str = ""  # of a network that is trained on its own: one of `options.RECIPES`
     acknowledge_withdrawn: bool = False  # read a real copy of faces_emore all the same
 
 
@@ -82,7 +86,7 @@ class Refinement(Study):
     name = "nar"
     parameters = Settings
     dataset = "cifar10"
-    datasets = (*classification.NAMES, folder.NAME)
+    datasets = (*classification.NAMES, folder.NAME, *FACE_SETS)
     unpiloted = ("skips", "enumerate")
     checks = errata.CHECKS
     tests = errata.TESTS
@@ -91,8 +95,10 @@ class Refinement(Study):
     # -- the plan --
 
     def possible(self, settings: Settings) -> list[Arm]:
-        """The arms of a profile: ImageNet is for `paper` alone."""
-        kinds = self.sizes[settings.profile].more
+        """The arms of a profile: ImageNet is for `paper` alone, and a data set of faces for face networks."""
+        kinds = set(self.sizes[settings.profile].more)
+        if settings.dataset in FACE_SETS:
+            kinds &= set(FACES)
         return [arm for arm in self.arms.values() if arm.more["kind"] in kinds]
 
     def chosen(self, settings: Settings) -> list[Arm]:
@@ -109,6 +115,8 @@ class Refinement(Study):
             refuse_unknown("dataset", (settings.dataset,), self.datasets)
         if settings.preset:
             refuse_unknown("preset", (settings.preset,), get_args(options.Preset))
+        if settings.recipe:
+            refuse_unknown("recipe", (settings.recipe,), options.RECIPES)
         chosen, sweeps = self.chosen(settings), settings.sweeps or self.sweeps
         if not any(arm.sweep in sweeps for arm in chosen):
             places = ", ".join(f"{arm.name} is in {arm.sweep}" for arm in chosen)
@@ -120,12 +128,14 @@ class Refinement(Study):
         if kind == "alone" and seed != size.seeds[0]:  # hundreds of trainings: one benchmark is enough
             return
         values = ({} if kind in APART else size.settings) | size.more[kind] | arm.changes | {"seed": seed}
+        if settings.recipe and kind == "standalone":
+            values |= options.RECIPES[settings.recipe]
         if settings.precision and "precision" in KINDS[kind].model_fields:
             values["precision"] = settings.precision
         for parameter, (field, kinds) in GIVEN.items():
             if kind in kinds and (value := getattr(settings, parameter)):
                 values[field] = value
-        if settings.preset and kind == "search":
+        if settings.preset and kind in ("search", "search_faces"):
             values["preset"] = settings.preset
         if kind == "standalone" and not arm.more["needs"]:
             decisions = values.get("decisions", 8)
@@ -133,8 +143,10 @@ class Refinement(Study):
             if vector == "cheapest":
                 vector = cheapest_single(decisions)
             values["vector"] = vector[:decisions]  # a network without its last stage has the first six
-        if kind == "faces":
+        if kind == "faces" and not arm.more["needs"]:
             values["vector"] = self.face_vector(arm, seed)
+        if kind in FACES and settings.dataset == "faces_own":
+            values |= {"identities": 0, "shots": 0}  # all that there are: the proxy task is the paper's
         full = KINDS[kind].model_validate(values).model_dump(mode="json")  # no default left out
         needed = self.arms[arm.more["needs"]] if arm.more["needs"] else None
         needs = tuple(self.specs(settings, needed, seed)) if needed else ()  # of the same seed
@@ -150,8 +162,10 @@ class Refinement(Study):
             return Data(name="simulated", root=".")
         if kind == "imagenet":
             return self.find_data(settings, "imagenet", "")
-        if kind == "faces":
-            return self.find_data(settings, "faces_emore", "" if settings.profile == "paper" else "standin")
+        if kind in FACES:
+            return self.find_data(
+                settings, settings.dataset if settings.dataset in FACE_SETS else "faces_emore"
+            )
         return self.find_data(settings)
 
     # -- what the runs say --
@@ -177,9 +191,12 @@ class Refinement(Study):
         rows = [
             row
             for spec, row in results.runs
-            if row is not None and (spec.label in labels if labels else not spec.label.startswith(APART))
+            if row is not None and (spec.label in labels if labels else not self._apart(spec.label))
         ]
         return origin.provenance(rows, results.profile, self.dataset)
+
+    def _apart(self, label: str) -> bool:
+        return self.arms[label].more["kind"] in APART
 
     def answer(self, results: Results, place: Place) -> Answer | None:
         """Table 5 is ours to make, from runs on the column's own data; Table 4 is exact, the rest quoted."""
@@ -239,8 +256,8 @@ def run(spec: RunSpec) -> dict[str, Any]:
         if result is None:
             raise PapersError(f"{before} has no result; compute that run first")
         needed = result.metrics
-        if spec.settings["kind"] != "standalone":
-            weights = needed_weights(spec)  # shared weights; a stand-alone run starts fresh
+        if spec.settings.get("kind") == "enumerate":
+            weights = needed_weights(spec)  # shared weights; all others start fresh
     data = (spec.data.root, spec.data.name)
     report = progress.reporter(folder)
     return training.run(spec.settings, data, folder, spec.device, report, needed, weights)

@@ -12,7 +12,7 @@ from papers_lib.datasets import classification, faces
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.pictures import Picture, pictures
 from papers_lib.nar.images import augmented
-from papers_lib.nar.study import STUDY, Settings
+from papers_lib.nar.study import FACE_SETS, STUDY, Settings
 from papers_lib.settings import data_root
 
 SIDE = 0.43  # inches of an image
@@ -26,8 +26,9 @@ def strip(settings: Settings) -> Figure:
     Raises:
         PapersError: no such data set under `data_root`, or no stand-in: `make data` makes it.
     """
-    name = settings.dataset if settings.data_root and settings.dataset else "cifar10"
-    root = Path(settings.data_root) if settings.data_root else data_root() / "standin"
+    given = bool(settings.data_root) and settings.dataset not in FACE_SETS  # of which no image is shown
+    name = settings.dataset if given and settings.dataset else "cifar10"
+    root = Path(settings.data_root) if given else data_root() / "standin"
     source = classification.load(root, name)
     first = [int(np.flatnonzero(source.train.labels == label)[0]) for label in range(CLASSES)]
     images = classification.load_images(source.train)[first]  # [n, H, W, 3]
