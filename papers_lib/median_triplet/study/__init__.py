@@ -186,7 +186,7 @@ class Median(Study):
         pairs = prior.batch_has_pair(taken.n, taken.classes)
         return {seed: min(1.0, value / pairs) for seed, value in values.items()}
 
-    def answer(self, results: Results, place: Place) -> Answer:
+    def answer(self, results: Results, place: Place) -> Answer | None:
         """Which runs answer Tables 1 to 7; settings and other papers' rows are quoted."""
         exhibit, row, column = place
         name = row.partition(" [")[0]  # without its citation

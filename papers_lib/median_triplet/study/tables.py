@@ -90,16 +90,14 @@ def beside_ours(study: Median, results: Results, exhibit: str) -> Table:
     """A table of the paper, one line per printed number that a run can answer or that another paper made."""
     made = study.provenance(results)
     sources = settings_of(results) if exhibit == "Table 1" else {}
-    lines = [
-        study.line(
-            results,
-            (*place[1:], sources.get(study.answer(results, place).label, "")) if sources else place[1:],
-            place,
-            made.comparable and not study.answer(results, place).quoted,
-        )
-        for place in study.printed
-        if place[0] == exhibit and place[2] != "train epochs"
-    ]
+    lines = []
+    for place in study.printed:
+        if place[0] != exhibit or place[2] == "train epochs":
+            continue
+        answer = study.answer(results, place)
+        labels = (*place[1:], sources.get(answer.label if answer else "", "")) if sources else place[1:]
+        quoted = answer is not None and answer.quoted
+        lines.append(study.line(results, labels, place, made.comparable and not quoted))
     name = f"table_{exhibit[-1]}"
     columns, fallen = ("method", "column", "settings")[: 3 if sources else 2], collapsed(results)
     notes = [f"Collapsed, and averaged as they are: {', '.join(fallen)}."] if fallen else []
