@@ -313,7 +313,7 @@ def train_now(name: str, **parameters: Any) -> list[ledger.Row]:
     """
     paper = get(name)
     settings = validate(paper.settings, {"profile": "frozen", "train": True} | parameters)
-    return compute(paper.study.plan(settings), settings)
+    return compute(paper.study.plan(settings), settings, show=True)
 
 
 def open_notebook(name: str, scope: Mapping[str, Any]) -> Book:

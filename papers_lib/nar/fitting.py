@@ -28,13 +28,13 @@ from papers_lib.nar.options import (
     StandaloneSettings,
 )
 
-Report = Callable[[int, int, str], None]  # step, steps in all, a note
+Report = Callable[..., None]  # step, steps in all, a note, and the last epoch's numbers by name
 CHUNK = 2000  # images of an evaluation at once
 STRIDE = 1000  # between the starts of two repeats: seeds of other runs are below it
 TRAIN_IMAGES = 5000  # at most, of the training images, for the gap between training and test accuracy
 
 
-def quiet(step: int, total: int, note: str) -> None:
+def quiet(*_: object) -> None:
     """A report that nobody reads."""
 
 
@@ -42,12 +42,13 @@ class Loop(checkpoint.Resumable):
     """A training whose state is kept behind every epoch."""
 
     epoch: int  # epochs that are done
+    history: list[dict[str, Any]]  # an entry for each
 
     def left(self, epochs: int, folder: Path, report: Report) -> Iterator[int]:
         """The epochs to come, from those of `folder/checkpoint.pt` on, which is saved behind each."""
         self.resume(checkpoint.load(folder / "checkpoint.pt"))
         for epoch in pilot.epochs(self.epoch, epochs):
-            report(epoch, epochs, f"epoch {epoch + 1}")
+            report(epoch, epochs, f"epoch {epoch + 1}", (self.history or [{}])[-1])
             yield epoch
             checkpoint.save(folder / "checkpoint.pt", self.state())
 

@@ -28,7 +28,7 @@ from papers_lib.quadruplet_cars196.measures import evaluate, mined, recall_at_1
 from papers_lib.quadruplet_cars196.options import TrainSettings
 from papers_lib.quadruplet_cars196.selection import Selection, select
 
-Report = Callable[[int, int, str], None]
+Report = Callable[..., None]  # step, steps in all, a note, and the last epoch's numbers by name
 PER_CLASS = 4  # images of a class in a class-balanced batch
 
 # Settings that are arguments of the same name.
@@ -46,7 +46,7 @@ def train(
     folder: Path,
     device: str = "auto",
     weights: Path | None = None,
-    report: Report = lambda step, total, note: None,
+    report: Report = lambda *_: None,
 ) -> dict[str, Any]:
     """Train and evaluate one embedding; resumes from `folder/checkpoint.pt`.
 
@@ -147,7 +147,7 @@ class Loop(checkpoint.Resumable):
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, dict[str, Tensor]] | None = None  # R@1 of held-out classes, weights
 
-    def run_epoch(self, report: Report = lambda step, total, note: None) -> None:
+    def run_epoch(self, report: Report = lambda *_: None) -> None:
         """One pass over the references; the means of what its steps log go to `history`."""
         before, total = self.epoch * self.steps, self.settings.epochs * self.steps
         self.net.train()
@@ -161,7 +161,7 @@ class Loop(checkpoint.Resumable):
             for name, values in self.step(batch).items():
                 if values.numel():
                     logged.setdefault(name, []).append(values.detach().float().flatten())
-            report(before + step, total, f"epoch {self.epoch + 1}")
+            report(before + step, total, f"epoch {self.epoch + 1}", (self.history or [{}])[-1])
         if not logged:
             raise PapersError("no reference has a quadruplet left; use m1_fallback=furthest_inside")
         self.epoch += 1

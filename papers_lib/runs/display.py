@@ -7,6 +7,7 @@ names, which the command line follows.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -19,6 +20,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from papers_lib.runs.progress import Progress
+
+
+FOLLOWED = ("loss", "R@1", "mAP", "knn")  # numbers of a report that a live cell draws, at most
 
 
 @dataclass
@@ -96,15 +100,25 @@ class Lines(Display):
 
 
 class Cell(Display):
-    """A line in the cell of a live notebook, cleared at the end."""
+    """A line in the cell of a live notebook, and curves of the runs that grow with them; cleared at the end."""
+
+    def __init__(self) -> None:
+        self.curves: dict[str, dict[str, dict[int, float]]] = {}  # number, run, step
 
     def show(self, status: Status) -> None:
-        """Replace the cell's line."""
+        """Replace the cell's line and curves."""
+        for run, report in status.running.items():
+            for name in FOLLOWED if report else ():
+                if report and name in report.numbers:
+                    points = self.curves.setdefault(name, {}).setdefault(run, {})
+                    points[report.step] = report.numbers[name]
         _clear_output(wait=True)
         print("\n".join([status.line(), *_steps(status)]))
+        if self.curves:
+            _draw(self.curves)
 
     def close(self) -> None:
-        """Clear the line."""
+        """Clear them."""
         _clear_output(wait=False)
 
 
@@ -153,6 +167,23 @@ def _clear_output(wait: bool) -> None:
     from IPython.display import clear_output
 
     clear_output(wait=wait)  # type: ignore[no-untyped-call]
+
+
+def _draw(curves: dict[str, dict[str, dict[int, float]]]) -> None:
+    """A panel per number, a line per run, over its steps."""
+    from IPython.display import Image
+    from IPython.display import display as show
+    from matplotlib.figure import Figure
+
+    canvas = Figure(figsize=(4.0 * len(curves), 2.4), layout="constrained")
+    panels = canvas.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (name, runs) in zip(panels, curves.items(), strict=True):
+        for run, points in runs.items():
+            axes.plot(list(points), list(points.values()), marker="o", label=run)
+        axes.set(xlabel="step", ylabel=name)
+    panels[0].legend(fontsize="small")
+    canvas.savefig(picture := io.BytesIO(), format="png")
+    show(Image(picture.getvalue()))  # type: ignore[no-untyped-call]
 
 
 def _bar(step: int, total: int) -> ProgressBar:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import Field
 
@@ -37,14 +38,14 @@ def reporter(folder: Path | str, every: float = 1.0) -> Callable[..., None]:
     path = Path(folder) / "progress.json"
     last = float("-inf")
 
-    def report(step: int, total: int, note: str = "", numbers: Mapping[str, float] = NONE) -> None:
+    def report(step: int, total: int, note: str = "", numbers: Mapping[str, Any] = NONE) -> None:
         nonlocal last
         if step < total and time.monotonic() - last < every:
             return
         last = time.monotonic()
         temporary = path.with_name(".progress.json.tmp")
         with suppress(OSError):  # no fsync: the next second brings another
-            finite = {name: value for name, value in numbers.items() if isfinite(value)}
+            finite = {n: x for n, x in numbers.items() if isinstance(x, int | float) and isfinite(x)}
             text = Progress(step=step, total=total, note=note, numbers=finite).model_dump_json()
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)

@@ -26,7 +26,7 @@ from papers_lib.sampler_study.network import ReidNet, embed, head, training_mode
 from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.samplers import visits
 
-Report = Callable[[int, int, str], None]
+Report = Callable[..., None]  # epoch, epochs in all, a note, and the last epoch's numbers by name
 
 
 def train(
@@ -35,7 +35,7 @@ def train(
     folder: Path,
     device: str = "auto",
     weights: Path | None = None,
-    report: Report = lambda step, total, note: None,
+    report: Report = lambda *_: None,
 ) -> dict[str, Any]:
     """Train and evaluate one network; resumes from `folder/checkpoint.pt`.
 
@@ -71,7 +71,7 @@ def train(
         loop = Loop(settings, net, images.train)
     loop.resume(checkpoint.load(folder / "checkpoint.pt"))
     for epoch in pilot.epochs(loop.epoch, settings.epochs if settings.method != "none" else 0):
-        report(epoch, settings.epochs, f"epoch {epoch + 1}")
+        report(epoch, settings.epochs, f"epoch {epoch + 1}", (loop.history or [start])[-1])
         loop.run_epoch()
         if loop.epoch % settings.evaluate_every == 0 or loop.epoch == settings.epochs:
             loop.history[-1] |= evaluate(net, images, settings)

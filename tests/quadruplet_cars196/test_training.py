@@ -44,7 +44,7 @@ def data(tiny_cars: Path) -> tuple[str, str]:
 def train(data, tmp_path):
     numbers = itertools.count()
 
-    def call(folder: str | None = None, weights=None, report=lambda step, total, note: None, **changes):
+    def call(folder: str | None = None, weights=None, report=lambda *_: None, **changes):
         place = tmp_path / (folder or f"run {next(numbers)}")
         return training.train(settings(**changes), data, place, "cpu", weights, report), place
 

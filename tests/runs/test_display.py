@@ -3,6 +3,7 @@
 import io
 import sys
 
+import IPython.display
 from rich.console import Console
 
 from papers_lib.runs import display as module
@@ -62,6 +63,17 @@ def test_bars_in_a_terminal(monkeypatch):
     view.close()
     for part in ("sweep", "3/10 done", "5/10 epoch 2", "starting", "done [x] in 3 s"):
         assert part in text.getvalue()
+
+
+def test_cell_draws_curves_that_grow(monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    view = Cell()
+    for step, loss in ((0, 2.0), (0, 2.0), (1, 1.5)):
+        report = Progress(step=step, total=4, numbers={"loss": loss, "epoch": 1.0})
+        view.show(Status(2, 2, running={"a": report, "b": None}))
+    assert view.curves == {"loss": {"a": {0: 2.0, 1: 1.5}}}
+    assert len(shown) == 3 and shown[-1].data.startswith(b"\x89PNG")
 
 
 def test_cell_clears_itself(capsys):
