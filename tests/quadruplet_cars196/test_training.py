@@ -365,7 +365,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(train, tmp_path):
     options = {"epochs": 3, "select": "held_out_classes", "sibling": "random", "schedule": "linear"}
     whole, _ = train(**options)
 
-    def die(step: int, total: int, note: str) -> None:
+    def die(step: int, total: int, note: str, numbers: dict[str, float]) -> None:
         if note == "epoch 3":
             raise KeyboardInterrupt
 
@@ -378,7 +378,8 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(train, tmp_path):
     resumed, _ = train("killed", report=lambda *told: seen.append(told), **options)
     assert resumed == whole
     steps = seen[0][1] // 3
-    assert seen == [(2 * steps + step, 3 * steps, "epoch 3") for step in range(1, steps + 1)]
+    last = whole["history"][1]  # of the second epoch
+    assert seen == [(2 * steps + step, 3 * steps, "epoch 3", last) for step in range(1, steps + 1)]
 
 
 def test_a_start_from_a_file_carries_the_backbone_over_and_needs_its_weights(train):
