@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from papers_lib.entry import Parser
+
 
 class Case(NamedTuple):
     """Something to time. Its seconds are multiplied by `scale` where it does only a part."""
@@ -60,7 +62,7 @@ def options(doc: str, rounds: int, **defaults: Any) -> argparse.Namespace:
 
     A list takes several values, False is a switch, and a tuple holds the choices, the default first.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (defaults | {"rounds": rounds}).items():
         flag = f"--{name.replace('_', '-')}"
         if default is False:
@@ -73,7 +75,14 @@ def options(doc: str, rounds: int, **defaults: Any) -> argparse.Namespace:
             parser.add_argument(flag, type=type(default), default=default)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)  # what a process of its own is to measure
-    return parser.parse_args()
+    given = parser.parse_args()
+    for name in defaults | {"rounds": rounds}:
+        values = getattr(given, name)
+        least = 0 if name == "workers" else 1  # a loader without workers loads by itself
+        for value in values if isinstance(values, list) else [values]:
+            if type(value) is int and value < least:
+                parser.error(f"--{name.replace('_', '-')} {value}: give {least} or more")
+    return given
 
 
 def compare(cases: Sequence[Case], options: argparse.Namespace, memory: Sequence[Case] = ()) -> Table:

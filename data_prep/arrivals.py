@@ -14,7 +14,7 @@ from pathlib import Path
 from data_prep.archives import blocks, leftover, require_room, unpack
 from data_prep.pictures import shown
 from data_prep.sets import DataSet, Report
-from papers_lib.datasets.folders import STANDIN
+from papers_lib.datasets.folders import STANDIN, Survey
 from papers_lib.errors import PapersError
 
 
@@ -29,7 +29,7 @@ def bring(data: DataSet, source: Path, root: Path, link: bool = False) -> tuple[
     """Import `source` to its folder under `root`; only what passes the check stays there.
 
     Of a folder, the data set's own one is taken, which may be `source` or lie in it. A data set that is
-    there already and whole is left as it is. Anything else there is never touched.
+    there already and whole is left as it is; what else is there, or another one, is never touched.
 
     Raises:
         PapersError: no such source, none of the data set in it, an archive that is broken or reaches outside
@@ -37,14 +37,14 @@ def bring(data: DataSet, source: Path, root: Path, link: bool = False) -> tuple[
     """
     target = data.folder(root)
     if occupied(target):
+        what = f"is not a whole {data.name}"
         with suppress(PapersError):
             report = data.check(target)
-            if not report.problems:
+            if not report.problems and not _another(data, source, target):
                 there = f"{report.summary}, there already, nothing imported"
                 return target, Report(there, notes=report.notes)
-        raise PapersError(
-            f"{target} is there already and is not a whole {data.name}; move it away, then import again"
-        )
+            what = what if report.problems else f"is not what {source} holds"
+        raise PapersError(f"{target} is there already and {what}; move it away, then import again")
     if not source.exists():
         raise PapersError(f"{source} does not exist; name an archive or a folder of {data.name}")
     if link and not source.is_dir():
@@ -71,6 +71,14 @@ def bring(data: DataSet, source: Path, root: Path, link: bool = False) -> tuple[
 def occupied(target: Path) -> bool:
     """Whether something lies at `target` already; an empty folder is nothing."""
     return target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir())))
+
+
+def _another(data: DataSet, source: Path, target: Path) -> bool:
+    """Whether the folder `source` holds other data than `target`, as names, sizes and labels say."""
+    with suppress(PapersError):  # an archive, or nothing: not looked into
+        found, there = data.survey(source), data.survey(target)
+        return isinstance(found, Survey) and found.content != there.content
+    return False
 
 
 # -- the source --

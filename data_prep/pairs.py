@@ -52,7 +52,8 @@ def make_pairs(people: Path, file: Path | None = None, count: int = 300, seed: i
     folds = [found[k::FOLDS] for k in range(FOLDS)] if apart else [found]
     most = count if apart else count * FOLDS
     of_one = [_of_one(fold, most, rng) for fold in folds]
-    of_two = [_of_two(fold, most, rng) for fold in folds]
+    # more of two than there are of one would be left out
+    of_two = [_of_two(fold, len(pairs), rng) for fold, pairs in zip(folds, of_one, strict=True)]
     if not apart:  # too few people to part: each fold has pairs of all of them
         of_one, of_two = ([pairs[0][k::FOLDS] for k in range(FOLDS)] for pairs in (of_one, of_two))
     half = min(count, *map(len, of_one), *map(len, of_two))

@@ -120,7 +120,8 @@ class DataSet:
         images = [found.base / file for file in sorted(found.sizes) if not file.endswith(PACKS)]
         problems = [*found.problems, *faults(images)]
         problems += self.more_problems(found, problems)
-        return Report(self.summary(found), tuple(problems), tuple(self.notes(found)))
+        # a folder that is listed twice says twice what is wrong with its names
+        return Report(self.summary(found), tuple(dict.fromkeys(problems)), tuple(self.notes(found)))
 
     @property
     def card(self) -> Path:

@@ -30,6 +30,7 @@ from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import MEND, Result, Store, lock, read_result
 from papers_lib.runs.sweep import Inbox, Summary, Sweep, Worker, answer
 
+SMALLEST = 1e-4  # part of a CPU or a GPU
 RETRIES = 3  # of a run whose process, Ray worker or node was lost
 LACKS = "executor 'ray' lacks the package ray: pip install -e '.[cluster]', or use executor 'local'"
 PASSED = ("PAPERS_WINGS", "PYTHONPATH")  # of this environment to the nodes'
@@ -59,6 +60,9 @@ def execute(
     cpus = 1.0 if num_cpus is None else num_cpus
     if cpus <= 0:
         raise PapersError("a run needs a CPU, or a part of one: give --num-cpus a number above 0")
+    for name, amount in (("--num-cpus", cpus), ("--num-gpus", num_gpus)):
+        if amount and amount < SMALLEST:
+            raise PapersError(f"{name} {amount:g}: Ray shares out no part below {SMALLEST:g}; give more")
     with _connected(slots * cpus):
         sweep = RaySweep(store, slots, retry_failed, on_done, display(show))
         sweep.cpus, sweep.gpus = cpus, num_gpus
@@ -194,7 +198,9 @@ class Task:
         except Exception as error:  # of Ray, of the run's process, or of the store
             cause = getattr(error, "cause", None) or error
             lines = str(cause).split("\n")
-            self.reason = lines[0] if isinstance(cause, KilledError) else f"{type(cause).__name__}: {lines[0]}"
+            self.reason = (
+                lines[0] if isinstance(cause, KilledError) else f"{type(cause).__name__}: {lines[0]}"
+            )
         self.inbox.put((self, None))
 
     def cause(self) -> str:
@@ -225,7 +231,9 @@ class RaySweep(Sweep):
             there = ray.cluster_resources().get("GPU", 0) > 0
             self.gpus = float(there and any(spec.device != "cpu" for spec in unfinished))
         if any(spec.device == "cuda" for spec in unfinished) and not self.gpus:
-            raise PapersError("device cuda, and the cluster has no GPU: add a node with one, or take device cpu")
+            raise PapersError(
+                "device cuda, and the cluster has no GPU: add a node with one, or take device cpu"
+            )
         if not self.room():
             raise PapersError(
                 f"no node of the cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs for a run: ask for less "

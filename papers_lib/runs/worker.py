@@ -55,7 +55,15 @@ RESERVE = 1 << 16  # bytes kept on the disk during a run, so that its result fin
 
 def main(arguments: list[str]) -> int:
     """Compute the given folders, each with all processes if torchrun started several."""
-    return max(map(_together, arguments)) if _processes() > 1 else one_by_one(arguments)
+    try:
+        if not arguments:
+            raise PapersError(
+                "no run folder is named: give folders that a sweep has prepared, or - for stdin"
+            )
+        return max(map(_together, arguments)) if _processes() > 1 else one_by_one(arguments)
+    except PapersError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def one_by_one(arguments: list[str]) -> int:
@@ -115,8 +123,15 @@ def _in_group(spec: RunSpec, folder: Path) -> int:
 
 
 def _processes() -> int:
-    """How many processes torchrun started; one without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes torchrun started; one without it.
+
+    Raises:
+        PapersError: `WORLD_SIZE` is set, by something else, to what is no number.
+    """
+    size = os.environ.get("WORLD_SIZE") or "1"
+    if not size.isdecimal():
+        raise PapersError(f"WORLD_SIZE is '{size}', which torchrun has not set: unset it")
+    return int(size)
 
 
 def _say(answer: dict[str, str]) -> None:
@@ -126,6 +141,8 @@ def _say(answer: dict[str, str]) -> None:
 def compute(folder: Path) -> dict[str, str]:
     """Run what FOLDER/spec.json says, unless it is done or another process is at it."""
     try:
+        if not (folder / "spec.json").exists():
+            read_spec(folder)  # says so, before a lock is left where no run is
         with lock(folder):
             if read_result(folder) is not None:
                 return {"status": "cached"}

@@ -62,6 +62,7 @@ class Study:
     parameters: type[NotebookSettings] = NotebookSettings  # of the notebook
     datasets: Collection[str] = ()  # names that `dataset` may have; empty: any
     dataset: str = ""  # the paper's own data set; empty: any that is not drawn is comparable
+    read_folder: ClassVar[Callable[[Path], Any]] = folder.load  # as the wing reads one's own images
     exact: ClassVar[Mapping[Place, float]] = {}  # printed cells that need no run
     tests: ClassVar[Mapping[str, Test]] = {}  # of claims that are not "A beats B in M"
     unpiloted: ClassVar[Collection[str]] = ()  # kinds of run without epochs or steps
@@ -160,7 +161,10 @@ class Study:
         # a parameter of the wings that use withdrawn data alone
         acknowledged = getattr(settings, "acknowledge_withdrawn", False)
         # where runs are to train, or a folder was given, a lack of data is an error
-        return _data(root, name, bool(place), settings.train or (given and not settings.pilot), acknowledged)
+        needed = settings.train or (given and not settings.pilot)
+        # a folder that the wing cannot use is refused here, and not by each run
+        own = type(self).read_folder if name == folder.NAME else None
+        return _data(root, name, bool(place), needed, acknowledged, own)
 
     def run_spec(
         self,
@@ -342,11 +346,18 @@ def start_weights(spec: RunSpec) -> Path | None:
 
 
 @lru_cache(maxsize=32)  # the runs of a plan share data sets, and a survey reads a whole folder
-def _data(root: Path, name: str, stand_in: bool, needed: bool, acknowledged: bool) -> Data:
+def _data(
+    root: Path,
+    name: str,
+    stand_in: bool,
+    needed: bool,
+    acknowledged: bool,
+    own: Callable[[Path], Any] | None = None,
+) -> Data:
     # a plan is made, and read from the ledger, on machines without data
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
-    survey = known.load(root, name, acknowledged)
+    survey = own(root) if own else known.load(root, name, acknowledged)
     return Data(
         name=name,
         root=str(root),

@@ -70,6 +70,11 @@ def test_few_people_share_the_folds_and_that_is_said(tmp_path, capsys):
     assert len({frozenset(pair[:2]) for pair in pairs}) == 100
 
 
+def test_more_pairs_than_there_are_is_all_that_there_are(tmp_path):
+    """Two people of four images have 12 pairs of one person: one in each of ten folds."""
+    assert make_pairs(people(tmp_path, [4, 4]), count=10**12).pairs == 1
+
+
 def test_a_list_is_read_as_it_was_written_and_needs_no_training_part(tmp_path, capsys):
     folder = people(tmp_path / "faces", [3] * 20)
     make_pairs(folder, tmp_path / "mine.txt", count=1)  # beside the folder

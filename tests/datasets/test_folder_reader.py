@@ -143,3 +143,45 @@ def test_import_copies_a_folder_of_any_name_and_other_data_is_none(tmp_path, cap
     (tmp_path / "data" / "folder" / "owl" / "half.png").write_bytes(b"no image")
     assert main(["check", "folder", str(tmp_path / "data")]) == 1
     assert "half.png" in capsys.readouterr().out
+
+
+def test_what_a_check_of_a_folder_says_beside_its_faults(tmp_path, capsys):
+    """One class serves no wing; images of no class, and labels that only some have, are told."""
+    one = paint(tmp_path / "one", {"a": 3})
+    assert main(["import", "folder", str(one), str(tmp_path / "data")]) == 1
+    assert capsys.readouterr().out.count("has one class alone; put the images into a folder per class") == 1
+    assert not (tmp_path / "data" / "folder").exists()
+
+    root = paint(tmp_path / "some", {"a": 2, "a/inner": 3, "b": 3}) / "folder"
+    Image.new("RGB", (9, 9)).save(root / "top.png")
+    (root / "labels.csv").write_text("file,camera,split\nb/0.png,door,test\n")
+    assert main(["check", "folder", str(root)]) == 0
+    notes = capsys.readouterr().err
+    assert f"3 images lie beside folders and are of no class, as {root / 'a' / '0.png'}" in notes
+    assert "5 images have no camera: as if none had one" in notes and "no cameras: training" in notes
+    assert "5 images have no split: as if none had one" in notes and folder.load(root).cameras is None
+
+    (root / "labels.csv").write_text("class,split\nb,test\na/inner,test\n")
+    assert main(["check", "folder", str(root)]) == 0
+    assert "all images are said to be of the test side: sides are drawn" in capsys.readouterr().err
+    assert folder.load(root).test is None
+
+
+def test_another_folder_is_not_taken_for_the_one_that_is_there(tmp_path, capsys):
+    data, birds = tmp_path / "data", plain(tmp_path / "birds")
+    for code, said in ((0, "whole, in"), (0, "there already, nothing imported")):
+        assert main(["import", "folder", str(birds), str(data)]) == code
+        assert said in capsys.readouterr().out
+    (birds / "folder" / "labels.csv").write_text("class,coarse\ncrow,black\n")
+    cats = paint(tmp_path / "cats", {"tabby": 2, "tom": 2})
+    for source in (birds, cats):
+        assert main(["import", "folder", str(source), str(data)]) == 2
+        assert f"is there already and is not what {source} holds; move it away" in capsys.readouterr().err
+    assert not (data / "folder" / "labels.csv").exists() and folder.load(data).classes == BIRDS
+
+
+def test_a_name_that_breaks_a_line_is_said_once(tmp_path, capsys):
+    root = paint(tmp_path, {"a": 2, "b": 2}) / "folder"
+    (root / "a" / "new\nline.png").write_bytes(b"")
+    assert main(["check", "folder", str(root)]) == 1
+    assert capsys.readouterr().out.count("\n") == 1

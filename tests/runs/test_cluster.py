@@ -50,6 +50,16 @@ def ray_sweep(specs, store, **options):
     return executors.execute("ray", specs, store, show=False, **options)
 
 
+def test_a_part_that_ray_does_not_share_out_is_refused_before_it_starts(store, toy):
+    for wrong, said in (
+        ({"num_cpus": 0}, "above 0"),
+        ({"num_cpus": 1e-5}, "--num-cpus 1e-05"),
+        ({"num_gpus": 1e-5}, "gpus"),
+    ):
+        with pytest.raises(PapersError, match=said):
+            ray_sweep([toy("square", x=3)], store, **wrong)
+
+
 def test_a_node_killed_in_the_middle_loses_nothing(store, toy, nodes):
     made, second = nodes
     process = sweep(store, "steps", 3, "small", "ray", steps=100, sleep=0.05)

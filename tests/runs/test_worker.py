@@ -216,6 +216,18 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert worker.main([str(tmp_path)]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert "is no run folder" in answer["error"]
+    assert worker.main([str(tmp_path / "not" / "there")]) == 1
+    assert not list(tmp_path.iterdir())  # no lock is left, and no folder for one
+
+
+def test_no_folder_and_no_number_of_processes_are_one_line(monkeypatch, capsys, tmp_path):
+    assert worker.main([]) == 2
+    assert capsys.readouterr().err.startswith("error: no run folder is named")
+    monkeypatch.setenv("WORLD_SIZE", "all")
+    assert worker.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: WORLD_SIZE is 'all', which torchrun has not set: unset it\n"
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert worker.main([str(tmp_path)]) == 1  # empty is as if it were not set
 
 
 def test_a_result_that_cannot_be_written_is_the_places_fault(store, toy, here, monkeypatch, capsys):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.curves import learning
 from papers_lib.exhibits.intervals import t_interval
 from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.table import NOT_RUN
-from papers_lib.papers import known
+from papers_lib.papers import get, known
 from papers_lib.runs.spec import Data, RunSpec
+from papers_lib.settings import validate
 from papers_lib.study.data import Size, read_arms, read_sizes, read_statements
 from papers_lib.study.results import Results, difference, gap, mean, not_run
 
@@ -192,3 +194,22 @@ def test_a_setting_that_no_run_has_names_the_arm(monkeypatch):
     monkeypatch.setattr(paper.study, "arms", {"ce": bent})
     with pytest.raises(PapersError, match="arm 'ce' at profile smoke: the setting 'mehtod': Extra inputs"):
         paper.study.plan(paper.settings(profile="smoke"))
+
+
+@pytest.mark.parametrize(
+    ("paper", "images", "message"),
+    [
+        ("quadruplet_cars196", (2, 2, 2, 2), "has 4 classes, 5 or more are needed"),
+        ("sampler_study", (2, 2, 2), "has 3 classes, 4 or more are needed"),
+        ("median_triplet", (2, 1), "b has one image; a class needs two or more"),
+        ("nar", (2, 1), "b has one image; a class needs two or more"),
+    ],
+)
+def test_a_folder_that_a_wing_cannot_use_is_refused_where_runs_are_planned(paper, images, message, tmp_path):
+    for name, count in zip("abcd", images, strict=False):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (8 + i, 8)).save(tmp_path / "folder" / name / f"{i}.png")
+    study, parameters = get(paper).study, {"dataset": "folder", "data_root": str(tmp_path)}
+    with pytest.raises(PapersError, match=message):
+        study.find_data(validate(get(paper).settings, parameters | {"profile": "small"}))

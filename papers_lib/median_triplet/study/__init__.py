@@ -43,6 +43,7 @@ class Median(Study):
     name = "median_triplet"
     parameters = Settings
     datasets = (*classification.NAMES, *features.NAMES, folder.NAME)
+    read_folder = folder.classified
     exact = MappingProxyType(
         {
             ("text", f"Pr, m = 104, k = {k}", "value"): float(printed.exact_tail(104, printed.CLASSES, k))

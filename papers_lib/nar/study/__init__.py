@@ -87,6 +87,7 @@ class Refinement(Study):
     parameters = Settings
     dataset = "cifar10"
     datasets = (*classification.NAMES, folder.NAME, *FACE_SETS)
+    read_folder = folder.classified
     unpiloted = ("skips", "enumerate")
     checks = errata.CHECKS
     tests = errata.TESTS

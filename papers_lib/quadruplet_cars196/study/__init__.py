@@ -59,6 +59,7 @@ class Cars(Study):
     parameters = Settings
     dataset = "cars196"
     datasets = (*COUNTS, "cars196_half_features", folder.NAME)
+    read_folder = folder.kinds
     checks = errata.CHECKS
     tests = MappingProxyType(
         {"nmi_beyond_k_means": tables.nmi_beyond_k_means, "state_of_the_art": errata.state_of_the_art}

@@ -57,6 +57,7 @@ class Samplers(Study):
     name = "sampler_study"
     parameters = Settings
     datasets = (*reid.NAMES, "cars_cameras_features", folder.NAME)
+    read_folder = folder.network
     checks = errata.CHECKS
 
     def refuse(self, settings: Settings) -> None:
