@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -91,8 +92,14 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([{"name": d.name, "summary": d.headline, "card": str(d.card)} for d in known]))
     else:
-        print("\n".join(f"{d.name:<18} {d.headline}" for d in known))
+        for data in known:
+            print(f"{data.name:<22} {_plain(data.headline)}")
     return 0
+
+
+def _plain(line: str) -> str:
+    """A card's line without its links to other cards."""
+    return re.sub(r"\[(.+?)\]\(.+?\)", r"\1", line)
 
 
 def _check(options: argparse.Namespace) -> int:
