@@ -28,6 +28,7 @@ PYTEST := $(PY) -m pytest --max-worker-restart=0
 help:
 	@echo "make reproduce      environment, all notebooks at smoke, then the main rows of cars, trained here"
 	@echo "make test           environment, then everything that CI runs"
+	@echo "make data           environment and stand-in data, and no more"
 	@echo "make lab            JupyterLab, on the index of the chapters"
 	@echo "make site           the site, into build/site/html; no network is needed"
 	@echo "make browser-test   site and chapters in chromium"
