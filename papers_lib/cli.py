@@ -117,7 +117,7 @@ def _welcome(_options: argparse.Namespace) -> int:
     print(f"""{_parser().format_help()}
 To begin:
   {python} -m papers_lib list                       the papers, and the runs that are already there
-  {python} -m papers_lib run quadruplet_cars196     its notebook, from those runs: seconds
+  {python} -m papers_lib run quadruplet_cars196     its notebook, from those runs: minutes
   {python} -m papers_lib doctor                     what this machine can do
   make lab                                          the notebooks in JupyterLab""")
     return 0
