@@ -143,8 +143,12 @@ def _numerics() -> list[Finding]:
     findings = []
     for name, check in numerics.CHECKS.items():
         state = numerics.check(name)  # in a process of its own
-        verdict: Verdict = "ok" if state != "wrong" else "bad" if check.relied else "note"
+        verdict: Verdict = "ok" if state in ("right", "absent") else "note"
+        if state == "wrong" and check.relied:
+            verdict = "bad"
         found = "no GPU here" if state == "absent" else state
-        advice = check.mend if state == "wrong" else "nothing to do"
+        advice = "nothing to do" if verdict == "ok" else check.mend
+        if state == "not ready in time":
+            advice = "try again while nothing else computes here"
         findings.append(Finding(check.what, found, verdict, advice))
     return findings

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from papers_lib import numerics, papers
+from papers_lib import doctor, numerics, papers
 from papers_lib.median_triplet import methods
 from papers_lib.median_triplet.options import TrainSettings as MedianSettings
 from papers_lib.nar.networks import lresnet50e_ir, resnet18
@@ -27,6 +27,13 @@ def test_what_trainings_rely_on_is_right_here(name):
 def test_a_check_that_dies_is_wrong(monkeypatch):
     monkeypatch.setattr(numerics, "sys", type("Python", (), {"executable": "/bin/false"}))
     assert numerics.check("projection") == "wrong"
+
+
+def test_a_check_that_the_machine_has_no_time_for_says_nothing_of_its_arithmetic(monkeypatch):
+    monkeypatch.setattr(numerics, "SECONDS", 0.01)
+    assert numerics.check("projection") == "not ready in time"
+    findings = doctor._numerics()
+    assert {(finding.found, finding.verdict) for finding in findings} == {("not ready in time", "note")}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
