@@ -236,8 +236,8 @@ class RaySweep(Sweep):
             )
         if not self.room():
             raise PapersError(
-                f"no node of the cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs for a run: ask for less "
-                "(--num-cpus, --num-gpus), or add a node"
+                f"no node of the cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs for a run: ask for "
+                "less (--num-cpus, --num-gpus), or add a node"
             )
         self.compute = ray.remote(_compute).options(
             num_cpus=self.cpus,

@@ -21,7 +21,6 @@ from rich.table import Table
 
 from papers_lib.runs.progress import Progress
 
-
 FOLLOWED = ("loss", "R@1", "mAP", "knn")  # numbers of a report that a live cell draws, at most
 
 
@@ -100,7 +99,7 @@ class Lines(Display):
 
 
 class Cell(Display):
-    """A line in the cell of a live notebook, and curves of the runs that grow with them; cleared at the end."""
+    """A line in the cell of a live notebook and curves that grow with the runs; cleared at the end."""
 
     def __init__(self) -> None:
         self.curves: dict[str, dict[str, dict[int, float]]] = {}  # number, run, step

@@ -1,8 +1,8 @@
 """The code fingerprint: a hash of the code that can change a run's result, and of nothing else.
 
 It covers a module and what that imports inside `papers_lib` and its own package, transitively, as syntax
-trees without docstrings; comments, layout and the Python version change nothing. It is read from the files alone:
-nothing is imported to be hashed.
+trees without docstrings; comments, layout and the Python version change nothing. It is read from the files
+alone: nothing is imported to be hashed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def changed_since(commit: str, module: str) -> tuple[str, ...]:
 def _root_of(package: str) -> dict[str, Path]:
     """The folder of a wing's package that is not in `papers_lib`, by its name."""
     spec = importlib.util.find_spec(package) if package else None
-    return {package: Path(folder) for folder in (spec and spec.submodule_search_locations) or ()}
+    folders = list((spec and spec.submodule_search_locations) or ())
+    return {package: Path(folders[-1])} if folders else {}
 
 
 def _path(name: str, roots: Mapping[str, Path]) -> Path | None:

@@ -14,7 +14,6 @@ from pydantic import Field
 
 from papers_lib.settings import Frozen
 
-
 NONE: Mapping[str, float] = MappingProxyType({})
 
 
@@ -27,7 +26,7 @@ class Progress(Frozen):
     step: int = Field(ge=0, lt=2**53)
     total: int = Field(ge=0, lt=2**53)
     note: str = ""
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float] = Field(default_factory=dict)
 
 
 def reporter(folder: Path | str, every: float = 1.0) -> Callable[..., None]:

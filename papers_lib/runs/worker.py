@@ -231,7 +231,8 @@ def refuse_other_processes(spec: RunSpec) -> None:
         return
     if "processes" not in spec.settings:
         raise PapersError(
-            f"this run computes in one process, and torchrun started {there}: start it with `{command([spec])}`"
+            f"this run computes in one process, and torchrun started {there}: "
+            f"start it with `{command([spec])}`"
         )
     raise PapersError(
         f"this run is of {wanted} processes, not {there}: start it with `{command([spec])}`, or "
@@ -243,7 +244,7 @@ def refuse_other_processes(spec: RunSpec) -> None:
 def command(specs: Sequence[RunSpec]) -> str:
     """The shell command that computes `specs`, whose folders are set, in this order, from any folder."""
     paths = [str(repository()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in dict.fromkeys(paths))}
+    environment = {"PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in dict.fromkeys(paths))}
     if wings := os.environ.get("PAPERS_WINGS"):
         environment["PAPERS_WINGS"] = wings
     python = ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable]

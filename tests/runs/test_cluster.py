@@ -1,6 +1,5 @@
 """The Ray executor, on two nodes of a cluster on this machine."""
 
-import json
 import os
 import signal
 from contextlib import suppress
@@ -11,7 +10,6 @@ from sweeps import summary, sweep, wait_for
 
 from papers_lib.errors import PapersError
 from papers_lib.runs import cluster, executors
-from papers_lib.runs.store import Store
 
 Cluster = pytest.importorskip(
     "ray.cluster_utils", reason="ray is not installed: pip install -e '.[cluster]'"

@@ -30,7 +30,12 @@ def pasted(command):
     """A shell that knows nothing of this process, in the folder of all."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     return subprocess.Popen(
-        ["sh", "-c", command], cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["sh", "-c", command],
+        cwd="/",
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

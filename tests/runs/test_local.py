@@ -19,6 +19,7 @@ from papers_lib.runs import executors, local, worker
 from papers_lib.runs.local import execute
 from papers_lib.runs.store import Store
 
+
 def test_computes_once_then_takes_from_the_store(store, toy):
     specs = [toy("square", x=x) for x in (2, 3)]
     got = []
