@@ -158,7 +158,8 @@ def test_a_cluster_that_is_not_there_is_one_line(store, toy, monkeypatch):
 def test_a_cluster_of_its_own_ends_with_the_call(store, toy, monkeypatch):
     """And one that is killed leaves nothing behind."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert ray_sweep([toy("square", x=1), toy("square", x=2)], store) == (2, 0, [])
+    ended = started(lambda: ray_sweep([toy("square", x=1), toy("square", x=2)], store))
+    assert ended == (2, 0, [])
     process = sweep(store, "steps", 1, "small", "ray", steps=2000)
     spec = toy("steps", "small", x=0, steps=2000)
     wait_for(lambda: store.state(spec) == "running", 120)
