@@ -37,7 +37,15 @@ CONTENTS = {
     ],
     "Results": ["results/claims", "results/errata", "results/coverage", "results/runs"],
     "Data": ["data_prep/cards/index", "docs/own_pictures"],
-    "Reference": ["docs/glossary", "docs/api", "CONTRIBUTING", "docs/elsewhere", "CHANGELOG"],
+    "Reference": [
+        "docs/glossary",
+        "docs/api",
+        "docs/cluster",
+        "docs/scaling",
+        "CONTRIBUTING",
+        "docs/elsewhere",
+        "CHANGELOG",
+    ],
 }
 REDIRECT = """<!doctype html>
 <html lang="en">
