@@ -55,7 +55,7 @@ again: $(READY)
 		-p profile frozen -p train true -p sweeps $(SWEEPS) -p slots $(SLOTS)
 	$(PY) -m papers_lib compare quadruplet_cars196 $(AGAIN)
 
-test: lint types unit smoke processors nbval
+test: lint types site unit smoke processors nbval
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
