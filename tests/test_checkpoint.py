@@ -86,6 +86,19 @@ def test_other_files(tmp_path, capsys, content):
     refused(tmp_path / "weights.pt", content, capsys, "it has no digest")
 
 
+def test_what_is_wrong_is_said_without_advice_to_load_it_all_the_same(tmp_path):
+    for content, why in (
+        (b"", "it is empty"),
+        (b"no weights", "cut short, damaged or no file of torch"),
+        (torch_bytes({"w": torch.ones(9)})[:200], "cut short, damaged or no file of torch"),
+        (torch_bytes({"w": torch.nn.Linear(2, 2)}), "it holds more than tensors"),
+    ):
+        (tmp_path / "w.pt").write_bytes(content)
+        with pytest.raises(PapersError, match=why) as caught:
+            checkpoint.load_weights(tmp_path / "w.pt")
+        assert "weights_only" not in str(caught.value)
+
+
 def test_a_tensor_alone_or_no_file_are_no_weights(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     with pytest.raises(PapersError, match="holds a Tensor"):

@@ -293,6 +293,7 @@ def _read_pairs(survey: Survey, path: Path) -> None:
         announced = 2 * half * folds
     places: dict[str, int] = {}  # of an image among those of all pairs
     pairs: list[tuple[int, int, bool]] = []
+    listed: dict[frozenset[int], int] = {}  # the line of each pair
     for count, line in rows:
         paths = _paths(survey, line)
         names, same = paths or _pair(line)
@@ -310,6 +311,11 @@ def _read_pairs(survey: Survey, path: Path) -> None:
         else:
             # An image of several pairs gets one place, and is embedded once.
             first, second = (places.setdefault(name, len(places)) for name in names)
+            before_it = listed.setdefault(frozenset((first, second)), count)
+            # Either would count as evidence that it is not. LFW's own list is taken as it is published.
+            if survey.name != "lfw" and (first == second or before_it != count):
+                wrong = "an image with itself" if first == second else f"the pair of line {before_it} again"
+                survey.problems.append(f"{path}, line {count}: is {wrong}; take it out")
             pairs.append((first, second, same))
     # A list that was cut short still parses.
     if announced != len(rows):

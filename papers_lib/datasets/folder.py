@@ -6,7 +6,8 @@
     folder/labels.csv                      or both from a table, with a line per class or per image
 
 A line of `labels.csv` names a `class` or a `file`, by its path from the folder, and says its `coarse`, its
-`camera` or its `split` (train or test). What it leaves out stays as the folders have it.
+`camera` or its `split` (train or test). What it leaves out stays as the folders have it; what is said of an
+image stands over what is said of its class.
 
 What is not said is drawn, by a fixed seed: a fifth of each class to test where classes are learnt, half of
 the classes where others are to be recognised. Without kinds, classes are dealt to kinds by lot: siblings that
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 import shlex
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 from papers_lib.datasets import folders
 from papers_lib.datasets.cars196 import Cars196
 from papers_lib.datasets.classification import Classified, Split
-from papers_lib.datasets.folders import BRING, lines
+from papers_lib.datasets.folders import BRING, read_text
 from papers_lib.datasets.reid import ReID, Side
 from papers_lib.errors import PapersError
 
@@ -116,21 +118,56 @@ def _read_labels(found: Survey) -> None:
     if not path.is_file():
         return
     with found.telling():
-        numbered = list(lines(path))
-        reader = csv.DictReader(line for _, line in numbered)
-        heads = set(reader.fieldnames or ())
-        if not heads & {"file", "class"} or heads - {"file", "class", *TOLD}:
-            known = f"give file or class, and {', '.join(TOLD)}"
-            raise PapersError(f"{path} has the columns {', '.join(sorted(heads))}; {known}")
-        for number, line in zip((number for number, _ in numbered[1:]), reader, strict=False):
-            told = {name: value for name in TOLD if (value := (line.get(name) or "").strip())}
-            file, label = ((line.get(name) or "").strip() for name in ("file", "class"))
-            meant = [row for row in found.rows if row.file == file or (not file and row.label == label)]
-            if not meant or told.get("split", "train") not in ("train", "test"):
-                what = f"'{file or label}' is not there" if not meant else "a split is train or test"
-                found.problems.append(f"{path}, line {number}: {what}; mend the line")
-            for row in meant:
-                vars(row).update(told)
+        table = _table(path)
+        by_class, by_file = (
+            [(number, line) for number, line in table if bool(line["file"]) == one] for one in (False, True)
+        )
+        # what is said of an image stands over what is said of its class, wherever the lines stand
+        for told in (by_class, by_file):
+            _tell(found, path, told)
+
+
+def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The lines of `labels.csv`, numbered as an editor does, a cell by the name of its column."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    table, known = [], ("file", "class", *TOLD)
+    try:
+        heads = [head.strip() for head in reader.fieldnames or ()]
+        if not {"file", "class"} & set(heads) or set(heads) - set(known) or len(set(heads)) < len(heads):
+            columns = f"give file or class, and {', '.join(TOLD)}, each once"
+            raise PapersError(f"{path} has the columns {', '.join(sorted(heads))}; {columns}")
+        reader.fieldnames = heads
+        for line in reader:
+            if None in line:
+                wrong = f"more cells than the {len(heads)} of its head; put names with commas into quotes"
+                raise PapersError(f"{path}, line {reader.line_num}: {wrong}")
+            cells = {name: (line.get(name) or "").strip() for name in known}
+            table += [(reader.line_num, cells)] if any(cells.values()) else []
+    except csv.Error as error:  # quotes that do not end, a cell of megabytes
+        raise PapersError(f"{path}, from line {max(1, reader.line_num)}: {error}; mend that") from None
+    return table
+
+
+def _tell(found: Survey, path: Path, table: list[tuple[int, dict[str, str]]]) -> None:
+    """Give what lines of one kind say to the images that they mean."""
+    said: dict[tuple[str, str], tuple[str, int]] = {}  # value and line, by image and column
+    for number, line in table:
+        file, label = line["file"], line["class"]
+        meant = [row for row in found.rows if (row.file == file if file else row.label == label)]
+        wrong = "" if meant else f"'{file or label}' is not there"
+        if file and label and meant and meant[0].label != label:
+            wrong = f"'{file}' lies in the class '{meant[0].label}', not '{label}'"
+        if line["split"] not in ("", "train", "test"):
+            wrong = "a split is train or test"
+        told = {name: line[name] for name in TOLD if line[name]}
+        for row in meant:
+            for name, value in told.items():
+                before, where = said.setdefault((row.file, name), (value, number))
+                if before != value:
+                    wrong = f"the {name} of '{file or label}' is {value}, and {before} in line {where}"
+            vars(row).update(told)
+        if wrong:
+            found.problems.append(f"{path}, line {number}: {wrong}; mend the line")
 
 
 # -- what the wings read --

@@ -190,7 +190,7 @@ def _check(images: Tensor, labels: Tensor, classes: int, batch: int, norm: str, 
     if len(images) != len(labels) or len(images) < 2 or batch < 2:
         raise PapersError(
             f"{len(images)} images with {len(labels)} labels in batches of {batch} cannot be scored; "
-            "give as many labels as images, two or more, and two or more a batch"
+            "give as many labels as images, two or more, and two or more per batch"
         )
     if labels.dtype != torch.int64 or labels.ndim != 1 or not ((labels >= 0) & (labels < classes)).all():
         raise PapersError(

@@ -67,7 +67,7 @@ class TrainSettings(Frozen):
     reduction: Literal["sum", "mean"] = "sum"
 
     # -- optimisation --
-    batch_size: int = Field(32, ge=1)  # references a step; a quadruplet has four images
+    batch_size: int = Field(32, ge=1)  # references per step; a quadruplet has four images
     # Images that pass the network at once, if fewer than a step has: the same gradient in less memory.
     # Left out where it is 0, as in rows made before.
     micro_batch: int = Field(0, ge=0, exclude_if=lambda count: count == 0)

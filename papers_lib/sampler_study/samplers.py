@@ -299,7 +299,7 @@ class TripletSampler(GroupedSampler):
         labels: class of each image [N], cluster or camera-aware proxy, −1 for outliers.
         k: images of a class.
         p: classes of a batch; None leaves it open.
-        batch_size: images a batch; by default p·k, or 32 without p.
+        batch_size: images per batch; by default p·k, or 32 without p.
         cameras: of each image [N], for `prefer_other_cameras`.
         repeat: of a class with fewer than K images, "distinct_first" takes each once before any twice, and
             so on evenly; "cap" shuffles K copies of the list and takes the first K, as CAP's code does.

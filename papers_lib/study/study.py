@@ -155,7 +155,10 @@ class Study:
         place = "" if name == folder.NAME else drawn  # one's own images are never drawn
         # a folder that is given holds the profile's kind of data, drawn or real, and not the other kind
         given = bool(settings.data_root) and bool(place) == bool(size.stand_in)
-        root = data_root(settings.data_root) / ("" if given else place)
+        where = settings.data_root
+        if place and settings.dataset == folder.NAME:
+            given, where = False, ""  # beside one's own images nothing drawn is looked for
+        root = data_root(where) / ("" if given else place)
         if name in features.NAMES and not (given and (root / name).exists()):
             root, given = features.SHIPPED, False  # they come with the library
         # a parameter of the wings that use withdrawn data alone

@@ -103,6 +103,8 @@ def test_a_list_is_read_as_it_was_written_and_needs_no_training_part(tmp_path, c
         ("a/0.png\ta/1.png\t1", "line 2: a/1.png is missing"),
         ("a/0.png\t../b/0.png\t0", "line 2: ../b/0.png is missing"),
         ("a/0.png\tb/0.png\t2", 'line 2: is no "name 1 2"'),
+        ("a/0.png\ta/0.png\t1", "line 2: is an image with itself; take it out"),
+        ("a/0.png\tb/0.png\t0\nb/0.png\ta/0.png\t0", "line 3: is the pair of line 2 again; take it out"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, message):

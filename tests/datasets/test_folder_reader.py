@@ -121,6 +121,17 @@ def test_the_table_says_kinds_cameras_and_sides(tmp_path):
         ({"a": 3, "b": 3}, "name,kind\na,b", "load", "has the columns kind, name; give file or class"),
         ({"a": 3, "b": 3}, "class,coarse\na,x\nz,x", "load", "line 3: 'z' is not there"),
         ({"a": 3, "b": 3}, "class,split\na,valid", "load", "line 2: a split is train or test"),
+        ({"a": 3, "b": 3}, "class,class\na,b", "load", "has the columns class, class; give file or class"),
+        ({"a": 3, "b": 3}, "class,coarse\n\na,x,y\n", "load", "line 3: more cells than the 2 of its head"),
+        ({"a": 3, "b": 3}, 'class,coarse\na,"x\n', "load", "unexpected end of data; mend that"),
+        ({"a": 3, "b": 3}, f"class,coarse\na,{'x' * 200_000}\n", "load", "from line 1: field larger than"),
+        (
+            {"a": 3, "b": 3},
+            "class,coarse\na,x\na,y",
+            "load",
+            "3: the coarse of 'a' is y, and x in line 2",
+        ),
+        ({"a": 3, "b": 3}, "file,class,coarse\na/0.png,b,x", "load", "lies in the class 'a', not 'b'"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(places, table, reader, words, tmp_path):
@@ -128,6 +139,15 @@ def test_what_cannot_be_used_is_one_line(places, table, reader, words, tmp_path)
     if table:
         (root / "folder" / "labels.csv").write_text(table)
     assert words in refused(getattr(folder, reader), root)
+
+
+def test_an_images_line_stands_over_its_class_and_a_line_may_be_short_or_stand_twice(tmp_path):
+    root = paint(tmp_path, {"a": 3, "b, c": 3})
+    table = 'file,class,coarse,camera\na/1.png,,y\n ,a,x,\n,"b, c",x\n,"b, c",x\n'
+    (root / "folder" / "labels.csv").write_text(table)
+    data = folder.load(root)
+    assert [data.coarse_names[kind] for kind in data.coarse] == ["x", "y", "x", "x", "x", "x"]
+    assert data.cameras is None
 
 
 def test_import_copies_a_folder_of_any_name_and_other_data_is_none(tmp_path, capsys):
