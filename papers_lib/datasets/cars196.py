@@ -14,8 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from papers_lib.datasets.cars196_layouts import survey
+from papers_lib.datasets.cars196_layouts import COUNTS, survey
 from papers_lib.errors import PapersError
+
+NAMES = tuple(COUNTS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,19 @@
-"""Any data set by its name."""
+"""Any data set by its name, and which reader it has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from papers_lib.errors import PapersError
+
+# Each has `load` and either `NAMES`, or the one `NAME`.
+READERS = ("cars196", "classification", "coco", "faces", "features", "folder", "reid", "sysu30k", "voc")
+WITHDRAWN = ("faces", "reid")  # readers of sets whose authors took one back
 
 
 def load(root: Path, name: str, acknowledge_withdrawn: bool = True) -> Any:
@@ -17,35 +24,27 @@ def load(root: Path, name: str, acknowledge_withdrawn: bool = True) -> Any:
     Raises:
         PapersError: an unknown name, nothing there, or data that is not whole, or is withdrawn.
     """
-    from papers_lib.datasets import (
-        cars196,
-        cars196_layouts,
-        classification,
-        coco,
-        faces,
-        features,
-        folder,
-        reid,
-        sysu30k,
-        voc,
-    )
+    for reader in READERS:
+        if name in _names(reader):
+            module = _module(reader)
+            told = {"acknowledge_withdrawn": acknowledge_withdrawn} if reader in WITHDRAWN else {}
+            return module.load(root, name, **told) if hasattr(module, "NAMES") else module.load(root)
+    raise PapersError(f"unknown data set '{name}': `python -m data_prep list` names all")
 
-    if name in cars196_layouts.COUNTS:
-        return cars196.load(root, name)
-    if name in classification.NAMES:
-        return classification.load(root, name)
-    if name in reid.NAMES:
-        return reid.load(root, name, acknowledge_withdrawn)
-    if name in faces.NAMES:
-        return faces.load(root, name, acknowledge_withdrawn)
-    if name in features.NAMES:
-        return features.load(root, name)
-    alone: dict[str, Callable[[Path], Any]] = {
-        coco.NAME: coco.load,
-        voc.NAME: voc.load,
-        sysu30k.NAME: sysu30k.load,
-        folder.NAME: folder.load,
-    }
-    if name not in alone:
-        raise PapersError(f"unknown data set '{name}': `python -m data_prep list` names all")
-    return alone[name](root)
+
+def not_read(names: Iterable[str]) -> frozenset[str]:
+    """The readers, as modules, that none of these data sets needs; none if a data set is not of ours."""
+    names = set(names)
+    if names - {name for reader in READERS for name in _names(reader)}:
+        return frozenset()
+    return frozenset(_module(reader).__name__ for reader in READERS if not names & set(_names(reader)))
+
+
+def _module(reader: str) -> ModuleType:
+    return import_module(f"papers_lib.datasets.{reader}")
+
+
+@cache
+def _names(reader: str) -> tuple[str, ...]:
+    module = _module(reader)
+    return tuple(module.NAMES) if hasattr(module, "NAMES") else (module.NAME,)

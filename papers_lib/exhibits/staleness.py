@@ -51,7 +51,8 @@ def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[tuple[Row, Row]]) 
     # the fingerprint of what training reaches, not the commit
     if row.code == spec.code:
         return Reason(spec.label, spec.seed, "current", f"commit {row.commit[:12]}")
-    changed = fingerprint.changed_since(row.commit, spec.module)  # none: the commit is not in this clone
+    # none: the commit is not in this clone
+    changed = fingerprint.changed_since(row.commit, spec.module, spec.unread)
     files = "; ".join(changed) if changed else "files cannot be told: the row's commit is not here"
     text = f"made at {row.commit[:12]}; since then: {files}"
     again = [pair for pair in twins if {pair[0].code, pair[1].code} == {row.code, spec.code}]

@@ -19,14 +19,18 @@ PACKAGE = "papers_lib"
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def code_fingerprint(module: str) -> str:
-    """SHA-256 over `files(module)`: names and trees, in the order of the names."""
-    lines = [f"{name} {tree}" for name, tree in files(module).items()]
+def code_fingerprint(module: str, without: frozenset[str] = frozenset()) -> str:
+    """SHA-256 over `files(module, without)`: names and trees, in the order of the names."""
+    lines = [f"{name} {tree}" for name, tree in files(module, without).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def files(module: str) -> dict[str, str]:
-    """Hash of each module that `module` reaches inside the package, by name."""
+def files(module: str, without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Hash of each module that `module` reaches inside the package, by name.
+
+    The modules `without` are those of which a run uses nothing, such as readers of other data sets. They
+    count where one of their own package imports them: a reader may take what it returns from another.
+    """
     hashes: dict[str, str] = {}
     roots = _root_of(module.partition(".")[0]) | {PACKAGE: ROOT}
     queue, seen = [module], {module}
@@ -36,18 +40,19 @@ def files(module: str) -> dict[str, str]:
         if path is None:
             continue
         hashes[name], imports = _read(name, path, path.stat().st_mtime_ns)
-        new = set(imports) - seen
+        beside = {each.rpartition(".")[0] for each in without} == {name.rpartition(".")[0]}
+        new = set(imports) - seen - (frozenset() if beside else without)
         queue.extend(new)
         seen |= new
     return dict(sorted(hashes.items()))
 
 
 @cache  # one git command per file
-def changed_since(commit: str, module: str) -> tuple[str, ...]:
+def changed_since(commit: str, module: str, without: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The files that `module` reaches whose code differs from what `commit` had; none if it is unknown."""
     root = ROOT.parent
     changed = []
-    for name, now in files(module).items():
+    for name, now in files(module, without).items():
         path = _path(name, _root_of(name.partition(".")[0]) | {PACKAGE: ROOT})
         if path is None or not path.is_relative_to(root):
             continue  # a wing from elsewhere

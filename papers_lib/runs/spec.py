@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from papers_lib.datasets import known
 from papers_lib.runs.fingerprint import code_fingerprint
 from papers_lib.settings import Frozen
 
@@ -83,8 +84,16 @@ class RunSpec(Frozen):
 
     @property
     def code(self) -> str:
-        """Fingerprint of the code behind `function`: what its package's `training` module imports."""
-        return code_fingerprint(self.module)
+        """Fingerprint of the code behind `function`: what its package's `training` module imports.
+
+        Readers of data sets that it does not use are left out.
+        """
+        return code_fingerprint(self.module, self.unread)
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """The readers, as modules, of data sets that this run does not use."""
+        return known.not_read(data.name for data in self.all_data)
 
     @property
     def module(self) -> str:

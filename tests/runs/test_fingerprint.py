@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from papers_lib.datasets import known
 from papers_lib.runs import fingerprint
 from papers_lib.runs.fingerprint import code_fingerprint, files
 
@@ -115,3 +116,18 @@ def test_python_versions_agree_by_construction():
     text = fingerprint._dump(ast.parse(TRAINING + odd))
     assert text.isascii() and "type_params" not in text
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "2d3f885b97a1148c"
+
+
+def test_readers_of_other_data_sets_are_no_part_of_a_runs_code():
+    """What another data set's reader says changes nothing; a run's own reader, and what it takes, may."""
+
+    def reached(module, *names):
+        return {name.rpartition(".")[2] for name in files(module, known.not_read(names))}
+
+    cars = "papers_lib.quadruplet_cars196.training"
+    shipped, own = reached(cars, "cars196_half_features"), reached(cars, "folder")
+    assert "features" in shipped and not {"folder", "cars196", "cars196_layouts", "reid"} & shipped
+    assert {"folder", "cars196", "cars196_layouts", "reid"} <= own and "features" not in own
+    assert reached(cars, "cars196_half_features", "folder") >= shipped | own
+    # of a data set that is not of the house nothing is known
+    assert reached(cars, "their_own", "folder") == {name.rpartition(".")[2] for name in files(cars)}

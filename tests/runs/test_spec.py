@@ -62,7 +62,7 @@ def test_places_device_label_and_order_are_in_neither(other):
 
 def test_the_code_is_in_the_key_alone(monkeypatch):
     before = BASE.key, BASE.identity
-    monkeypatch.setattr("papers_lib.runs.spec.code_fingerprint", lambda module: module)
+    monkeypatch.setattr("papers_lib.runs.spec.code_fingerprint", lambda module, without: module)
     assert BASE.code == "toy_wing.training"
     assert BASE.key != before[0] and BASE.identity == before[1]
 
