@@ -7,12 +7,15 @@ names, which the command line follows.
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import os
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -99,26 +102,40 @@ class Lines(Display):
 
 
 class Cell(Display):
-    """A line in the cell of a live notebook and curves that grow with the runs; cleared at the end."""
+    """Lines and curves that grow with the runs, in the cell of a live notebook; cleared at the end."""
 
     def __init__(self) -> None:
         self.curves: dict[str, dict[str, dict[int, float]]] = {}  # number, run, step
+        self.picture, self.drawn = "", 0  # the curves as HTML, and how many points it has
+        self.output: Any = None
 
     def show(self, status: Status) -> None:
-        """Replace the cell's line and curves."""
+        """Replace lines and curves in place, so that the page keeps still."""
+        from IPython.display import HTML
+        from IPython.display import display as put
+
         for run, report in status.running.items():
             for name in FOLLOWED if report else ():
                 if report and name in report.numbers:
                     points = self.curves.setdefault(name, {}).setdefault(run, {})
-                    points[report.step] = report.numbers[name]
-        _clear_output(wait=True)
-        print("\n".join([status.line(), *_steps(status)]))
-        if self.curves:
-            _draw(self.curves)
+                    # a report repeats the last epoch's number until there is another
+                    if report.numbers[name] not in list(points.values())[-1:]:
+                        points[report.step] = report.numbers[name]
+        known = sum(len(points) for runs in self.curves.values() for points in runs.values())
+        if known > self.drawn:
+            self.picture, self.drawn = _draw(self.curves), known
+        lines = html.escape("\n".join([status.line(), *_steps(status)]))
+        page = HTML(f"<pre>{lines}</pre>{self.picture}")  # type: ignore[no-untyped-call]
+        if self.output is None:
+            self.output = put(page, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self.output.update(page)
 
     def close(self) -> None:
         """Clear them."""
-        _clear_output(wait=False)
+        from IPython.display import clear_output
+
+        clear_output()  # type: ignore[no-untyped-call]
 
 
 class Bars(Display):
@@ -162,16 +179,8 @@ def _in_kernel() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def _clear_output(wait: bool) -> None:
-    from IPython.display import clear_output
-
-    clear_output(wait=wait)  # type: ignore[no-untyped-call]
-
-
-def _draw(curves: dict[str, dict[str, dict[int, float]]]) -> None:
-    """A panel per number, a line per run, over its steps."""
-    from IPython.display import Image
-    from IPython.display import display as show
+def _draw(curves: dict[str, dict[str, dict[int, float]]]) -> str:
+    """A panel per number, a line per run, over its steps, as HTML."""
     from matplotlib.figure import Figure
 
     canvas = Figure(figsize=(4.0 * len(curves), 2.4), layout="constrained")
@@ -182,7 +191,8 @@ def _draw(curves: dict[str, dict[str, dict[int, float]]]) -> None:
         axes.set(xlabel="step", ylabel=name)
     panels[0].legend(fontsize="small")
     canvas.savefig(picture := io.BytesIO(), format="png")
-    show(Image(picture.getvalue()))  # type: ignore[no-untyped-call]
+    data = base64.b64encode(picture.getvalue()).decode()
+    return f'<img alt="{", ".join(curves)} by step, so far" src="data:image/png;base64,{data}">'
 
 
 def _bar(step: int, total: int) -> ProgressBar:

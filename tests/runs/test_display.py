@@ -65,19 +65,37 @@ def test_bars_in_a_terminal(monkeypatch):
         assert part in text.getvalue()
 
 
-def test_cell_draws_curves_that_grow(monkeypatch, capsys):
-    shown = []
-    monkeypatch.setattr(IPython.display, "display", shown.append)
+class Output:
+    """Stands for the place in a notebook's cell that `display` gives."""
+
+    def __init__(self):
+        self.pages = []
+
+    def put(self, page, display_id):
+        self.update(page)
+        return self
+
+    def update(self, page):
+        self.pages.append(page.data)
+
+
+def test_cell_draws_curves_that_grow_in_one_place(monkeypatch):
+    shown = Output()
+    monkeypatch.setattr(IPython.display, "display", shown.put)
     view = Cell()
-    for step, loss in ((0, 2.0), (0, 2.0), (1, 1.5)):
+    view.show(Status(2, 2, running={"a<b": None, "b": None}))
+    for step, loss in ((0, 2.0), (1, 2.0), (2, 1.5)):
         report = Progress(step=step, total=4, numbers={"loss": loss, "epoch": 1.0})
-        view.show(Status(2, 2, running={"a": report, "b": None}))
-    assert view.curves == {"loss": {"a": {0: 2.0, 1: 1.5}}}
-    assert len(shown) == 3 and shown[-1].data.startswith(b"\x89PNG")
+        view.show(Status(2, 2, running={"a<b": report, "b": None}))
+    assert view.curves == {"loss": {"a<b": {0: 2.0, 2: 1.5}}}
+    first, *pictures = (page.partition("<img ")[2] for page in shown.pages)
+    assert first == "" and pictures[0] == pictures[1] != pictures[2]
+    assert all("loss by step, so far" in one and "base64,iVBOR" in one for one in pictures)
+    assert "a&lt;b 2/4" in shown.pages[-1]
 
 
-def test_cell_clears_itself(capsys):
-    view = Cell()
-    view.show(STATUS)
-    assert "3/10 done" in capsys.readouterr().out
-    view.close()
+def test_cell_clears_itself(monkeypatch):
+    cleared = []
+    monkeypatch.setattr(IPython.display, "clear_output", lambda: cleared.append(1))
+    Cell().close()
+    assert cleared == [1]
