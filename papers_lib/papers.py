@@ -208,9 +208,9 @@ def missing(paper: Paper, settings: NotebookSettings) -> int:
 
 
 def shown_profile(paper: Paper) -> Profile:
-    """The profile that readers are shown: the largest that the ledger has rows of, else `small`."""
-    profiles = {row.profile for row in ledger.read(paper.name)}
-    return next((p for p in reversed(PROFILES) if p in profiles), "small")
+    """The profile that readers are shown: the one of most rows in the ledger, else `small`."""
+    rows = Counter(row.profile for row in ledger.read(paper.name))
+    return max(reversed(PROFILES), key=rows.__getitem__) if rows else "small"  # the larger of equals
 
 
 def shown(settings: NotebookSettings, rows: Sequence[ledger.Row]) -> NotebookSettings:

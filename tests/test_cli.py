@@ -235,6 +235,19 @@ def test_rows_computed_elsewhere_are_compared_by_what_they_answer(capsys, places
     assert found["differences"]["NMI"]["largest"] == 0
 
 
+def test_readers_are_shown_the_profile_of_most_rows(monkeypatch):
+    """A few runs of a larger profile stand beside the finished study, and not in its place."""
+    paper, row = papers.get(PAPER), ledger.read(PAPER)[0]
+    for profiles, shown in (
+        ([], "small"),
+        (["frozen", "small", "frozen"], "frozen"),
+        (["frozen", "medium", "medium", "frozen"], "medium"),
+    ):
+        rows = [row.model_copy(update={"profile": profile}) for profile in profiles]
+        monkeypatch.setattr(ledger, "read", lambda name, rows=rows: rows)
+        assert papers.shown_profile(paper) == shown
+
+
 def test_every_exhibit_of_every_paper_can_be_shown_by_name(capsys):
     for name, paper in papers.PAPERS.items():
         book = papers.open_paper(name, profile="frozen")
