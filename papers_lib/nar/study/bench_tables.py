@@ -12,7 +12,7 @@ from papers_lib.nar.study import exhibits
 from papers_lib.study import Results, Statement
 
 WORDS = {
-    "repeats": "training each once more (ceiling)",
+    "repeats": "training each once more",
     "cost": "cost alone: more operations, better",
     "parameters": "parameters alone",
     "judge": "shared weights, judge's half",
