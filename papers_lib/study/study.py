@@ -263,6 +263,20 @@ class Study:
         made = self.provenance(results)  # said once, of all that is made from these results
         return Table(name, title, list(columns), list(rows), made.badge, made.text, tuple(notes), decimals)
 
+    def figure(
+        self,
+        results: Results,
+        name: str,
+        title: str,
+        alt: str,
+        data: DataFrame,
+        draw: Callable[[Any, DataFrame], object],
+        size: tuple[float, float],
+    ) -> Figure:
+        """A figure of ours, with the badge and the footer of `results`."""
+        made = self.provenance(results)
+        return Figure(name, title, alt, data, draw, made.badge, made.text, size)
+
     # -- printed numbers --
 
     @cached_property

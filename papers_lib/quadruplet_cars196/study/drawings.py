@@ -225,15 +225,13 @@ def recall_by_epoch(study: Cars, results: Results) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
-    made = study.provenance(results)
-    return Figure(
+    return study.figure(
+        results,
         "recall_by_epoch",
         "Recall@1 on car models never seen in training, by epoch",
         "Lines of Recall@1 over the epochs of training, one colour per method: the mean over seeds, in a "
         "band that is its 95 % interval.",
         data,
         draw,
-        made.badge,
-        made.text,
         size=(7.2, 3.0),
     )
