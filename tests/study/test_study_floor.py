@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from planted import planted
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.curves import learning
@@ -28,27 +29,7 @@ def run(label: str, seed: int, metrics: dict[str, Any] | None) -> tuple[RunSpec,
         data=Data(name="drawn"),
         label=label,
     )
-    if metrics is None:
-        return spec, None
-    row = Row(
-        identity=spec.identity,
-        key="k",
-        paper="toy",
-        profile="small",
-        function=spec.function,
-        seed=seed,
-        settings=spec.settings,
-        data=spec.data,
-        metrics=metrics,
-        commit="c" * 40,
-        dirty=False,
-        code="f" * 64,
-        torch="2",
-        device="cpu",
-        seconds=90,
-        finished="2026-01-01T00:00:00Z",
-    )
-    return spec, row
+    return spec, None if metrics is None else planted(spec, metrics, seconds=90)
 
 
 RESULTS = Results(
