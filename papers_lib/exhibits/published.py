@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from papers_lib.errors import PapersError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 COLUMNS = ("exhibit", "row", "column", "printed", "unit", "source")
 
@@ -43,6 +43,11 @@ def load_folder(folder: Path) -> DataFrame:
     # behind `printed`, whose digits are kept as text: "61.0" is not "61"
     frame.insert(4, "value", [float(text) for text in frame["printed"]])
     return frame
+
+
+def by_place(frame: DataFrame) -> Series:
+    """The values of `load` by exhibit, row and column."""
+    return frame.set_index(["exhibit", "row", "column"])["value"]
 
 
 def read(file: Path) -> list[tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import pytest
@@ -303,7 +302,6 @@ def test_tables_have_every_printed_number_of_a_run_and_our_mean(results):
 def test_claims_find_planted_effects(results):
     claims = {claim.name: claim for claim in STUDY.claims(results)}
     verdicts = {name: claim.finding.verdict for name, claim in claims.items()}
-    assert len(claims) == len(STUDY.claims(results))
     assert verdicts["C1a"] == "holds"  # median over BYOL
     assert verdicts["C1b"] == "fails"  # not over BYOL with its loss doubled
     assert verdicts["C11a"] == verdicts["C3a"] == verdicts["C0a"] == "holds"
@@ -373,7 +371,6 @@ def test_without_runs_everything_has_its_full_shape(results):
         assert repr(bare[name]).count("\n") == 0 and NOT_RUN in repr(bare[name]), name
     assert {claim.finding.verdict for claim in STUDY.claims(empty)} <= {"not tested", "holds", "fails"}
     assert all(figure.png for figure in STUDY.figures(empty).values())
-    json.dumps([claim.as_dict() for claim in STUDY.claims(results)])
 
 
 def test_a_collapsed_run_is_named(results):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
@@ -382,11 +381,6 @@ def test_coverage_counts_exact_cells_runs_and_quotes(results):
     assert sum(counts["Table 5"].reproduced.values()) == 3 and counts["Table 5"].missing == 6
     assert counts["settings"].quoted == counts["settings"].printed
     assert counts["text"].exact == 2 and counts["text"].missing == 8
-
-
-def test_doors_are_plain_json(results):
-    json.dumps([claim.as_dict() for claim in STUDY.claims(results)])
-    json.dumps([erratum.as_dict() for erratum in STUDY.errata()])
 
 
 def test_readings_are_those_of_plain_arithmetic(results):

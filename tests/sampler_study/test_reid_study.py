@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from itertools import product
 
@@ -198,7 +197,6 @@ def test_the_controls_and_claims_find_what_was_planted(results):
     claims = {claim.name: claim for claim in STUDY.claims(results)}
     assert all(claims[name].finding.verdict == "holds" for name in ("C1", "C2b", "C2e", "C2h", "C3b", "C6a"))
     assert claims["C4"].finding.verdict == "undecided"  # nothing was planted
-    json.dumps([claim.as_dict() for claim in claims.values()], allow_nan=False)
 
 
 def test_one_network_of_ours_stands_beside_the_first_printed_one(nowhere):

@@ -142,16 +142,6 @@ def test_profiles_are_sizes_and_what_a_wing_adds(tmp_path):
     assert read_sizes(file) == {"small": Size((0, 1), "cars", "", {"lr": 0.1}, {"warm": {"epochs": 2}})}
 
 
-@pytest.mark.parametrize("paper", known())
-def test_every_wing_has_four_profiles_with_seeds_and_claims_in_order(paper):
-    study = known()[paper].study
-    sizes = read_sizes(study.folder / "profiles.toml")
-    assert set(sizes) >= {"smoke", "small", "medium", "paper"}
-    assert all(size.seeds and len(set(size.seeds)) == len(size.seeds) for size in sizes.values())
-    names = [line.name for line in read_statements(study.folder / "claims.csv")]
-    assert len(names) == len(set(names)) >= 12
-
-
 def test_tables_that_are_damaged_are_one_line(tmp_path):
     file = tmp_path / "table"
     file.write_text("name,label,sweep,against,chnges\n")
