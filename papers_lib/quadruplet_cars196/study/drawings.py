@@ -42,11 +42,7 @@ SHOWN = ("random", "method_1", "method_2", "ce", "ce_all", "nearest_sibling")
 
 def figures(study: Cars, results: Results) -> dict[str, Figure]:
     """Every figure by name."""
-    every = (
-        framework(),
-        selections(),
-        recall_by_epoch(study, results),
-    )
+    every = (framework(), selections(), recall_by_epoch(study, results))
     return {figure.name: figure for figure in every}
 
 
