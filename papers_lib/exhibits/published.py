@@ -38,7 +38,9 @@ def load_folder(folder: Path) -> DataFrame:
 
     # by name, so that every machine has one order
     rows = [row for file in sorted(folder.glob("*.csv")) for row in read(file)]
-    _refuse_doubles(rows)
+    for cell, count in Counter(row[:3] for row in rows).items():
+        if count > 1:
+            raise PapersError(f"{' / '.join(cell)} is transcribed twice; keep one")
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     # behind `printed`, whose digits are kept as text: "61.0" is not "61"
     frame.insert(4, "value", [float(text) for text in frame["printed"]])
@@ -76,9 +78,3 @@ def _fault(row: list[str]) -> str:
     except ValueError:
         finite = False
     return "" if finite else f"'{printed}' is not a number; write the digits as printed"
-
-
-def _refuse_doubles(rows: list[tuple[str, ...]]) -> None:
-    for cell, count in Counter(row[:3] for row in rows).items():
-        if count > 1:
-            raise PapersError(f"{' / '.join(cell)} is transcribed twice; keep one")

@@ -358,16 +358,13 @@ def _show(cell: Cell, places: int) -> str:
     if cell is None:
         return NOT_APPLICABLE
     if isinstance(cell, Interval):
-        ends = (cell.low, cell.high)
-        return f"[{_show(cell.low, places)}, {_show(cell.high, places)}]" if _finite(ends) else "–"
+        if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
+            return NOT_APPLICABLE
+        return f"[{_show(cell.low, places)}, {_show(cell.high, places)}]"
     if isinstance(cell, float):
         text = f"{cell:.{places}f}" if math.isfinite(cell) else NOT_APPLICABLE
         return text.lstrip("-") if not text.strip("-0.") else text  # no "-0.00"
     return " ".join(str(cell).split())  # a line break would tear the row apart
-
-
-def _finite(ends: tuple[float, float]) -> bool:
-    return all(map(math.isfinite, ends))
 
 
 def _csv(cell: Cell, two: bool) -> list[str]:

@@ -46,7 +46,7 @@ RESULTS = Results(
 def test_a_metric_is_read_by_its_path_and_left_out_where_an_epoch_did_not_log_it():
     assert RESULTS.values("a", "acc") == {0: 0.5, 1: 0.7, 2: 0.6}
     assert RESULTS.values("a", "acc %") == {0: 50, 1: 70, 2: 60}
-    assert RESULTS.values("a", "history.-1.loss", factor=10) == {0: 10, 1: 20}
+    assert RESULTS.values("a", "history.-1.loss") == {0: 1, 1: 2}
     assert RESULTS.values("a", "history.0.knn %") == {0: 20, 1: 30}
     assert RESULTS.values("a", "history.0.loss") == {1: 2.0}
     assert RESULTS.values("nothing", "acc") == {}
