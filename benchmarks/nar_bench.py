@@ -1,4 +1,4 @@
-"""How far shared weights can rank vectors, and whether a search beats blind draws, by the shipped NAR-Bench.
+"""How far shared weights can rank vectors, by the shipped NAR-Bench.
 
     python -m benchmarks.nar_bench [--json]
 
@@ -10,20 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 
-from papers_lib.exhibits.table import Table
 from papers_lib.nar.study import bench_tables
 
 
 def main() -> None:
-    """Print the tables, or their CSV in JSON."""
+    """Print the table, or its CSV in JSON."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--json", action="store_true")
-    shown: list[Table] = list(bench_tables.tables().values())
-    if not parser.parse_args().json:
-        print("\n\n".join(map(str, shown)))
-        return
-    print(json.dumps({table.name: table.csv() for table in shown}, ensure_ascii=False))
+    options, table = parser.parse_args(), bench_tables.rankings()
+    print(json.dumps({table.name: table.csv()}, ensure_ascii=False) if options.json else table)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,6 @@ from typing import Any
 from data_prep.sets import CARDS
 from papers_lib.errors import PapersError
 
-REQUIRED = (
-    "@context",
-    "@type",
-    "conformsTo",
-    "name",
-    "description",
-    "license",
-    "url",
-    "creator",
-    "datePublished",
-)
 CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",

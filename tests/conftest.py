@@ -45,3 +45,9 @@ def places(tmp_path: Path, tiny_cars: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PAPERS_LEDGER", str(tmp_path / "figures"))
     monkeypatch.setenv("PAPERS_DATA", str(tiny_cars))
     return tmp_path
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data set is there."""
+    monkeypatch.setenv("PAPERS_DATA", str(tmp_path / "nothing"))

@@ -151,8 +151,7 @@ def test_a_sweep_from_dry_run_to_the_store(capsys, places):
     assert ledger.read(PAPER) == []
 
 
-def test_a_missing_stand_in_says_how_to_make_it(capsys, places, monkeypatch, tmp_path):
-    monkeypatch.setenv("PAPERS_DATA", str(tmp_path / "empty"))
+def test_a_missing_stand_in_says_how_to_make_it(capsys, places, nowhere):
     assert cli.main(["sweep", PAPER, *ONE]) != 0
     captured = capsys.readouterr()
     assert "`make data` draws it" in captured.out + captured.err

@@ -66,8 +66,13 @@ class Estimate(NamedTuple):
         return 2 * float(stdtr(self.freedom, -t))
 
     def interval(self, level: float = 0.95) -> Interval:
-        """Mean ± t s / √(B n); of one seed it is infinite."""
-        half = self._half_width(level) if self.n > 1 else math.inf
+        """Mean ± t_{B (n − 1), (1 + level) / 2} · s / √(B n); of one seed it is infinite."""
+        from scipy.special import stdtrit  # the t quantile, without loading scipy.stats
+
+        half = math.inf
+        if self.n > 1:
+            t = float(stdtrit(self.freedom, 0.5 + level / 2))
+            half = t * self.spread / math.sqrt(self.blocks * self.n)
         return Interval(self.mean, self.mean - half, self.mean + half, self.n)
 
     def seeds_needed(self, level: float = 0.95) -> int | None:
@@ -86,13 +91,6 @@ class Estimate(NamedTuple):
             n = (low + high) // 2
             low, high = (low, n) if decides(n) else (n, high)
         return high
-
-    def _half_width(self, level: float) -> float:
-        """t_{B (n − 1), (1 + level) / 2} · s / √(B n)."""
-        from scipy.special import stdtrit  # the t quantile, without loading scipy.stats
-
-        t = float(stdtrit(self.freedom, 0.5 + level / 2))
-        return t * self.spread / math.sqrt(self.blocks * self.n)
 
 
 def estimate(blocks: Sequence[Sequence[float]]) -> Estimate:

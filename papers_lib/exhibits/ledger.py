@@ -195,14 +195,10 @@ def _parse(file: Path, number: int, line: bytes) -> Row:
     # Pydantic's and json's errors are ValueErrors.
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise _no_row(file, number, what) from None
-
-
-def _no_row(file: Path, number: int, what: str) -> PapersError:
-    return PapersError(
-        f"{file}, line {number}: not a ledger row ({what}); restore the line from git or delete "
-        "it and run `collect`"
-    )
+        raise PapersError(
+            f"{file}, line {number}: not a ledger row ({what}); restore the line from git or delete "
+            "it and run `collect`"
+        ) from None
 
 
 def _refuse_bent(row: Row, written: str, computed: str) -> None:

@@ -66,6 +66,11 @@ def data_name(row: Row) -> str:
     return f"{row.data.name} ({kind})" if kind else row.data.name
 
 
+def data_names(rows: Iterable[Row]) -> str:
+    """The data sets of some rows, each once."""
+    return ", ".join(_distinct(data_name(row) for row in rows))
+
+
 def _badge(rows: Sequence[Row], profile: str, same: bool) -> str:
     # the gravest reason alone: a badge is read at a glance
     if profile == "smoke":
@@ -78,7 +83,6 @@ def _badge(rows: Sequence[Row], profile: str, same: bool) -> str:
 
 
 def _facts(rows: Sequence[Row], profile: str) -> list[str]:
-    data = _distinct(data_name(row) for row in rows)
     # "none": made outside a repository
     commits = _distinct((row.commit[:7] or "none") + "+dirty" * row.dirty for row in rows)
     codes = _distinct(row.code[:7] for row in rows)
@@ -87,7 +91,7 @@ def _facts(rows: Sequence[Row], profile: str) -> list[str]:
     more = [f"{len(commits) - NAMED} more"] if len(commits) > NAMED else []
     return [
         f"profile {profile}",
-        f"data {', '.join(data)}",
+        f"data {data_names(rows)}",
         f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}",
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}",
         f"commit {', '.join(commits[:NAMED] + more)}",

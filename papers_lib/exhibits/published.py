@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from papers_lib.errors import PapersError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 COLUMNS = ("exhibit", "row", "column", "printed", "unit", "source")
 
@@ -38,11 +38,18 @@ def load_folder(folder: Path) -> DataFrame:
 
     # by name, so that every machine has one order
     rows = [row for file in sorted(folder.glob("*.csv")) for row in read(file)]
-    _refuse_doubles(rows)
+    for cell, count in Counter(row[:3] for row in rows).items():
+        if count > 1:
+            raise PapersError(f"{' / '.join(cell)} is transcribed twice; keep one")
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     # behind `printed`, whose digits are kept as text: "61.0" is not "61"
     frame.insert(4, "value", [float(text) for text in frame["printed"]])
     return frame
+
+
+def by_place(frame: DataFrame) -> Series:
+    """The values of `load` by exhibit, row and column."""
+    return frame.set_index(["exhibit", "row", "column"])["value"]
 
 
 def read(file: Path) -> list[tuple[str, ...]]:
@@ -71,9 +78,3 @@ def _fault(row: list[str]) -> str:
     except ValueError:
         finite = False
     return "" if finite else f"'{printed}' is not a number; write the digits as printed"
-
-
-def _refuse_doubles(rows: list[tuple[str, ...]]) -> None:
-    for cell, count in Counter(row[:3] for row in rows).items():
-        if count > 1:
-            raise PapersError(f"{' / '.join(cell)} is transcribed twice; keep one")

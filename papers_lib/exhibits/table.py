@@ -156,6 +156,12 @@ class Table:
         ]
         return "\n".join(lines)
 
+    def part(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]] | None = None) -> Table:
+        """The table of these columns alone, and of `rows` of its own; for a face."""
+        places = [list(self.columns).index(name) for name in columns]
+        rows = self.rows if rows is None else rows
+        return replace(self, columns=columns, rows=[[row[place] for place in places] for row in rows])
+
     def csv(self) -> str:
         """The cells in full precision; an interval fills two columns, `… low` and `… high`."""
         # columns with an interval anywhere
@@ -274,9 +280,7 @@ def _face(whole: Table, labels: Sequence[str], lines: Sequence[Line]) -> Table |
     kept = sorted((i for i, found in enumerate(values) if len(found) > 1), key=lambda i: -len(values[i]))
     if len(kept) == 1:
         names = [labels[kept[0]], "paper", "ours", "95 % interval", "n"]
-        places = [list(whole.columns).index(name) for name in names]
-        rows = [[row[place] for place in places] for row in whole.rows]
-        return replace(whole, columns=names, rows=rows, notes=[OTHER_SETTING, *whole.notes])
+        return replace(whole.part(names), notes=[OTHER_SETTING, *whole.notes])
     if len(kept) != 2:
         return None
     down, across = kept
@@ -354,16 +358,13 @@ def _show(cell: Cell, places: int) -> str:
     if cell is None:
         return NOT_APPLICABLE
     if isinstance(cell, Interval):
-        ends = (cell.low, cell.high)
-        return f"[{_show(cell.low, places)}, {_show(cell.high, places)}]" if _finite(ends) else "–"
+        if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
+            return NOT_APPLICABLE
+        return f"[{_show(cell.low, places)}, {_show(cell.high, places)}]"
     if isinstance(cell, float):
         text = f"{cell:.{places}f}" if math.isfinite(cell) else NOT_APPLICABLE
         return text.lstrip("-") if not text.strip("-0.") else text  # no "-0.00"
     return " ".join(str(cell).split())  # a line break would tear the row apart
-
-
-def _finite(ends: tuple[float, float]) -> bool:
-    return all(map(math.isfinite, ends))
 
 
 def _csv(cell: Cell, two: bool) -> list[str]:

@@ -22,13 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from papers_lib.exhibits.intervals import (
-    Estimate,
-    Interval,
-    differences,
-    estimate,
-    pooling_faults,
-)
+from papers_lib.exhibits.intervals import Estimate, Interval, differences, estimate, pooling_faults
 
 NOT_REPRODUCED: Final = "not reproduced on the stand-in"
 Verdict = Literal[

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import provenance as origin
 from papers_lib.exhibits.claims import Claim
-from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.verdicts import Finding, greater, greater_blocked, holm, on_stand_in
 from papers_lib.study.data import Statement
 from papers_lib.study.results import Results, Values
@@ -76,7 +75,7 @@ def _claim(study: Study, results: Results, line: Statement, finding: Finding) ->
     evidence = line.evidence or f"runs {', '.join(names)}"
     rows = [row for label in labels for row in results.rows(label).values()] or results.all_rows
     if finding.difference:
-        finding = replace(finding, text=f"{finding.text}, on {_data_names(rows)}")
+        finding = replace(finding, text=f"{finding.text}, on {origin.data_names(rows)}")
     # a test of the wing's own need not name its arms: then any row may be behind it
     if any(row.data.stand_in for row in rows):
         finding = on_stand_in(finding)
@@ -90,10 +89,6 @@ def _claim(study: Study, results: Results, line: Statement, finding: Finding) ->
         line.controls,
         line.family,
     )
-
-
-def _data_names(rows: Iterable[Row]) -> str:
-    return ", ".join(sorted({origin.data_name(row) for row in rows}))
 
 
 def sides(study: Study, results: Results, line: Statement, of: str = "") -> tuple[Values, Values]:

@@ -65,7 +65,7 @@ class Results:
             ]
         )
 
-    def values(self, label: str, path: str, factor: float = 1) -> Values:
+    def values(self, label: str, path: str) -> Values:
         """A number of each row's metrics by seed.
 
         `path` names it: `R@1`, `mined.same_positive`, `history.-1.loss` (of the last epoch). A seed is left
@@ -75,14 +75,14 @@ class Results:
             KeyError: a row has no such metric.
         """
         name, percent, _ = path.partition(" %")  # "R@1 %" → "R@1" and " %"
-        scale = 100 * factor if percent else factor
+        scale = 100 if percent else 1
         # None where an epoch did not log it: no value, and not a 0
         read = {seed: _at(row.metrics, name.split(".")) for seed, row in self.rows(label).items()}
         return {seed: scale * float(value) for seed, value in read.items() if value is not None}
 
-    def mean(self, label: str, path: str, factor: float = 1) -> float | None:
+    def mean(self, label: str, path: str) -> float | None:
         """The mean over seeds of `values`, None where there are none."""
-        return mean(self.values(label, path, factor))
+        return mean(self.values(label, path))
 
     def minutes(self, label: str) -> Values:
         """Minutes that a run took, all of it, by seed."""
@@ -112,7 +112,7 @@ class Results:
 
     def data_names(self, label: str) -> str:
         """The data sets that an arm's rows were made from, as exhibits name them."""
-        return ", ".join(sorted({origin.data_name(row) for row in self.rows(label).values()}))
+        return origin.data_names(self.rows(label).values())
 
 
 def mean(values: Mapping[int, float]) -> float | None:

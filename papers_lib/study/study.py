@@ -34,9 +34,9 @@ from papers_lib.study.data import Arm, Size, read_arms, read_misprints, read_siz
 from papers_lib.study.results import Results, Values, difference, mean
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
-Check = Callable[[], tuple[str, bool]]
+Check = Callable[["Series"], tuple[str, bool]]  # of the printed numbers by exhibit, row and column
 Place = tuple[str, str, str]  # exhibit, row and column of a printed number
 
 
@@ -229,10 +229,10 @@ class Study:
 
     def errata(self) -> list[Erratum]:
         """What is wrong or missing in the paper, shown by code where it can be."""
-        errata = []
+        value, errata = published.by_place(self.published), []
         for line in read_misprints(self.folder / "errata.csv"):
             computed = line.name in self.checks  # else a reader is told where to look
-            shown_by, holds = self.checks[line.name]() if computed else (line.shown_by, True)
+            shown_by, holds = self.checks[line.name](value) if computed else (line.shown_by, True)
             errata.append(
                 Erratum(line.name, line.where, line.printed, line.right, shown_by, computed, bool(holds))
             )
@@ -262,6 +262,20 @@ class Study:
         """A table of ours, with the badge and the footer of `results`."""
         made = self.provenance(results)  # said once, of all that is made from these results
         return Table(name, title, list(columns), list(rows), made.badge, made.text, tuple(notes), decimals)
+
+    def figure(
+        self,
+        results: Results,
+        name: str,
+        title: str,
+        alt: str,
+        data: DataFrame,
+        draw: Callable[[Any, DataFrame], object],
+        size: tuple[float, float],
+    ) -> Figure:
+        """A figure of ours, with the badge and the footer of `results`."""
+        made = self.provenance(results)
+        return Figure(name, title, alt, data, draw, made.badge, made.text, size)
 
     # -- printed numbers --
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from prepared import content
+from prepared import content, refused
 from standins import RECIPE
 
 from data_prep.__main__ import main
@@ -75,8 +75,7 @@ def test_what_is_there_and_broken_is_not_touched(copy, rendered, capsys):
     next((root / "cars196" / "stanford_cars" / "cars_train").iterdir()).unlink()
     (root / "cars196" / "notes.txt").write_text("mine")
     before = content(root)
-    assert run("cars196", rendered, root) == 2
-    assert "move it away" in capsys.readouterr().err
+    assert "move it away" in refused(capsys, "import", "cars196", rendered, root)
     assert content(root) == before
 
 
@@ -97,17 +96,15 @@ def test_what_does_not_pass_the_check_is_not_imported(link, copy, tmp_path, caps
 def test_an_archive_of_something_else(tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("birds/1.jpg", "")
-    assert run("cars196", tmp_path / "a.zip", tmp_path / "data") == 2
-    message = capsys.readouterr().err
+    message = refused(capsys, "import", "cars196", tmp_path / "a.zip", tmp_path / "data")
     assert message.startswith(f"error: no cars196 in {tmp_path / 'a.zip'}")
     assert "nothing was imported" in message
-    assert len(message.splitlines()) == 1
 
 
 def test_link_of_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "a.zip").write_bytes(b"")
-    assert run("cars196", tmp_path / "a.zip", tmp_path / "data", "--link") == 2
-    assert "--link needs a folder" in capsys.readouterr().err
+    said = refused(capsys, "import", "cars196", tmp_path / "a.zip", tmp_path / "data", "--link")
+    assert "--link needs a folder" in said
 
 
 def test_interrupted_unpacking_leaves_nothing(rendered, tmp_path, monkeypatch):
@@ -180,8 +177,8 @@ def test_a_folder_that_holds_none_of_it_is_refused_before_a_copy(tmp_path, monke
     (tmp_path / "downloads" / "films").mkdir(parents=True)
     (tmp_path / "downloads" / "films" / "1.mkv").write_bytes(b"large")
     monkeypatch.setattr(shutil, "copyfile", _interrupt)
-    assert run("cars196", tmp_path / "downloads", tmp_path / "data") == 2
-    assert f"no cars196 in {tmp_path / 'downloads'}" in capsys.readouterr().err
+    said = refused(capsys, "import", "cars196", tmp_path / "downloads", tmp_path / "data")
+    assert f"no cars196 in {tmp_path / 'downloads'}" in said
     assert not (tmp_path / "data").exists()
 
 
@@ -204,8 +201,8 @@ def test_a_root_inside_of_the_source_is_refused(link, through, copy, tmp_path, c
     before = sorted(source.rglob("*"))
     (tmp_path / "link").symlink_to(root if through == "root" else source)
     places = {"": (source, root), "root": (source, tmp_path / "link"), "source": (tmp_path / "link", root)}
-    assert run("cars196", *places[through], *link) == 2
-    assert "choose a ROOT outside of it" in capsys.readouterr().err
+    said = refused(capsys, "import", "cars196", *places[through], *link)
+    assert "choose a ROOT outside of it" in said
     assert sorted(source.rglob("*")) == before
 
 
@@ -225,9 +222,7 @@ def _itself(path: Path) -> None:
 def test_what_cannot_be_copied_is_a_line(spoil, copy, tmp_path, capsys):
     source = copy("source")
     spoil(source / "cars196" / "stanford_cars" / "extra")
-    assert run("cars196", source, tmp_path / "data") == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
+    said = refused(capsys, "import", "cars196", source, tmp_path / "data")
     assert str(source / "cars196" / "stanford_cars" / "extra") in said
     assert not list((tmp_path / "data").iterdir())
 
@@ -256,8 +251,7 @@ def test_places_begin_at_home_and_here(copy, rendered, tmp_path, monkeypatch, ca
         ["import", "cars196", "cars196", "~nobody-here/x"],
         ["make", "reid_from_images", "data", "-p", "images", "~nobody-here/x"],
     ):
-        assert main(arguments) == 2
-        assert capsys.readouterr().err.startswith("error: ~nobody-here/x: no such user's home")
+        assert refused(capsys, *arguments).startswith("error: ~nobody-here/x: no such user's home")
 
 
 # -- what the sets are handed out as --
@@ -282,8 +276,8 @@ def test_an_archive_made_on_a_mac(name, official, drawn, tmp_path, capsys):
 
 
 def test_what_is_another_stand_in_is_refused(drawn, tmp_path, capsys):
-    assert run("pedestrians_many", drawn / "market1501", tmp_path) == 2
-    assert "is a stand-in of market1501, not of pedestrians_many" in capsys.readouterr().err
+    said = refused(capsys, "import", "pedestrians_many", drawn / "market1501", tmp_path)
+    assert "is a stand-in of market1501, not of pedestrians_many" in said
 
 
 def test_scikit_learns_folder_of_faces(drawn, tmp_path):
@@ -323,8 +317,8 @@ def test_a_folder_with_the_two_archives(zips, tmp_path, capsys):
 
 def test_half_of_the_archives(zips, tmp_path, capsys):
     (zips / "cifar10_jpeg_test.zip").unlink()
-    assert run("cifar10", zips, tmp_path / "data") == 2
-    assert "cifar10_jpeg_test.zip missing" in capsys.readouterr().err
+    said = refused(capsys, "import", "cifar10", zips, tmp_path / "data")
+    assert "cifar10_jpeg_test.zip missing" in said
     assert run("cifar10", zips / "cifar10_jpeg_train.zip", tmp_path / "data") == 1
     assert "half a data set: test/ or val/ missing" in capsys.readouterr().out
     assert not (tmp_path / "data" / "cifar10").exists()

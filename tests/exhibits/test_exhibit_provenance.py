@@ -1,31 +1,16 @@
 import pytest
+from planted import planted
 
 from papers_lib.errors import PapersError
-from papers_lib.exhibits.ledger import Row
 from papers_lib.exhibits.provenance import comparable, provenance
-from papers_lib.runs.spec import Data
+from papers_lib.runs.spec import Data, RunSpec
 
 
 def row(seed=0, profile="small", name="cars196_half", stand_in=False, **changes):
-    values = {
-        "identity": "i",
-        "key": f"k{seed}",
-        "paper": "toy",
-        "profile": profile,
-        "function": "f",
-        "settings": {"seed": seed},
-        "seed": seed,
-        "data": Data(name=name, stand_in=stand_in),
-        "metrics": {},
-        "commit": "1234567890",
-        "dirty": False,
-        "code": "abcdefghij",
-        "torch": "2.15.0",
-        "device": "cpu",
-        "seconds": 1800.4,
-        "finished": "2026-01-01T00:00:00Z",
-    }
-    return Row(**{**values, **changes})
+    data = Data(name=name, stand_in=stand_in)
+    spec = RunSpec(paper="toy", function="f", profile=profile, settings={"seed": seed}, data=data)
+    known = {"commit": "1234567890", "code": "abcdefghij", "seconds": 1800.4}
+    return planted(spec, {}, **known | changes)
 
 
 def test_the_footer_says_where_the_numbers_come_from():

@@ -5,6 +5,7 @@ import sys
 import pytest
 from hypothesis import given
 from mutations import damaged, fuzz
+from planted import MADE, planted
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import ledger
@@ -32,26 +33,8 @@ def spec(seed=0, fingerprint="f1", **settings):
 
 def row(seed=0, key=None, finished="2026-01-01T00:00:00Z", of=None, **changes):
     of = of or spec(seed)
-    values = {
-        "identity": of.identity,
-        "key": key or digest([of.asked(), "c0de"]),
-        "paper": PAPER,
-        "profile": "small",
-        "function": of.function,
-        "settings": of.settings,
-        "seed": of.seed,
-        "data": of.data,
-        "needs": tuple(need.asked() for need in of.needs),
-        "metrics": {"R1": 0.5 + seed / 100},
-        "commit": "a" * 40,
-        "dirty": False,
-        "code": "c0de",
-        "torch": "2.15.0",
-        "device": "cpu",
-        "seconds": 1.5,
-        "finished": finished,
-    }
-    return ledger.Row(**{**values, **changes})
+    known = {"key": key or digest([of.asked(), "c0de"]), "code": "c0de", "seconds": 1.5, "finished": finished}
+    return planted(of, **{"metrics": {"R1": 0.5 + seed / 100}} | known | changes)
 
 
 def test_rows_come_back_and_a_missing_ledger_is_empty():
@@ -220,17 +203,7 @@ def test_find_compares_the_data_of_needed_runs():
 
 
 def test_from_result_leaves_the_place_of_the_data_out():
-    made = {
-        "key": "k",
-        "commit": "abc",
-        "dirty": True,
-        "code": "c",
-        "torch": "2",
-        "device": "cpu",
-        "seconds": 2.0,
-        "finished": "2026-01-01T00:00:00Z",
-        "host": "not kept",
-    }
+    made = MADE | {"key": "k", "dirty": True, "host": "not kept"}
     result = Result(spec=spec(3), metrics={"R1": 0.5}, provenance=made)
     got = ledger.from_result(result)
     assert (got.seed, got.key, got.dirty, got.metrics) == (3, "k", True, {"R1": 0.5})

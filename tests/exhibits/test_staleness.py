@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from planted import planted
 
 from papers_lib.exhibits import cost, staleness
 from papers_lib.exhibits.ledger import Row
@@ -25,13 +26,7 @@ def spec(fingerprint: str = "", **settings) -> RunSpec:
 
 
 def row(of: RunSpec, **changes) -> Row:
-    values = {
-        "identity": of.identity, "key": of.identity, "paper": of.paper, "profile": of.profile,
-        "function": of.function, "settings": of.settings, "seed": of.seed, "data": of.data, "metrics": {},
-        "commit": "HEAD", "dirty": False, "code": of.code, "torch": "2", "device": "cpu", "seconds": 90.0,
-        "finished": "2026-01-01T00:00:00Z",
-    }  # fmt: skip
-    return Row(**(values | changes))
+    return planted(of, **{"metrics": {}, "commit": "HEAD", "code": of.code, "seconds": 90.0} | changes)
 
 
 def test_a_row_of_todays_code_is_current_and_a_missing_one_not_run():

@@ -129,10 +129,7 @@ def test_save_writes_the_same_bytes_twice(tmp_path):
     first = [path.read_bytes() for path in table().save(tmp_path / "new folder ä")]
     again = [path.read_bytes() for path in table().save(tmp_path / "new folder ä")]
     assert first == again
-    assert sorted(p.name for p in (tmp_path / "new folder ä").iterdir()) == [
-        "table_1.csv",
-        "table_1.md",
-    ]
+    assert sorted(p.name for p in (tmp_path / "new folder ä").iterdir()) == ["table_1.csv", "table_1.md"]
 
 
 def test_an_empty_table_shows_its_heading():
@@ -154,10 +151,7 @@ LINES = [
 
 def test_comparison_has_the_columns_of_the_house():
     got = comparison("t", "T", ["Method", "metric"], LINES)
-    assert list(got.columns) == [
-        *("Method", "metric", "paper", "ours", "Δ"),
-        *("95 % interval", "n", "verdict"),
-    ]
+    assert list(got.columns) == ["Method", "metric", "paper", "ours", "Δ", "95 % interval", "n", "verdict"]
     assert [row[-1] for row in got.rows] == [
         *("holds", "fails", "not comparable", "undecided", "not tested", None),
     ]

@@ -1,14 +1,13 @@
 """What the paper prints, and what is wrong with it: transcribed whole; an erratum falls with its numbers."""
 
-import json
 import math
 from fractions import Fraction
 from itertools import combinations
 
 import pytest
 import torch
+from planted import reprint
 
-from papers_lib.exhibits import published
 from papers_lib.median_triplet import heads
 from papers_lib.median_triplet.study import STUDY, errata, printed
 
@@ -122,29 +121,21 @@ MUTATIONS = {
 BY_CODE = {"E1", "E11", "E12"}  # a loss, a formula, and that nothing is below itself; see below
 
 
-def test_all_errata_hold_and_most_are_computed():
-    found = STUDY.errata()
-    assert [e.name for e in found] == [f"E{n}" for n in range(1, 27)]
-    assert [e.name for e in found if not e.holds] == []
-    assert {e.name for e in found if e.computed} == set(MUTATIONS) | BY_CODE
-    assert all(e.printed and e.right and e.shown_by and "\n" not in e.shown_by for e in found)
-    json.dumps([e.as_dict() for e in found])
+def test_every_computed_erratum_can_fall():
+    assert [e.name for e in STUDY.errata()] == [f"E{n}" for n in range(1, 27)]
+    assert errata.CHECKS.keys() == MUTATIONS.keys() | BY_CODE
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_an_erratum_falls_when_something_else_is_printed(monkeypatch, name):
-    frame = published.load("median_triplet")
-    places = list(zip(frame["exhibit"], frame["row"], frame["column"], strict=True))
-    for place, number in MUTATIONS[name].items():
-        frame.loc[places.index(place), "value"] = number
-    monkeypatch.setattr(published, "load", lambda paper: frame)
-    assert not errata.CHECKS[name]()[1]
+    reprint(monkeypatch, "median_triplet", MUTATIONS[name])
+    assert not errata.CHECKS[name](printed.numbers())[1]
 
 
-def test_a_hinge_with_the_right_sign_would_clear_the_first_erratum(monkeypatch):
+def test_a_hinge_with_the_right_sign_would_clear_the_first_erratum(monkeypatch, value):
     real = heads.rank_k_triplet
     monkeypatch.setattr(heads, "rank_k_triplet", lambda *a, **k: real(*a, **{**k, "hinge": "relu"}))
-    assert not errata.CHECKS["E1"]()[1]
+    assert not errata.CHECKS["E1"](value)[1]
 
 
 def test_margins_that_never_cut_leave_the_same_gradients():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from planted import planted
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.coverage import coverage
@@ -21,6 +20,7 @@ from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Store
 from papers_lib.study import Results
 
+pytestmark = pytest.mark.usefixtures("nowhere")
 EFFECT = {"median": 0.05, "prior": 0.1, "byol_x2": 0.06, "hardest": -0.1, "rank_5": 0.02}
 EFFECT |= {"c2_median": 0.05, "c2_three_quarters": 0.08}
 METERS = {
@@ -60,17 +60,7 @@ def row(spec: RunSpec) -> Row:
             "start": METERS | {"knn": 0.2, "flops": 1e6},
             "history": history if spec.settings["epochs"] else [],
         }
-    asked = {
-        name: getattr(spec, name) for name in ("paper", "profile", "function", "settings", "seed", "data")
-    }
-    asked |= {"identity": spec.identity, "key": spec.identity, "needs": tuple(n.asked() for n in spec.needs)}
-    origin = {"commit": "c" * 40, "dirty": False, "code": "f" * 64, "torch": "2.15.0", "device": "cpu"}
-    return Row(**asked, **origin, metrics=metrics, seconds=60.0, finished="2026-01-01T00:00:00Z")
-
-
-@pytest.fixture(autouse=True)
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAPERS_DATA", str(tmp_path / "nothing"))
+    return planted(spec, metrics)
 
 
 def plan(**parameters) -> list[RunSpec]:
@@ -312,7 +302,6 @@ def test_tables_have_every_printed_number_of_a_run_and_our_mean(results):
 def test_claims_find_planted_effects(results):
     claims = {claim.name: claim for claim in STUDY.claims(results)}
     verdicts = {name: claim.finding.verdict for name, claim in claims.items()}
-    assert len(claims) == len(STUDY.claims(results))
     assert verdicts["C1a"] == "holds"  # median over BYOL
     assert verdicts["C1b"] == "fails"  # not over BYOL with its loss doubled
     assert verdicts["C11a"] == verdicts["C3a"] == verdicts["C0a"] == "holds"
@@ -382,7 +371,6 @@ def test_without_runs_everything_has_its_full_shape(results):
         assert repr(bare[name]).count("\n") == 0 and NOT_RUN in repr(bare[name]), name
     assert {claim.finding.verdict for claim in STUDY.claims(empty)} <= {"not tested", "holds", "fails"}
     assert all(figure.png for figure in STUDY.figures(empty).values())
-    json.dumps([claim.as_dict() for claim in STUDY.claims(results)])
 
 
 def test_a_collapsed_run_is_named(results):

@@ -15,8 +15,7 @@ def index_of(cars, name):
     return cars.table.files.index(cars.table.root / name)
 
 
-def test_where_there_are_no_images_the_pictures_say_so(places, tmp_path, monkeypatch):
-    monkeypatch.setenv("PAPERS_DATA", str(tmp_path / "nothing"))
+def test_where_there_are_no_images_the_pictures_say_so(nowhere):
     assert gallery.look(Settings(profile="frozen")) is None
     for figure in (gallery.strip(None), gallery.quadruplets(None, 0), gallery.found(None, {}, [0])):
         assert figure.data.empty and "make data" in figure.footer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from planted import planted
 
 from papers_lib.datasets.weights import PACKAGED
 from papers_lib.errors import PapersError
@@ -28,15 +29,11 @@ def row(spec: RunSpec, noise: float = 0.001) -> Row:
         **{"NMI_sd": noise, "AMI": r1 / 2, "within_over_all": 0.5, "chance": 0.01},
         **{"history": [epoch] * spec.settings["epochs"], "mined": mined},
     }
-    asked = spec.model_dump(include={"paper", "profile", "function", "settings", "data"})
-    known = {"identity": spec.identity, "key": spec.identity, "seed": spec.seed, "metrics": metrics}
-    origin = {"commit": "c" * 40, "dirty": False, "code": "f" * 64, "torch": "2.15.0", "device": "cpu"}
-    return Row(**asked, **known, **origin, seconds=60.0, finished="2026-01-01T00:00:00Z")
+    return planted(spec, metrics)
 
 
 @pytest.fixture
-def specs(places, monkeypatch) -> list[RunSpec]:
-    monkeypatch.setenv("PAPERS_DATA", str(places / "nothing"))
+def specs(places, nowhere) -> list[RunSpec]:
     return STUDY.plan(Settings(profile="frozen", seeds=(0, 1, 2, 3, 4)))
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from planted import planted
 
 from papers_lib.errors import PapersError
 from papers_lib.exhibits.ledger import Row
@@ -33,11 +34,7 @@ def result(arm: str, seed: int, values: dict = VALUES, **of_data: Any) -> tuple[
     settings, data = {"seed": seed, "arm": arm}, Data(**{"name": "toy"} | of_data)
     spec = RunSpec(paper="toy", function="toy:run", profile="small", settings=settings, data=data, label=arm)
     metrics = {"m": values[arm][seed], "deep": {"share": 0.25}, "history": [{"m": 7.0}, {"m": 8.0}]}
-    known = {"identity": spec.identity, "key": spec.identity, "seed": seed, "metrics": metrics, "code": "c"}
-    origin = {"commit": "c", "dirty": False, "torch": "2", "device": "cpu", "seconds": 1.0, "finished": ""}
-    return spec, Row(
-        **spec.model_dump(include={"paper", "profile", "function", "settings", "data"}), **known, **origin
-    )
+    return spec, planted(spec, metrics)
 
 
 RESULTS = Results([result(arm, seed) for arm, values in VALUES.items() for seed in values])

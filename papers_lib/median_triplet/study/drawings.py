@@ -50,8 +50,8 @@ def figure_1(study: Median, results: Results) -> Figure:
         ends = t_interval(list(results.values(arm.name, "linear %").values()))
         epochs = float(next(iter(rows.values())).settings["epochs"])  # alike for all seeds
         points.append(["ours", arm.name, epochs, ends.mean, ends.low, ends.high])
-    made = study.provenance(results)
-    return Figure(
+    return study.figure(
+        results,
         "figure_1",
         "Figure 1: linear accuracy by epochs of training",
         "Two panels of points, linear accuracy over training epochs: the published points of Table 1 left, "
@@ -59,8 +59,6 @@ def figure_1(study: Median, results: Results) -> Figure:
         "paper the triplet's later point lies above all self-supervised ones.",
         pd.DataFrame(points, columns=["of", "method", "epochs", "accuracy", "low", "high"]),
         _draw_figure_1,
-        made.badge,
-        made.text,
         size=(5.8, 2.3),
     )
 
@@ -222,8 +220,7 @@ def _curves(
         axes.set(xlabel="epoch (bars: 95 % intervals at the last)", ylabel=ylabel)
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
-    made = study.provenance(results)
-    return Figure(name, title, alt, data, draw, made.badge, made.text, size=(6.4, 2.7))
+    return study.figure(results, name, title, alt, data, draw, size=(6.4, 2.7))
 
 
 def effective_rank(study: Median, results: Results) -> Figure:
@@ -242,16 +239,14 @@ def effective_rank(study: Median, results: Results) -> Figure:
         if rows
         else ""
     )
-    made = study.provenance(results)
-    return Figure(
+    return study.figure(
+        results,
         "effective_rank",
         "Effective rank at the last epoch, by the rank k of the negative",
         "Two panels, effective rank over k on a logarithmic axis: projections of a batch left, features of "
         f"the encoder right, a point per seed and a line through the means.{ends}",
         data,
         _draw_rank,
-        made.badge,
-        made.text,
         size=(5.4, 2.2),
     )
 
@@ -282,16 +277,14 @@ def accuracy_by_rank(study: Median, results: Results) -> Figure:
             for seed in sorted(over):
                 values = {"over_byol": over[seed], "false_negatives": shares[seed]}
                 rows.append({"classes": count, "rank": taken.k / taken.n, "seed": seed} | values)
-    made = study.provenance(results)
-    return Figure(
+    return study.figure(
+        results,
         "accuracy_by_rank",
         "Class count and rank: gain over BYOL, and false negatives",
         "Two panels over the rank as a share of the batch, a line per number of classes with 95 % intervals: "
         "kNN accuracy above BYOL's of the same seed left, the share of false negatives right.",
         pd.DataFrame(rows, columns=["classes", "rank", "seed", "over_byol", "false_negatives"]),
         _draw_accuracy_by_rank,
-        made.badge,
-        made.text,
         size=(6.0, 2.4),
     )
 

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from papers_lib.median_triplet import prior
 from papers_lib.median_triplet.study import printed
-from papers_lib.median_triplet.study.printed import CLASSES, IMAGES, RANKS, exact_tail, frequency, numbers
+from papers_lib.median_triplet.study.printed import CLASSES, IMAGES, RANKS, exact_tail, frequency
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -362,7 +361,7 @@ def _range(values: Iterable[float]) -> float:
     return max(listed) - min(listed)
 
 
-_BY_NAME: dict[str, Callable[[pd.Series], Shown]] = {
+CHECKS = {
     "E1": hinge_without_gradient,
     "E2": margin_drops_nothing,
     "E3": both_called_best,
@@ -386,10 +385,3 @@ _BY_NAME: dict[str, Callable[[pd.Series], Shown]] = {
     "E25": strongest_baselines,
     "E26": no_spread,
 }
-
-
-def _check(of: Callable[[pd.Series], Shown]) -> Callable[[], Shown]:
-    return lambda: of(numbers())
-
-
-CHECKS = MappingProxyType({name: _check(of) for name, of in _BY_NAME.items()})

@@ -52,7 +52,7 @@ class Share(NamedTuple):
 
 def numbers() -> pd.Series:
     """Every printed number by exhibit, row and column."""
-    return published.load("median_triplet").set_index(["exhibit", "row", "column"])["value"]
+    return published.by_place(published.load("median_triplet"))
 
 
 def exact_tail(m: int, classes: int, k: int) -> Fraction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,13 +74,6 @@ def tables(study: Median, results: Results) -> dict[str, Table]:
         *printed.tables(study.folder),
     ]
     return {table.name: table for table in every}
-
-
-def narrow(table: Table, columns: Sequence[str]) -> Table:
-    """The table with a face of these columns alone, which fits a screen; the CSV keeps all."""
-    places = [table.columns.index(name) for name in columns]
-    rows = [[row[place] for place in places] for row in table.rows]
-    return replace(table, face=replace(table, columns=columns, rows=rows))
 
 
 # -- the paper's --
@@ -227,7 +220,7 @@ def controls(study: Median, results: Results) -> Table:
         ),
     )
     shown = ("run", "kNN", "counterpart", "95 % of Δ kNN", "greater than counterpart", "false negatives, %")
-    return narrow(whole, (*shown, "rank of projections", "n"))
+    return replace(whole, face=whole.part((*shown, "rank of projections", "n")))
 
 
 def methods(study: Median, results: Results) -> Table:
@@ -268,7 +261,8 @@ def methods(study: Median, results: Results) -> Table:
         notes,
         decimals=dict.fromkeys(columns[1:-1], 1) | {"spread": 2},
     )
-    return narrow(whole, [name for name in columns if name not in ("spread", "GFLOP per run")])
+    shown = [name for name in columns if name not in ("spread", "GFLOP per run")]  # what fits a screen
+    return replace(whole, face=whole.part(shown))
 
 
 def class_rank(study: Median, results: Results) -> Table:

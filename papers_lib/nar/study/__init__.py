@@ -192,12 +192,10 @@ class Refinement(Study):
         rows = [
             row
             for spec, row in results.runs
-            if row is not None and (spec.label in labels if labels else not self._apart(spec.label))
+            if row is not None
+            and (spec.label in labels if labels else self.arms[spec.label].more["kind"] not in APART)
         ]
         return origin.provenance(rows, results.profile, self.dataset)
-
-    def _apart(self, label: str) -> bool:
-        return self.arms[label].more["kind"] in APART
 
     def answer(self, results: Results, place: Place) -> Answer | None:
         """Table 5 is ours to make, from runs on the column's own data; Table 4 is exact, the rest quoted."""

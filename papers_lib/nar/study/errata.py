@@ -32,9 +32,8 @@ def tables() -> dict[str, Table]:
 # -- checks of errata: what shows it, and whether it does --------------------------------------------------
 
 
-def an_entry_is_missing() -> tuple[str, bool]:
+def an_entry_is_missing(value: pd.Series) -> tuple[str, bool]:
     """E1: each vector is one entry short, and two places of the missing zero count nearest to the print."""
-    value = numbers()
     lengths = {model: len(table_4.as_printed(model)) for model in MODELS}
     decisions = {model: int(value["text", model, "decisions"]) for model in (EIGHT, SIXTEEN)}
     vectors = table_4.insertions(table_4.as_printed(SIXTEEN))
@@ -49,9 +48,9 @@ def an_entry_is_missing() -> tuple[str, bool]:
     return text, short and set(nearest) == set(PLACEMENTS[SIXTEEN])
 
 
-def flops_are_no_ordinary_count() -> tuple[str, bool]:
+def flops_are_no_ordinary_count(value: pd.Series) -> tuple[str, bool]:
     """E2: the printed FLOPS are under none of the readings an ordinary count; one factor maps all three."""
-    stated = float(numbers()["Table 4", "ResNet-18", FLOPS])
+    stated = float(value["Table 4", "ResNet-18", FLOPS])
     exact = count(PLACEMENTS["ResNet-18"][0]).multiply_accumulates
     low, high = table_4.common_factor()  # of one factor for all three
     best = most_by_ordinary_count()
@@ -62,9 +61,8 @@ def flops_are_no_ordinary_count() -> tuple[str, bool]:
     return text, abs(stated - exact) > 5e6 and low <= high and best < 6
 
 
-def operators_have_points() -> tuple[str, bool]:
+def operators_have_points(value: pd.Series) -> tuple[str, bool]:
     """E3: of all rules only A, with a 1×1 convolution behind both, saves what the text says."""
-    value = numbers()
     stated = float(value["Table 4", SIXTEEN, PARAMETERS]) / 1e7
     bare = count(PLACEMENTS[SIXTEEN][0], rule="bare").parameters / 1e7
     saved = {rule: [round(100 * table_4.savings(rule)[m], 1) for m in (EIGHT, SIXTEEN)] for rule in RULES}
@@ -78,9 +76,8 @@ def operators_have_points() -> tuple[str, bool]:
     return text, abs(bare - stated) > 0.005 and fits == ["A"]
 
 
-def a_digit_is_lost() -> tuple[str, bool]:
+def a_digit_is_lost(value: pd.Series) -> tuple[str, bool]:
     """E4: the number of face images is the published one without one of its digits."""
-    value = numbers()
     images, people = (int(value["settings", "face emore V1", c]) for c in ("images", "identities"))
     right = int(value["data sets", "faces_ms1m (emore V1)", "images"])
     digits = str(right)  # of which one is lost
@@ -91,9 +88,8 @@ def a_digit_is_lost() -> tuple[str, bool]:
     )
 
 
-def lfw_has_others() -> tuple[str, bool]:
+def lfw_has_others(value: pd.Series) -> tuple[str, bool]:
     """E5: LFW's number of images."""
-    value = numbers()
     stated, right = (int(value[where, "LFW", "images"]) for where in ("settings", "data sets"))
     images, people = (int(value["settings", "AgeDB", c]) for c in ("images", "identities"))
     text = (
@@ -103,18 +99,17 @@ def lfw_has_others() -> tuple[str, bool]:
     return text, stated != right
 
 
-def gains_are_noise() -> tuple[str, bool]:
+def gains_are_noise(value: pd.Series) -> tuple[str, bool]:
     """E8: no printed gain is twice its standard error, and some are losses."""
-    gains = printed.gains(numbers())
+    gains = printed.gains(value)
     text = "; ".join(
         f"{g.model} {g.data} {g.points:+.2f} = {round(g.gained)} of {g.items:,}, z = {g.z:.2f}" for g in gains
     )
     return text, all(abs(gain.z) < 1.96 for gain in gains) and any(gain.points < 0 for gain in gains)
 
 
-def one_is_truncated() -> tuple[str, bool]:
+def one_is_truncated(value: pd.Series) -> tuple[str, bool]:
     """E9: one face accuracy is no rounded share of its pairs, but a truncated one."""
-    value = numbers()
     items = printed.sizes_of_tests(value)  # pairs of each test set
     places = [(model, data) for model in printed.FACES for data in printed.FACE_TESTS]
     multiples = {
@@ -131,16 +126,15 @@ def one_is_truncated() -> tuple[str, bool]:
     return text, len(odd) == 1 and all(odd.values())
 
 
-def the_baseline_is_weak() -> tuple[str, bool]:
+def the_baseline_is_weak(value: pd.Series) -> tuple[str, bool]:
     """E11: a standard recipe is further ahead of the baseline than five times the gain."""
-    value = numbers()
     base, gain = value["Table 5", "ResNet-18", "CIFAR-10"], printed.gains(value)[0].points
     usual = value["cifar10-airbench", "Standard ResNet-18 training", "accuracy"]
     text = f"{usual - base:.1f} points below, {(usual - base) / gain:.0f} times the gain of {gain:+.2f}"
     return text, usual - base > 5 * gain  # five: our threshold
 
 
-def any_change_saves() -> tuple[str, bool]:
+def any_change_saves(_value: pd.Series) -> tuple[str, bool]:
     """E12: every other vector costs less than the untouched network."""
     operations = count_all(8)[:, 1]  # [65,536], at 224 pixels
     base, others = int(operations[0]), operations[1:]  # the untouched network comes first
@@ -153,10 +147,10 @@ def any_change_saves() -> tuple[str, bool]:
     return text, cheaper == len(others)
 
 
-def deeper_is_not_shown() -> tuple[str, bool]:
+def deeper_is_not_shown(value: pd.Series) -> tuple[str, bool]:
     """E13: the paper's own vectors replace the earlier half, and 16 decisions gain less than 8."""
     depths = {model: printed.mean_depth(PLACEMENTS[model][0]) for model in (EIGHT, SIXTEEN)}
-    gains = {(gain.model, gain.data): gain.points for gain in printed.gains(numbers())}
+    gains = {(gain.model, gain.data): gain.points for gain in printed.gains(value)}
     ahead = [data for model, data in gains if model == SIXTEEN and gains[model, data] > gains[EIGHT, data]]
     places = ", ".join(f"{model} {x:.2f}" for model, x in depths.items())
     text = (
@@ -166,9 +160,9 @@ def deeper_is_not_shown() -> tuple[str, bool]:
     return text, max(depths.values()) < 0.5 and not ahead
 
 
-def the_tanh_ends_the_kl() -> tuple[str, bool]:
+def the_tanh_ends_the_kl(value: pd.Series) -> tuple[str, bool]:
     """E14: the KL of capped logits ends far below that of a full connection."""
-    settings = numbers()["ENAS, macro search"].xs("value", level=1)
+    settings = value["ENAS, macro search"].xs("value", level=1)
     tanh, layers = float(settings["tanh constant"]), int(settings["layers"])
     penalty, sampled = (printed.skip_ceiling(tanh, x, layers) for x in (False, True))
     free = printed.skip_ceiling(math.inf, layers=layers)  # the KL of a full connection
@@ -181,9 +175,8 @@ def the_tanh_ends_the_kl() -> tuple[str, bool]:
     return text, penalty < 0.9 * free  # a tenth below is no full connection
 
 
-def the_saving_is_open() -> tuple[str, bool]:
+def the_saving_is_open(value: pd.Series) -> tuple[str, bool]:
     """E17: five whole blocks with 1×1 can save the printed share, eight cannot."""
-    value = numbers()
     stated = value["text", "NAR, LResNet50E-IR", "fewer FLOPS"] / 100
     names = ("LResNet50E-IR-Based", "LResNet50E-IR-Based-PreTrain")
     few, many = (int(value["text", name, "operators replaced"]) for name in names)  # 5 and 8

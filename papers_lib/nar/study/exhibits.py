@@ -30,11 +30,7 @@ def table(name: str, rows: Sequence[Sequence[Cell]], source: Provenance = EXACT,
     footer = words.get("footer", "").format(**values) or source.text
     notes = tuple(filter(None, [words.get("note")]))
     whole = Table(name, title, columns, rows, source.badge, footer, notes, words.get("decimals", 2))
-    places = [columns.index(column) for column in words.get("shown", columns)]
-    if len(places) == len(columns):
-        return whole
-    short = [[row[place] for place in places] for row in whole.rows]
-    return replace(whole, face=replace(whole, columns=words["shown"], rows=short))
+    return replace(whole, face=whole.part(words["shown"])) if "shown" in words else whole
 
 
 def figure(

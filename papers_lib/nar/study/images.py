@@ -35,7 +35,7 @@ def strip(settings: Settings) -> Figure:
     views = {f"{images.shape[1]} pixels": images}
     if side := STUDY.sizes[settings.profile].settings.get("image_size"):
         views[f"{side} pixels"] = classification.load_images(source.train, side)[first]
-    views["cropped and\nmirrored"] = augmented(torch.tensor(images), torch.Generator().manual_seed(0)).numpy()
+    views[LAST] = augmented(torch.tensor(images), torch.Generator().manual_seed(0)).numpy()
     rows = {
         view: [Picture(x, f"train {i}") for x, i in zip(views[view], first, strict=True)] for view in views
     }

@@ -46,7 +46,7 @@ class Gain(NamedTuple):
 
 def numbers() -> pd.Series:
     """Every printed number by exhibit, row and column."""
-    return published.load(PAPER).set_index(["exhibit", "row", "column"])["value"]
+    return published.by_place(published.load(PAPER))
 
 
 def sizes_of_tests(value: pd.Series) -> dict[str, int]:

@@ -42,11 +42,7 @@ SHOWN = ("random", "method_1", "method_2", "ce", "ce_all", "nearest_sibling")
 
 def figures(study: Cars, results: Results) -> dict[str, Figure]:
     """Every figure by name."""
-    every = (
-        framework(),
-        selections(),
-        recall_by_epoch(study, results),
-    )
+    every = (framework(), selections(), recall_by_epoch(study, results))
     return {figure.name: figure for figure in every}
 
 
@@ -225,15 +221,13 @@ def recall_by_epoch(study: Cars, results: Results) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)  # no half epochs
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
-    made = study.provenance(results)
-    return Figure(
+    return study.figure(
+        results,
         "recall_by_epoch",
         "Recall@1 on car models never seen in training, by epoch",
         "Lines of Recall@1 over the epochs of training, one colour per method: the mean over seeds, in a "
         "band that is its 95 % interval.",
         data,
         draw,
-        made.badge,
-        made.text,
         size=(7.2, 3.0),
     )

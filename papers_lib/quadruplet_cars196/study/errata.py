@@ -27,7 +27,7 @@ METRICS = ("R@1", "R@2", "R@4", "R@8", "NMI")
 
 def numbers() -> pd.Series:
     """Every printed number by exhibit, row and column."""
-    return published.load(PAPER).set_index(["exhibit", "row", "column"])["value"]
+    return published.by_place(published.load(PAPER))
 
 
 def corrected_table() -> Table:
@@ -89,9 +89,8 @@ def state_of_the_art(_results: Results, _line: Statement) -> Finding:
     return Finding("fails" if behind else "holds", "; ".join(texts), kind="printed")
 
 
-def nmi_is_of_birds() -> tuple[str, bool]:
+def nmi_is_of_birds(value: pd.Series) -> tuple[str, bool]:
     """E1: the five quoted NMI are those of another data set."""
-    value = numbers()
     quoted = list(value[CUB].index.unique(0))
     printed = {row: value["Table 1", row, "NMI"] for row in quoted}
     # equal to the digit, in every row
@@ -104,9 +103,8 @@ def nmi_is_of_birds() -> tuple[str, bool]:
     return text, of_cub and not of_cars
 
 
-def cited_works_are_ahead() -> tuple[str, bool]:
+def cited_works_are_ahead(value: pd.Series) -> tuple[str, bool]:
     """E2: Smart Mining and Proxy-NCA against both methods."""
-    value = numbers()
     one, two = (
         # the method − the cited work, by metric
         {m: round(value["Table 1", row, m] - value[CARS, MINING, m], 2) for m in METRICS}
@@ -122,10 +120,9 @@ def cited_works_are_ahead() -> tuple[str, bool]:
     return text, behind and value["Table 1", METHOD_2, "R@1"] < proxy
 
 
-def underlines() -> tuple[str, bool]:
+def underlines(value: pd.Series) -> tuple[str, bool]:
     """E4: the rank of Method 1 in each column of Table 1."""
-    value = numbers()["Table 1"]
-    columns = {m: value.xs(m, level=1) for m in METRICS}  # row → number, by metric
+    columns = {m: value["Table 1"].xs(m, level=1) for m in METRICS}  # row → number, by metric
     # 1 + how many are above
     ranks = {m: int((column > column[METHOD_1]).sum()) + 1 for m, column in columns.items()}
     text = f"rank of Method 1: {', '.join(f'{m} {r}' for m, r in ranks.items())}"
@@ -133,23 +130,22 @@ def underlines() -> tuple[str, bool]:
     return text, ranks["R@8"] != 2 and ranks["NMI"] != 2
 
 
-def stated_increase() -> tuple[str, bool]:
+def stated_increase(value: pd.Series) -> tuple[str, bool]:
     """E5: the stated gain of Method 2 against the difference of its printed numbers."""
-    value = numbers()
     best, random = (value["Table 1", row, "R@1"] for row in (METHOD_2, "Random Quadruplet Selection [9]"))
     gap = best - random
     text = f"{best} − {random} = {gap:.2f}, which rounds to {gap:.1f}"
     return text, round(gap, 1) != value["text", METHOD_2, "gain in R@1"]  # the text has one decimal
 
 
-def margins_at_work() -> tuple[str, bool]:
+def margins_at_work(value: pd.Series) -> tuple[str, bool]:
     """E7: m1 − m2 is the margin of the fine pair, m2 that of the coarse."""
-    m1, m2 = (numbers()["settings", name, "value"] for name in ("m1", "m2"))
+    m1, m2 = (value["settings", name, "value"] for name in ("m1", "m2"))
     # Eq. 5 closes where D_RM ≥ D_RP + m1 − m2 and D_RN ≥ D_RM + m2
     return f"margins at work: fine {m1 - m2:.1f}, coarse {m2:.1f}", m1 - m2 > m2
 
 
-def only_method_1_looks_at_n() -> tuple[str, bool]:
+def only_method_1_looks_at_n(_value: pd.Series) -> tuple[str, bool]:
     """E9: turn N about R: the distances to R stay, those to N change; whose P+ changes?"""
 
     def around(x: float, y: float) -> list[list[float]]:
@@ -164,14 +160,14 @@ def only_method_1_looks_at_n() -> tuple[str, bool]:
     return "select() on a toy, both methods, N turned about R", moved["method_1"] and not moved["method_2"]
 
 
-def fallback_is_the_hardest() -> tuple[str, bool]:
+def fallback_is_the_hardest(_value: pd.Series) -> tuple[str, bool]:
     """E10: a tight class inside the sphere: of two positives the further one is taken."""
     # D_RN = 1, and both positives inside
     chosen = _choose("method_2", [[0, 0], [0.1, 0], [0.2, 0], [1, 0], [2, 0]])
     return "select() on a tight class; how often it happens is in the table on selection", chosen == 2
 
 
-def lonely_types() -> tuple[str, bool]:
+def lonely_types(_value: pd.Series) -> tuple[str, bool]:
     """E11: types of one model among the training classes."""
     types = pd.read_csv(TYPES, comment="#")
     train = types[types["split"] == "train"]
@@ -182,14 +178,14 @@ def lonely_types() -> tuple[str, bool]:
     return text, len(lonely) > 0
 
 
-def words_before_the_year() -> tuple[str, bool]:
+def words_before_the_year(value: pd.Series) -> tuple[str, bool]:
     """E14: the rule that gives 22 words, and those of them that are no body styles."""
     types = pd.read_csv(TYPES, comment="#")
     # "BMW M6 Convertible 2010" → "Convertible"
     rule = {re.sub(r" \d{4}$", "", name).split()[-1] for name in types["class_name"]}
     others = sorted(rule - set(types["body9"]))
     text = f"{len(rule)} words; not body styles: {', '.join(others)}"
-    return text, len(rule) == numbers()["settings", "coarse classes", "value"]
+    return text, len(rule) == value["settings", "coarse classes", "value"]
 
 
 CHECKS = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from papers_lib.exhibits.table import NOT_RUN, Cell, Table, comparison
 from papers_lib.exhibits.verdicts import Finding, greater
@@ -114,23 +113,15 @@ def controls(study: Cars, results: Results) -> tuple[Table, Table]:
     one_change = [row for row, first in zip(whole.rows, of_random, strict=True) if not first]
     others = [row for row, first in zip(whole.rows, of_random, strict=True) if first]
     against_random = replace(
-        whole,
+        whole.part(["run", *metrics, *columns[-4:]], others),
         name="against_random",
         title="Held against random quadruplets: recall and clustering of unseen classes, %",
-        **_columns(whole, others, [*metrics, *columns[-4:]]),
     )
     face = replace(
-        whole,
-        **_columns(whole, one_change, ["R@1", *columns[-5:]]),
+        whole.part(["run", "R@1", *columns[-5:]], one_change),
         notes=(*notes, "R@8, MAP@R, NMI and AMI of these rows are in controls.csv."),
     )
     return against_random, replace(whole, face=face)
-
-
-def _columns(table: Table, rows: Sequence[Sequence[Cell]], names: Sequence[str]) -> dict[str, Any]:
-    """Some rows of a table, and of these the first column and those named."""
-    places = [0, *(list(table.columns).index(name) for name in names)]
-    return {"columns": [table.columns[i] for i in places], "rows": [[row[i] for i in places] for row in rows]}
 
 
 def rates(study: Cars, results: Results) -> Table:

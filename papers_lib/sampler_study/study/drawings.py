@@ -174,7 +174,7 @@ def _draw_samplers(canvas: Any, data: pd.DataFrame) -> None:
 
 def by_setting(study: Samplers, results: Results) -> Figure:
     """mAP over K and N: the paper's curves above, ours below, at the same seeds."""
-    made, results = study.provenance(results), grid(study, results)
+    equal = grid(study, results)
     paper: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
     for network, column in beside(results).items():
@@ -183,12 +183,13 @@ def by_setting(study: Samplers, results: Results) -> Figure:
                 place = {"network": network, "sampler": method, "k": k}
                 printed = float(study.printed[exhibit, f"{symbol}={k}", f"{column} mAP"])
                 paper.append({"of": "paper", **place, "seed": 0, "mAP": printed})
-                values = results.values(f"{network}/{method}_{k}", "mAP %")
+                values = equal.values(f"{network}/{method}_{k}", "mAP %")
                 ours += [
                     {"of": "ours", **place, "seed": seed, "mAP": values[seed]} for seed in sorted(values)
                 ]
     data = pd.DataFrame(paper + ours)
-    return Figure(
+    return study.figure(
+        results,
         "by_setting",
         "mAP by K and N: the paper above, ours below",
         "A column per camera network, the paper's numbers above and ours below; a line per sampler over K or "
@@ -196,8 +197,6 @@ def by_setting(study: Samplers, results: Results) -> Figure:
         "to nothing at 32 and groups do not; ours are means with shaded 95 % intervals.",
         data,
         _draw_by_setting,
-        made.badge,
-        made.text,
         size=(6.4, 3.7),
     )
 
@@ -223,23 +222,22 @@ def _draw_by_setting(canvas: Any, data: pd.DataFrame) -> None:
 
 def p_by_k(study: Samplers, results: Results) -> Figure:
     """mAP over P and K apart, at equal steps that visit every cluster: the product is the batch."""
-    made, network = study.provenance(results), network_of_controls(results)
+    network = network_of_controls(results)
     arms = [arm for arm in study.arms.values() if arm.sweep == "p_by_k"]
-    results = results.common([f"{network}/{arm.name}" for arm in arms])
+    equal = results.common([f"{network}/{arm.name}" for arm in arms])
     rows = []
     for arm in arms:
         label = f"{network}/{arm.name}"
-        cell = {"P": arm.changes["p"], "K": arm.changes["k"], "n": len(results.rows(label))}
-        rows.append(cell | {"mAP": results.mean(label, "mAP %")})
-    return Figure(
+        cell = {"P": arm.changes["p"], "K": arm.changes["k"], "n": len(equal.rows(label))}
+        rows.append(cell | {"mAP": equal.mean(label, "mAP %")})
+    return study.figure(
+        results,
         "p_by_k",
         f"mAP with P and K set apart, {title(network)}",
         "A grid of cells, P upwards and K to the right, each with its mean mAP, the darker the lower. The "
         "steps are the same everywhere, so that a cell differs from its neighbours in what a batch holds.",
         pd.DataFrame(rows, columns=["P", "K", "n", "mAP"]).astype({"mAP": float}),
         _draw_p_by_k,
-        made.badge,
-        made.text,
         size=(4.8, 2.8),
     )
 
@@ -264,9 +262,8 @@ def _draw_p_by_k(canvas: Any, data: pd.DataFrame) -> None:
 
 def by_epoch(study: Samplers, results: Results) -> Figure:
     """mAP over the epochs: which settings learn, and which fall below their start."""
-    made, network = study.provenance(results), network_of_controls(results)
-    results = grid(study, results)
-    lines = results.by_epoch([f"{network}/{arm}" for arm in SHOWN], ["mAP"], factor=100)
+    network = network_of_controls(results)
+    lines = grid(study, results).by_epoch([f"{network}/{arm}" for arm in SHOWN], ["mAP"], factor=100)
     data = pd.DataFrame(list(lines), columns=["arm", "seed", "epoch", "mAP"])
     labels = {name: study.arms[name].label for name in SHOWN}  # what readers see; the CSV has the names
 
@@ -277,33 +274,32 @@ def by_epoch(study: Samplers, results: Results) -> Figure:
         axes.set(xlabel="epoch", ylabel="mAP, %")
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
-    return Figure(
+    return study.figure(
+        results,
         "by_epoch",
         f"mAP by epoch, {title(network)}",
         "Lines of mean mAP over the epochs with shaded 95 % intervals, a colour per setting; epoch 0 is the "
         "start before any training. All lines rise from it; the two of K = 32 end lowest.",
         data,
         draw,
-        made.badge,
-        made.text,
         size=(6.4, 2.7),
     )
 
 
 def classes(study: Samplers, results: Results) -> Figure:
     """mAP against the number of clusters in a batch: the quantity that K changes at a fixed batch."""
-    made, network = study.provenance(results), network_of_controls(results)
-    results = grid(study, results)
+    network, equal = network_of_controls(results), grid(study, results)
     rows = []
     for method in SAMPLERS:
         for k in GRID:
             label = f"{network}/{method}_{k}"
-            held = results.mean(label, "history.-1.distinct_classes")
+            held = equal.mean(label, "history.-1.distinct_classes")
             if held is not None:
-                mean_ap = results.mean(label, "mAP %")
+                mean_ap = equal.mean(label, "mAP %")
                 rows.append({"sampler": method, "k": k, "classes": held, "mAP": mean_ap})
     data = pd.DataFrame(rows, columns=["sampler", "k", "classes", "mAP"])
-    return Figure(
+    return study.figure(
+        results,
         "classes",
         f"mAP by clusters in a batch of 32, {title(network)}",
         "Mean mAP against the mean number of different clusters in a batch in the last epoch, a line per "
@@ -311,8 +307,6 @@ def classes(study: Samplers, results: Results) -> Figure:
         "from one cluster to four and are nearly level beyond; groups never have fewer than four.",
         data,
         _draw_classes,
-        made.badge,
-        made.text,
         size=(5.6, 3.0),
     )
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from papers_lib.sampler_study.study.printed import (
     METRICS,
     SETS,
@@ -12,7 +14,6 @@ from papers_lib.sampler_study.study.printed import (
     TRIPLET,
     best_setting,
     by_setting,
-    numbers,
     repeats,
     samples_an_epoch,
     source_row,
@@ -20,9 +21,8 @@ from papers_lib.sampler_study.study.printed import (
 )
 
 
-def duke_proxy_row() -> tuple[str, bool]:
+def duke_proxy_row(value: pd.Series) -> tuple[str, bool]:
     """Table I prints a row of Table III that is not its best."""
-    value = numbers()
     row, duke = SWEEPS["Table III"], "DukeMTMC mAP"
     best = best_setting(value, "Table III", "DukeMTMC")
     others = [
@@ -37,9 +37,8 @@ def duke_proxy_row() -> tuple[str, bool]:
     return shown_by, bool(value["Table I", row, duke] < value["Table III", best, duke])
 
 
-def duke_group_row() -> tuple[str, bool]:
+def duke_group_row(value: pd.Series) -> tuple[str, bool]:
     """Table I prints the row of Table IV that is best by R1, not by mAP."""
-    value = numbers()
     best, first = (best_setting(value, "Table IV", "DukeMTMC", metric) for metric in ("mAP", "R1"))
     printed = source_row(value, "Table IV", "DukeMTMC")
     mean_ap = {row: value["Table IV", row, "DukeMTMC mAP"] for row in (printed, best) if row}
@@ -47,18 +46,16 @@ def duke_group_row() -> tuple[str, bool]:
     return shown_by, bool(printed and printed != best and printed == first)
 
 
-def same_cells() -> tuple[str, bool]:
+def same_cells(value: pd.Series) -> tuple[str, bool]:
     """Two tables print the same four numbers at K = 4."""
-    value = numbers()
     full = [(name, pair) for name, pair, same, _ in repeats(value) if len(same) == len(METRICS)]
     text = "; ".join(f"{name}: {' = '.join(f'{t} {r}' for t, r in pair)}" for name, pair in full)
     shown_by = f"full repeats over Tables II–IV: {text or 'none'}"
     return shown_by, ("DukeMTMC", [("Table II", "K=4"), ("Table III", "K=4")]) in full
 
 
-def same_mean() -> tuple[str, bool]:
+def same_mean(value: pd.Series) -> tuple[str, bool]:
     """Two settings print the same mAP and R1, and other R5 and R10."""
-    value = numbers()
     places = [("Table IV", "N=1"), ("Table IV", "N=2")]
     twins = [(same, other) for name, pair, same, other in repeats(value) if pair == places]
     shown = "; ".join(f"same {', '.join(same)}, other {', '.join(other)}" for same, other in twins)
@@ -66,9 +63,8 @@ def same_mean() -> tuple[str, bool]:
     return shown_by, any(other for _, other in twins)
 
 
-def random_twice() -> tuple[str, bool]:
+def random_twice(value: pd.Series) -> tuple[str, bool]:
     """Groups of one draw as random sampling does, and print other numbers."""
-    value = numbers()
     gaps = {
         name: round(
             value["Table IV", "N=1", f"{name} mAP"] - value["Table I", "Random Sampling", f"{name} mAP"], 1
@@ -96,9 +92,8 @@ def groups_of_one_are_random() -> bool:
     return all(sorted(drawn) == inliers and drawn != inliers for drawn in passes)
 
 
-def caption() -> tuple[str, bool]:
+def caption(value: pd.Series) -> tuple[str, bool]:
     """Table IV lists settings, and its caption methods."""
-    value = numbers()
     settings, methods = (set(value[table].index.unique(0)) for table in ("Table IV", "Table I"))
     shown_by = (
         f"rows of Table IV: {', '.join(value['Table IV'].index.unique(0))}; methods of Table I among them: "
@@ -107,9 +102,8 @@ def caption() -> tuple[str, bool]:
     return shown_by, all(row.startswith("N=") for row in settings) and not settings & methods
 
 
-def collapse_at_16() -> tuple[str, bool]:
+def collapse_at_16(value: pd.Series) -> tuple[str, bool]:
     """K = 16 has fallen already."""
-    value = numbers()
     stated = int(value["text", "fitting non-existent", "K greater than"])
     falls = {
         (table, name): by_setting(value, table, name)[12] - by_setting(value, table, name)[stated]
@@ -126,9 +120,8 @@ def collapse_at_16() -> tuple[str, bool]:
     return shown_by, min(falls.values()) > 10
 
 
-def scarcity() -> tuple[str, bool]:
+def scarcity(value: pd.Series) -> tuple[str, bool]:
     """What is visited in an epoch does not fall where mAP falls."""
-    value = numbers()
     samples, log = samples_an_epoch(value), value["Cluster-Contrast, log"]["clusters on Market1501"]
     last, most = int(log["last epoch"]), int(log["most"])
     seen = visited(16, last, samples)
@@ -145,27 +138,24 @@ def scarcity() -> tuple[str, bool]:
     return shown_by, bool(seen == 1 and market[12] - market[16] > 10 and max(shares.values()) < 0.5)
 
 
-def traversed() -> tuple[str, bool]:
+def traversed(value: pd.Series) -> tuple[str, bool]:
     """Images of an epoch over the images of a cluster."""
-    value = numbers()
     stated = int(value["text", "MSMT17 at K=32", "clusters traversed in one epoch exceed"])
     traversed = samples_an_epoch(value) // 32
     shown_by = f"{samples_an_epoch(value):,} images per epoch / 32 images per cluster = {traversed}"
     return shown_by, traversed < stated
 
 
-def twelve() -> tuple[str, bool]:
+def twelve(value: pd.Series) -> tuple[str, bool]:
     """Settings of K and N that do not divide the batch."""
-    value = numbers()
     batch = int(value["text", "batch size", "value"])
     odd = {letter: [int(n) for n in value["text"][letter] if batch % n] for letter in ("K", "N")}
     shown_by = f"settings that do not divide {batch}: {', '.join(f'{x} {ns}' for x, ns in odd.items())}"
     return shown_by, all(odd.values())
 
 
-def large_groups() -> tuple[str, bool]:
+def large_groups(value: pd.Series) -> tuple[str, bool]:
     """Groups fall less at large N only."""
-    value = numbers()
     large = all(
         value["Table IV", f"N={n}", f"{name} mAP"] > value[table, f"K={n}", f"{name} mAP"]
         for n in (16, 32)
@@ -181,9 +171,8 @@ def large_groups() -> tuple[str, bool]:
     return shown_by, bool(large and small < triplet)
 
 
-def small_groups() -> tuple[str, bool]:
+def small_groups(value: pd.Series) -> tuple[str, bool]:
     """Where groups are ahead of a triplet sampler at N ≤ 8."""
-    value = numbers()
     better = [
         f"{name} N={n}"
         for n in (1, 2, 4, 8)
@@ -197,9 +186,8 @@ def small_groups() -> tuple[str, bool]:
     return shown_by, better == ["MSMT17 N=8"]
 
 
-def other_settings() -> tuple[str, bool]:
+def other_settings(value: pd.Series) -> tuple[str, bool]:
     """What the paper sets otherwise than CAP."""
-    value = numbers()
     names = ("temperature", "maximum distance", "batch size")
     pairs = {name: (value["text", name, "value"], value["CAP [6], code", name, "value"]) for name in names}
     stated = int(value["text", "iterations per epoch", "value"])
@@ -212,9 +200,8 @@ def other_settings() -> tuple[str, bool]:
     return shown_by, bool(pairs["temperature"][0] != pairs["temperature"][1] and most["MSMT17"] > stated)
 
 
-def gain_over_cap() -> tuple[str, bool]:
+def gain_over_cap(value: pd.Series) -> tuple[str, bool]:
     """The paper's row at CAP's own sampler is not CAP's."""
-    value = numbers()
     cap = {name: value["Table I", "CAP [6]", f"{name} mAP"] for name in SETS}
     row = f"K={value['CAP [6], code', 'K', 'value']:.0f}"
     same = {name: round(value["Table III", row, f"{name} mAP"] - cap[name], 1) for name in SETS}
@@ -225,9 +212,8 @@ def gain_over_cap() -> tuple[str, bool]:
     return shown_by, any(same.values())
 
 
-def range_of_n() -> tuple[str, bool]:
+def range_of_n(value: pd.Series) -> tuple[str, bool]:
     """The N of the original lie beyond the range that is swept."""
-    value = numbers()
     original = value["Group Sampling [14]"]["original"]
     used = {name: int(original[f"{name} N"]) for name in SETS}
     swept = int(max(value["text"]["N"]))
@@ -240,9 +226,8 @@ def range_of_n() -> tuple[str, bool]:
     return shown_by, swept < min(used.values())
 
 
-def below_untrained() -> tuple[str, bool]:
+def below_untrained(value: pd.Series) -> tuple[str, bool]:
     """Rows that lie below the network before training."""
-    value = numbers()
     untrained = value["OpenUnReID model zoo"]["untrained ResNet-50"]
     rows = [(table, "K=32", name) for table in TRIPLET for name in SETS[:2]]
     rows.append(("Table I", "Random Sampling", "DukeMTMC"))
@@ -260,9 +245,8 @@ def below_untrained() -> tuple[str, bool]:
     return shown_by, below
 
 
-def images_per_identity() -> tuple[str, bool]:
+def images_per_identity(value: pd.Series) -> tuple[str, bool]:
     """MSMT17 has the most training images per identity."""
-    value = numbers()
     counts = value["data sets"]
     each = {name: counts[name, "training images"] / counts[name, "training identities"] for name in SETS}
     shown_by = f"training images an identity: {', '.join(f'{name} {x:.1f}' for name, x in each.items())}"

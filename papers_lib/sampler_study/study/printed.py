@@ -107,7 +107,7 @@ def duplicates_table() -> Table:
 
 def numbers() -> pd.Series:
     """Every printed number by exhibit, row and column."""
-    return published.load(PAPER).set_index(["exhibit", "row", "column"])["value"]
+    return published.by_place(published.load(PAPER))
 
 
 def by_setting(value: pd.Series, table: str, name: str, metric: str = "mAP") -> dict[int, float]:

@@ -300,10 +300,8 @@ def controls(study: Samplers, results: Results, sweep: str) -> Table:
 
 def _narrow(whole: Table, rows: Collection[str] = ()) -> Table:
     """The table with a face of the columns in `FACES`, and of the rows with these names, by default all."""
-    names = FACES[whole.name]
-    places = [list(whole.columns).index(name) for name in names]
-    shown = [[row[place] for place in places] for row in whole.rows if not rows or row[0] in rows]
-    return replace(whole, face=replace(whole, columns=names, rows=shown))
+    shown = [row for row in whole.rows if not rows or row[0] in rows]
+    return replace(whole, face=whole.part(FACES[whole.name], shown))
 
 
 def _held(results: Results, network: str, arm: Arm) -> list[Cell]:
