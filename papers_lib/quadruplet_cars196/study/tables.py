@@ -89,7 +89,8 @@ def controls(study: Cars, results: Results) -> tuple[Table, Table]:
     """
     metrics = ["R@1", "R@8", "MAP@R", "NMI", "AMI"]  # AMI: NMI without what chance gives
     columns = ["run", *metrics, "held against", "R@1, difference", "95 % interval", "n", "greater"]
-    arms = [arm for arm in study.arms.values() if arm.sweep in MAIN]
+    planned = {spec.label for spec, _ in results.runs}  # a profile need not have every sweep
+    arms = [arm for arm in study.arms.values() if arm.sweep in MAIN and arm.name in planned]
     rows: list[list[Cell]] = []
     for arm in arms:
         ours = results.values(arm.name, "R@1 %")
