@@ -52,7 +52,7 @@ def test_needs_must_be_finished(store, toy):
 
 def test_code_changed_since_the_folder_was_prepared(store, toy, here, monkeypatch):
     folder = store.prepare(toy("square", x=3))
-    monkeypatch.setattr("papers_lib.runs.spec.code_fingerprint", lambda module: "changed")
+    monkeypatch.setattr("papers_lib.runs.spec.code_fingerprint", lambda module, without: "changed")
     answer = worker.compute(folder)
     assert "prepared for other code" in answer["error"]
     assert not (folder / "failed.json").exists()
