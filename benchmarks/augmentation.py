@@ -99,7 +99,7 @@ def main() -> None:
         table = timing.compare(cases(data(count, pixels)), options)
         peers = [name for name in table.seconds if name != OURS]
         checks = {
-            "pairs a second": {name: round(count / table.median(name)) for name in table.seconds},
+            "pairs per second": {name: round(count / table.median(name)) for name in table.seconds},
             "ours makes as many times as": {name: round(table.ratio(name, OURS), 2) for name in peers},
         }
         if not lightlys(pixels):

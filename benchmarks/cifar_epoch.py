@@ -143,7 +143,7 @@ def main() -> None:
     }
     table = timing.compare([Case(name, epoch) for name, epoch in epochs.items()], options)
     table.notes = {name: f"waiting {epoch.waited / epoch.spent:.1%}" for name, epoch in epochs.items()}
-    checks = {"images a second, last row": round(options.images / min(table.seconds[ours]))}
+    checks = {"images per second, last row": round(options.images / min(table.seconds[ours]))}
     size = f"one epoch of {options.images} images, batch {options.batch}"
     timing.show(f"ResNet-18, width {options.width}: {size}, {where}", table, checks, options)
 

@@ -136,7 +136,7 @@ def main() -> None:
         "waiting for views, ours": round(table.ratio(VIEWS, STEP), 3),
         "loss, share of a step": round(table.ratio(LOSS, STEP), 4),
         "random resolution, share of a step": round(table.ratio(RANDOM_STEP, STEP), 3),
-        "images a second": round(options.batch / table.median(STEP)),
+        "images per second": round(options.batch / table.median(STEP)),
         "seconds for an epoch of 50,000": round(50_000 / options.batch * table.median(STEP), 1),
     }
     title = f"One step of the median triplet, {options.backbone}, batch {options.batch}, {options.precision}"

@@ -156,7 +156,7 @@ def test_no_file_is_large_or_names_a_machine():
         size = path.stat().st_size
         limit = {".ipynb": 400, ".png": 120, ".jsonl": 6000, ".npz": 4000}.get(
             path.suffix, 500
-        )  # .jsonl: 6 KB a row
+        )  # .jsonl: 6 KB per row
         assert size <= limit * 1024, f"{path.name}: {size // 1024} KB"
         if path.suffix in (".py", ".toml", ".lock", ".yml", ".md", ".ipynb", ".jsonl", ""):
             found = place.search(path.read_bytes())

@@ -134,8 +134,9 @@ def _table(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         heads = [head.strip() for head in reader.fieldnames or ()]
         if not {"file", "class"} & set(heads) or set(heads) - set(known) or len(set(heads)) < len(heads):
-            columns = f"give file or class, and {', '.join(TOLD)}, each once"
-            raise PapersError(f"{path} has the columns {', '.join(sorted(heads))}; {columns}")
+            columns = f"give file or class, and {', '.join(TOLD)}, each once, with commas between them"
+            there = f"has the columns {', '.join(sorted(heads))}" if heads else "is empty"
+            raise PapersError(f"{path} {there}; {columns}")
         reader.fieldnames = heads
         for line in reader:
             if None in line:

@@ -50,7 +50,7 @@ class TrainSettings(Frozen):
     # -- what a batch is --
     method: Method = "triplet_proxy"
     k: int = Field(4, ge=1)  # the paper's K of triplets and N of groups
-    p: int = Field(0, ge=0)  # classes a batch; 0: as batch_size and k leave room for
+    p: int = Field(0, ge=0)  # classes per batch; 0: as batch_size and k leave room for
     visited: float = Field(1.0, gt=0, le=1)  # share of the classes that an epoch may draw, anew each epoch
     batch_size: int = Field(32, ge=2)
     iters_per_epoch: int = Field(400, ge=0)  # 0: inliers / batch_size, as CAP

@@ -121,6 +121,18 @@ def test_the_table_says_kinds_cameras_and_sides(tmp_path):
         ({"a": 3, "b": 3}, "name,kind\na,b", "load", "has the columns kind, name; give file or class"),
         ({"a": 3, "b": 3}, "class,coarse\na,x\nz,x", "load", "line 3: 'z' is not there"),
         ({"a": 3, "b": 3}, "class,split\na,valid", "load", "line 2: a split is train or test"),
+        (
+            {"a": 3, "b": 3},
+            "class;coarse\na;x",
+            "load",
+            "columns class;coarse; give file or class, and coarse,",
+        ),
+        (
+            {"a": 3, "b": 3},
+            "\n",
+            "load",
+            "labels.csv is empty; give file or class, and coarse, camera, split,",
+        ),
         ({"a": 3, "b": 3}, "class,class\na,b", "load", "has the columns class, class; give file or class"),
         ({"a": 3, "b": 3}, "class,coarse\n\na,x,y\n", "load", "line 3: more cells than the 2 of its head"),
         ({"a": 3, "b": 3}, 'class,coarse\na,"x\n', "load", "unexpected end of data; mend that"),

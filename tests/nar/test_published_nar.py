@@ -63,8 +63,8 @@ def test_text_and_tables_agree_where_the_paper_repeats_itself(value):
         flops = [value["Table 4", row, "FLOPS"] for row in ("ResNet-18", model)]
         assert round(100 * (1 - flops[1] / flops[0])) == value["text", model, "less FLOPS"]
     proxy = value["settings"]["proxy task"]
-    assert proxy["identities"] * proxy["images an identity"] == proxy["images"]
-    assert proxy["training images an identity"] + proxy["validation images an identity"] == 40
+    assert proxy["identities"] * proxy["images per identity"] == proxy["images"]
+    assert proxy["training images per identity"] + proxy["validation images per identity"] == 40
     cifar = value["settings"]["CIFAR-10"]
     assert cifar["training images"] + cifar["test images"] == cifar["images"]
 

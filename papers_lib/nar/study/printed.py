@@ -54,7 +54,7 @@ def sizes_of_tests(value: pd.Series) -> dict[str, int]:
     settings = value["settings"]
     pairs = {
         name: int(settings[name, "folds"])
-        * sum(int(settings[name, f"{kind} pairs a fold"]) for kind in ("same", "different"))
+        * sum(int(settings[name, f"{kind} pairs per fold"]) for kind in ("same", "different"))
         for name in ("CFP", "AgeDB")
     }
     imagenet = 1000 * int(settings["ImageNet", "validation images"])  # printed in thousands

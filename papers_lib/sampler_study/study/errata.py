@@ -249,7 +249,7 @@ def images_per_identity(value: pd.Series) -> tuple[str, bool]:
     """MSMT17 has the most training images per identity."""
     counts = value["data sets"]
     each = {name: counts[name, "training images"] / counts[name, "training identities"] for name in SETS}
-    shown_by = f"training images an identity: {', '.join(f'{name} {x:.1f}' for name, x in each.items())}"
+    shown_by = f"training images per identity: {', '.join(f'{name} {x:.1f}' for name, x in each.items())}"
     return shown_by, max(each, key=each.__getitem__) == "MSMT17"
 
 
