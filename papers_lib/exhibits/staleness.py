@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -39,7 +40,15 @@ def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
     return [_spec(spec, rows, twins) for spec in specs] + [_row(row, specs) for row in left]
 
 
-def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[tuple[Row, Row]]) -> Reason:
+class _Twins(NamedTuple):
+    """Two rows of one question and of one data set's bytes, from two versions of the code."""
+
+    codes: frozenset[str]
+    arm: dict[str, Any]
+    alike: bool
+
+
+def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[_Twins]) -> Reason:
     row = find(rows, spec)
     if row is None:
         # the same question, answered on other data
@@ -49,30 +58,32 @@ def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[tuple[Row, Row]]) 
             return Reason(spec.label, spec.seed, "other data", text)
         return Reason(spec.label, spec.seed, "not run", "no row in the ledger")
     # the fingerprint of what training reaches, not the commit
-    if row.code == spec.code:
+    code = spec.code
+    if row.code == code:
         return Reason(spec.label, spec.seed, "current", f"commit {row.commit[:12]}")
     # none: the commit is not in this clone
     changed = fingerprint.changed_since(row.commit, spec.module, spec.unread)
     files = "; ".join(changed) if changed else "files cannot be told: the row's commit is not here"
     text = f"made at {row.commit[:12]}; since then: {files}"
-    again = [pair for pair in twins if {pair[0].code, pair[1].code} == {row.code, spec.code}]
+    again = [pair for pair in twins if pair.codes == {row.code, code}]
     if not again:
         return Reason(spec.label, spec.seed, "older code", text)
-    unlike = [pair for pair in again if not _alike(pair[0].metrics, pair[1].metrics)]
-    text += (
-        f"; today's code gives the same numbers in {len(again) - len(unlike)} of {len(again)} runs repeated"
-    )
+    alike = sum(pair.alike for pair in again)
+    text += f"; today's code gives the same numbers in {alike} of {len(again)} runs repeated"
     # of its own arm, one at least
-    here = any(_arm(pair[0]) == _arm(row) for pair in again) and not unlike
+    here = any(pair.arm == _arm(row) for pair in again) and alike == len(again)
     return Reason(spec.label, spec.seed, "repeated" if here else "older code", text)
 
 
-def _twins(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Rows of one question and of one data set's bytes, from two versions of the code."""
+def _twins(rows: Sequence[Row]) -> list[_Twins]:
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((row.identity, row.data.fingerprint), []).append(row)
-    return [(one, two) for same in found.values() for i, one in enumerate(same) for two in same[i + 1 :]]
+    return [
+        _Twins(frozenset((one.code, two.code)), _arm(one), _alike(one.metrics, two.metrics))
+        for same in found.values()
+        for one, two in itertools.combinations(same, 2)
+    ]
 
 
 def _arm(row: Row) -> dict[str, Any]:
