@@ -99,7 +99,8 @@ def _facts(rows: Sequence[Row], profile: str) -> list[str]:
         f"code {codes[0] if len(codes) == 1 else 'mixed'}",
         f"torch {', '.join(_distinct(row.torch for row in rows))}",
         *([", ".join(precisions)] if precisions else []),
-        f"device {', '.join(_distinct(row.device for row in rows))}",
+        # of a processor, its maker is in the row alone: a chapter is the same whoever executes it
+        f"device {', '.join(_distinct(row.device.partition(' (')[0] for row in rows))}",
         f"{_duration(sum(row.seconds for row in rows))} of computing",
     ]
 

@@ -41,7 +41,10 @@ def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
 
 
 class _Twins(NamedTuple):
-    """Two rows of one question and of one data set's bytes, from two versions of the code."""
+    """What two versions of the code said of one question and of one data set's bytes.
+
+    Each may have said it on several processors, whose kernels round differently: equal on one is alike.
+    """
 
     codes: frozenset[str]
     arm: dict[str, Any]
@@ -76,14 +79,15 @@ def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[_Twins]) -> Reason
 
 
 def _twins(rows: Sequence[Row]) -> list[_Twins]:
-    found: dict[tuple[str, str], list[Row]] = {}
+    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
-        found.setdefault((row.identity, row.data.fingerprint), []).append(row)
-    return [
-        _Twins(frozenset((one.code, two.code)), _arm(one), _alike(one.metrics, two.metrics))
-        for same in found.values()
-        for one, two in itertools.combinations(same, 2)
-    ]
+        found.setdefault((row.identity, row.data.fingerprint), {}).setdefault(row.code, []).append(row)
+    twins = []
+    for versions in found.values():
+        for ours, theirs in itertools.combinations(versions.values(), 2):
+            alike = any(_alike(one.metrics, two.metrics) for one in ours for two in theirs)
+            twins.append(_Twins(frozenset((ours[0].code, theirs[0].code)), _arm(ours[0]), alike))
+    return twins
 
 
 def _arm(row: Row) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from papers_lib.runs.spec import RunSpec
@@ -50,8 +51,23 @@ def torch_version() -> str:
 
 
 def device_name() -> str:
-    """The GPU's model if this process computed on one, else `cpu`."""
+    """The GPU's model if this process computed on one, else `cpu`, the processor's maker and its vectors.
+
+    Both decide in which order a kernel sums, and so the last digits of a training.
+    """
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
+    if torch is None:
         return "cpu"
-    return str(torch.cuda.get_device_name())
+    if torch.cuda.is_initialized():
+        return str(torch.cuda.get_device_name())
+    return f"cpu ({_maker()} {torch.backends.cpu.get_cpu_capability()})"
+
+
+def _maker() -> str:
+    """AMD, Intel, arm64 and the like."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    vendor = next((line.split()[-1] for line in lines if line.startswith("vendor_id")), "")
+    return {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}.get(vendor, vendor or platform.machine())

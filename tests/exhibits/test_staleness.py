@@ -70,6 +70,20 @@ def test_rows_of_older_code_stand_where_todays_code_repeats_their_arm(again, sta
     assert all(f"today's code gives the same numbers {said}" in reason.text for reason in reasons[1:])
 
 
+def test_older_code_that_rounds_otherwise_elsewhere_is_repeated_where_it_is_equal_on_one_processor():
+    here, elsewhere = {"mAP": 0.4256}, {"mAP": 0.423}
+    rows = [
+        row(spec(), key=key, code=code, metrics=metrics, finished=f"2026-01-0{day}T00:00:00Z")
+        for day, (key, code, metrics) in enumerate(
+            [("elsewhere", "other", elsewhere), ("here", "other", here), ("new", spec().code, here)], start=1
+        )
+    ]
+    rows.append(row(spec(seed=1), key="one", code="other", metrics=elsewhere))
+    assert [reason.state for reason in staleness.why([spec(), spec(seed=1)], rows)] == ["current", "repeated"]
+    del rows[1]
+    assert staleness.why([spec(seed=1)], rows)[0].state == "older code"
+
+
 def test_an_unknown_commit_is_said_to_be_unknown():
     reason = staleness.why([spec()], [row(spec(), code="other", commit="0" * 40)])[0]
     assert "commit is not here" in reason.text
