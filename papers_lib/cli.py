@@ -140,23 +140,24 @@ def _show(options: argparse.Namespace) -> int:
     from papers_lib import papers
 
     book = papers.Book(papers.get(options.paper), _settings(options))
-    exhibits, name = book.exhibits, options.exhibit
+    name = options.exhibit
+    rows = [row for row in book.all_rows if name and row.key.startswith(name)]
+    if len(rows) == 1:  # needs no exhibit
+        print(json.dumps(rows[0].model_dump(mode="json"), indent=1, ensure_ascii=False))
+        return 0
+    exhibits = book.exhibits
     if name is None:
         return _print(options, list(exhibits), [f"{key:26} {made.title}" for key, made in exhibits.items()])
     if name in exhibits:
         places = exhibits[name].save(book.folder)
         value = {"name": name, "title": exhibits[name].title, "files": [str(place) for place in places]}
         return _print(options, value, [exhibits[name], "", *places])
-    rows = [row for row in book.all_rows if row.key.startswith(name)]
-    if len(rows) != 1:
-        if rows:
-            raise PapersError(f"the keys of {len(rows)} runs begin with '{name}'; give more of the key")
-        raise PapersError(
-            f"{options.paper} has no exhibit '{name}', and no run's key begins so; `show {options.paper}` "
-            "lists the exhibits"
-        )
-    print(json.dumps(rows[0].model_dump(mode="json"), indent=1, ensure_ascii=False))
-    return 0
+    if rows:
+        raise PapersError(f"the keys of {len(rows)} runs begin with '{name}'; give more of the key")
+    raise PapersError(
+        f"{options.paper} has no exhibit '{name}', and no run's key begins so; `show {options.paper}` "
+        "lists the exhibits"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:

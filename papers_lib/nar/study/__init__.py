@@ -96,11 +96,17 @@ class Refinement(Study):
     # -- the plan --
 
     def possible(self, settings: Settings) -> list[Arm]:
-        """The arms of a profile: ImageNet is for `paper` alone, and a data set of faces for face networks."""
+        """The arms of a profile: ImageNet is for `paper` alone, and a data set of faces for face networks.
+
+        NAR-Bench is made at `frozen`: nothing else needs its many trainings of each vector.
+        """
         kinds = set(self.sizes[settings.profile].more)
         if settings.dataset in FACE_SETS:
             kinds &= set(FACES)
-        return [arm for arm in self.arms.values() if arm.more["kind"] in kinds]
+        left_out = () if settings.profile == "frozen" else ("repeats",)
+        return [
+            arm for arm in self.arms.values() if arm.more["kind"] in kinds and arm.sweep not in left_out
+        ]
 
     def chosen(self, settings: Settings) -> list[Arm]:
         """The arms that are asked for, of those that the profile has."""
