@@ -43,7 +43,7 @@ def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
 class _Twins(NamedTuple):
     """What two versions of the code said of one question and of one data set's bytes.
 
-    Each may have said it on several processors, whose kernels round differently: equal on one is alike.
+    Kernels of two processors round differently: that they differ there says nothing of the code.
     """
 
     codes: frozenset[str]
@@ -79,15 +79,15 @@ def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[_Twins]) -> Reason
 
 
 def _twins(rows: Sequence[Row]) -> list[_Twins]:
-    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        found.setdefault((row.identity, row.data.fingerprint), {}).setdefault(row.code, []).append(row)
-    twins = []
-    for versions in found.values():
-        for ours, theirs in itertools.combinations(versions.values(), 2):
-            alike = any(_alike(one.metrics, two.metrics) for one in ours for two in theirs)
-            twins.append(_Twins(frozenset((ours[0].code, theirs[0].code)), _arm(ours[0]), alike))
-    return twins
+        found.setdefault((row.identity, row.data.fingerprint), []).append(row)
+    pairs = [pair for same in found.values() for pair in itertools.combinations(same, 2)]
+    return [
+        _Twins(frozenset((one.code, two.code)), _arm(one), alike)
+        for one, two in pairs
+        if (alike := _alike(one.metrics, two.metrics)) or one.device == two.device
+    ]
 
 
 def _arm(row: Row) -> dict[str, Any]:
