@@ -124,7 +124,6 @@ def read_only(array):
 
 FEATURES = {
     "read-only": lambda x: read_only(x.numpy()),
-    "numpy": lambda x: x.numpy(),
     "float64": lambda x: x.double(),
     "big-endian": lambda x: x.numpy().astype(">f4"),
     "long double": lambda x: x.numpy().astype(np.longdouble),
@@ -133,24 +132,17 @@ FEATURES = {
     "frame": lambda x: pd.DataFrame(x.numpy()),
     "Fortran order": lambda x: np.asfortranarray(x.numpy()),
     "negative strides": lambda x: x.numpy()[::-1, ::-1].copy()[::-1, ::-1],
-    "every other": lambda x: np.repeat(x.numpy(), 2, axis=0)[::2],
     "transposed": lambda x: x.T.contiguous().T,
     "requires_grad": lambda x: x.clone().requires_grad_(),
-    "parameter": lambda x: torch.nn.Parameter(x.clone()),
 }
 LABELS = {
     "read-only": lambda y: read_only(y.numpy()),
-    **{
-        kind: lambda y, kind=kind: y.numpy().astype(kind)
-        for kind in ("u1", "i1", "u2", "i2", "u4", "i4", ">i4", "u8", "i8")
-    },
-    **{str(kind): lambda y, kind=kind: y.to(kind) for kind in (torch.uint8, torch.int16, torch.int32)},
+    **{kind: lambda y, kind=kind: y.numpy().astype(kind) for kind in ("u1", "i2", "u4", ">i4", "u8")},
+    "int32": lambda y: y.int(),
     "list": lambda y: y.tolist(),
-    "tuple": lambda y: tuple(y.tolist()),
     "Series": lambda y: pd.Series(y.numpy(), index=range(100, 100 + N)),
     "nullable Series": lambda y: pd.Series(y.numpy()).astype("Int64"),
     "categories": lambda y: pd.Series(y.numpy()).astype("category"),
-    "negative strides": lambda y: y.numpy()[::-1].copy()[::-1],
     "list of tensors": list,
 }
 
@@ -207,9 +199,7 @@ BAD_FEATURES = {
     "masked": np.ma.masked_greater(X.numpy(), 0.5),
     "missing": pd.DataFrame(X.numpy()).astype("Float64").mask(X.numpy() > 0.5),
     "dates": np.zeros((N, 2), "M8[s]"),
-    "records": np.zeros(N, "f4,f4"),
     "a set": {1, 2},
-    "None": None,
     "sparse": X.to_sparse(),
     "meta": X.to("meta"),
 }
@@ -275,10 +265,7 @@ def test_the_rest_is_refused_in_one_line(name):
         ([0.0, 1.0], "float64"),
         (Y[1:] > 2, "60 rows"),
         ([True] * N + [False], "60 rows"),
-        ([[0, 1]], "integers"),
-        (["a"], "real numbers"),
         (7, "integers"),
-        (np.array([2**63], "u8"), "2\\*\\*63"),
     ],
 )
 def test_anchors_are_rows_or_a_mask(anchors, says):
@@ -453,15 +440,14 @@ def test_exact_ends_with_an_error_and_in_any_order_of_threads():
 CLUMPS = 0.5 * torch.randn(20, 16, generator=generator())[torch.arange(400) % 20]
 CLUMPS += 0.5 * torch.randn(400, 16, generator=torch.Generator().manual_seed(1))
 OF = torch.arange(400) % 20
-FAR = {
-    name: FUNCTIONS[name] for name in ("recall_at_k", "map_at_r", "scores", "rank_one", "nmi", "knn_accuracy")
-}
+RANKED = ("recall_at_k", "map_at_r", "scores", "rank_one", "nmi", "knn_accuracy")
+FAR = {name: FUNCTIONS[name] for name in RANKED}
 FAR["cmc_map"] = lambda x, y: retrieval.cmc_map(x, x, y, y, y * 0, y * 0 + 1)
 FAR["select"] = lambda x, y: selection.select(x, y, y % 4).quadruplets
 FAR["cluster"] = lambda x, y: pseudo_labels.cluster(x, 10, 4, 0.6)
 
 
-@pytest.mark.parametrize("shift", [30, 300, 1000, -3000])
+@pytest.mark.parametrize("shift", [30, 1000, -3000])
 @pytest.mark.parametrize("name", FAR)
 def test_distances_hold_far_from_the_origin(name, shift):
     """Against float64 of the same float32 numbers, whose distances have digits to spare."""
@@ -469,14 +455,14 @@ def test_distances_hold_far_from_the_origin(name, shift):
     assert flat(FAR[name](x, OF)) == pytest.approx(flat(FAR[name](x.double(), OF)), abs=0.015)
 
 
-@pytest.mark.parametrize("size", [2.0**-60, 2.0**-100, 2.0**50, 2.0**100])
+@pytest.mark.parametrize("size", [2.0**-100, 2.0**-60, 2.0**100])
 @pytest.mark.parametrize("name", [name for name in FAR if name not in ("cluster", "nmi", "rank_one")])
 def test_no_size_of_the_features_is_too_small_or_too_large(name, size):
     assert flat(FAR[name](CLUMPS * size, OF)) == flat(FAR[name](CLUMPS, OF))
 
 
-@pytest.mark.parametrize("d", [1, 7, 16, 2048])
-@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, -3.7, 1000.1])
+@pytest.mark.parametrize("d", [1, 7, 2048])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.7, 1000.1])
 def test_features_that_are_all_equal_score_nothing(value, d):
     """A row of random numbers, the same for all images; zeros; in blocks of odd shapes."""
     x = (value * torch.randn(1, d, generator=generator())).repeat(61, 1)

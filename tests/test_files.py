@@ -1,6 +1,7 @@
 """Writing files: through links, with the modes that are there, on simple file systems, after kills; locks."""
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -90,13 +91,7 @@ def test_a_link_that_leads_nowhere_is_one_line(tmp_path, to, why):
 
 @pytest.mark.parametrize(
     ("mode", "umask", "want"),
-    [
-        (0o600, 0o022, 0o600),
-        (0o664, 0o077, 0o664),
-        (None, 0o022, 0o644),
-        (None, 0o077, 0o600),
-        (None, 0, 0o666),
-    ],
+    [(0o600, 0o022, 0o600), (0o664, 0o077, 0o664), (None, 0o022, 0o644), (None, 0, 0o666)],
 )
 def test_a_file_keeps_its_mode_and_a_new_one_has_that_of_the_umask(tmp_path, mode, umask, want):
     path = tmp_path / "new" / "file"
@@ -148,14 +143,10 @@ def test_a_file_system_that_lacks_a_call(file, monkeypatch, lacking, code):
     ],
 )
 def test_a_disk_that_refuses_leaves_the_old_file(file, monkeypatch, call, code, why):
-    def refused():
-        with replacing(file, "buy one") as temporary:
-            temporary.write_text("new")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, call, raising(code))
-        with pytest.raises(PlaceError, match=why):
-            refused()
+        with pytest.raises(PlaceError, match=why), replacing(file, "buy one") as temporary:
+            temporary.write_text("new")
     assert file.read_text() == "old" and list(file.parent.iterdir()) == [file]
 
 
@@ -189,14 +180,12 @@ def test_a_write_that_is_under_way_is_left_alone(tmp_path):
         first.write_text("first")
         machine, process, _ = first.name.split(".")[2].split("-")
         living = tmp_path / f".file.{machine}-{os.getppid()}-ab.tmp"
-        init = tmp_path / f".file.{machine}-1-ab.tmp"
         elsewhere = tmp_path / f".file.ffffffff-{process}-ab.tmp"  # of another machine
         ours = tmp_path / f".file.{machine}-{process}-ab.tmp"  # of an earlier process with our number
-        for other in (living, init, elsewhere, ours):
+        for other in (living, elsewhere, ours):
             other.touch()
         write(path, "second")
-        assert first.exists() and living.exists() and init.exists() and elsewhere.exists()
-        assert not ours.exists()
+        assert first.exists() and living.exists() and elsewhere.exists() and not ours.exists()
         now = first.stat().st_mtime
         for age, stays in ((files.ABANDONED - 60, True), (files.ABANDONED + 60, False)):
             os.utime(elsewhere, (now - age, now - age))
@@ -221,16 +210,21 @@ def test_a_writer_of_another_user_lives(tmp_path, monkeypatch):
 
 # -- locks --
 
+HOLDS = """
+import sys, time
+from pathlib import Path
+from papers_lib.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
 
 @pytest.fixture
 def held(tmp_path):
     """A lock that another process has, and that process."""
     path = tmp_path / ".lock"
-    code = (
-        "import sys, time\nfrom pathlib import Path\nfrom papers_lib.files import locked\n"
-        "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", HOLDS, str(path)], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"held\n"
     yield path, process
     process.kill()
@@ -262,8 +256,6 @@ def test_a_lock_is_free_when_its_holder_is_killed_and_needs_reading_only(held, m
 @pytest.mark.filterwarnings("ignore:flock not supported")
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
-    import fcntl
-
     monkeypatch.setattr(fcntl, "flock", raising(code))
     with locked(tmp_path / ".lock"), pytest.raises(Timeout), locked(tmp_path / ".lock", 0.1):
         pass
@@ -272,8 +264,6 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
 
 
 def test_another_fault_of_a_lock_is_raised(tmp_path, monkeypatch):
-    import fcntl
-
     monkeypatch.setattr(fcntl, "flock", raising(errno.EIO))
     with pytest.raises(OSError, match="not here"), locked(tmp_path / ".lock"):
         pass

@@ -1,17 +1,13 @@
 """Every stand-in once, tiny: read it where it lies, or copy it before you break it."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from prepared import TINY, draw
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn(tmp_path_factory):
     root = tmp_path_factory.mktemp("drawn")
     for name in TINY:
         draw(root, name)
@@ -19,13 +15,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rendered(drawn: Path) -> Path:
+def rendered(drawn):
     return drawn / "cars196"
 
 
 @pytest.fixture
-def copy(drawn: Path, tmp_path: Path) -> Callable[..., Path]:
-    def at(place: str = "data", name: str = "cars196") -> Path:
+def copy(drawn, tmp_path):
+    def at(place="data", name="cars196"):
         shutil.copytree(drawn / name, tmp_path / place / name)
         return tmp_path / place
 

@@ -1,7 +1,5 @@
 """Archives from outside: read to their end, or one line and nothing left behind."""
 
-from __future__ import annotations
-
 import io
 import random
 import shutil
@@ -9,10 +7,8 @@ import stat
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,40 +28,47 @@ CONTENT = {
     "d/empty.bin": b"",
     "e.txt": b"a list\n",
 }
-KINDS = ("stored", "deflated", "bzip2", "lzma", "tar", "tar.gz", "tar.bz2", "tar.xz")
 METHODS = {
     "stored": zipfile.ZIP_STORED,
     "deflated": zipfile.ZIP_DEFLATED,
     "bzip2": zipfile.ZIP_BZIP2,
     "lzma": zipfile.ZIP_LZMA,
 }
+KINDS = (*METHODS, "tar", "tar.gz", "tar.bz2", "tar.xz")
 
 
-def packed(kind: str, content: Mapping[str, bytes] = CONTENT) -> bytes:
-    """`content` as an archive, with a folder of its own."""
+def _zip(*members, method=zipfile.ZIP_STORED, patch=bytes):
+    """A zip of names and their bytes; `patch` damages it."""
     file = io.BytesIO()
-    if kind in METHODS:
-        with zipfile.ZipFile(file, "w", METHODS[kind]) as archive:
-            archive.writestr("train/", b"")
-            for name, data in content.items():
-                archive.writestr(name, data)
-    else:
-        with tarfile.open(fileobj=file, mode=f"w:{kind[4:]}") as archive:
-            _add(archive, "train", type=tarfile.DIRTYPE)
-            for name, data in content.items():
-                _add(archive, name, data)
+    with zipfile.ZipFile(file, "w", method) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        for name, data in members:
+            archive.writestr(name, data)
+    return patch(file.getvalue())
+
+
+def _tar(*members, kind="tar", **options):
+    """A tar of members: their `data`, and the fields of their headers."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=f"w:{kind[4:]}", **options) as archive:
+        for fields in members:
+            data, info = fields.get("data", b""), tarfile.TarInfo()
+            info.size = len(data)
+            for field in fields.keys() - {"data"}:
+                setattr(info, field, fields[field])
+            archive.addfile(info, io.BytesIO(data))
     return file.getvalue()
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes = b"", **told: Any) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    for key, value in told.items():
-        setattr(info, key, value)
-    archive.addfile(info, io.BytesIO(data))
+def packed(kind, content=CONTENT):
+    """`content` as an archive, with a folder of its own."""
+    if kind in METHODS:
+        return _zip(("train/", b""), *content.items(), method=METHODS[kind])
+    files = [{"name": name, "data": data} for name, data in content.items()]
+    return _tar({"name": "train", "type": tarfile.DIRTYPE}, *files, kind=kind)
 
 
-def _survey(folder: Path) -> SimpleNamespace:
+def _survey(folder):
     for base in (folder / "tiny", folder):
         if (base / "train").is_dir():
             return SimpleNamespace(base=base, problems=[], notes=[], sizes={})
@@ -73,15 +76,15 @@ def _survey(folder: Path) -> SimpleNamespace:
 
 
 @pytest.fixture
-def bring(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+def bring(tmp_path, monkeypatch, capsys):
     """`import` of a data set that is whole when it has `train/`: exit code, and what was said."""
     monkeypatch.setattr(command, "_datasets", lambda: {"tiny": DataSet("tiny", _survey, lambda _: "tiny")})
 
-    def run(source: Path | bytes, *options: str, root: Path = tmp_path / "data") -> tuple[int, str]:
+    def run(source, root=tmp_path / "data"):
         if isinstance(source, bytes):
             (tmp_path / "archive").write_bytes(source)
             source = tmp_path / "archive"
-        code = command.main(["import", "tiny", str(source), str(root), *options])
+        code = command.main(["import", "tiny", str(source), str(root)])
         said = capsys.readouterr()
         if code:
             assert len((said.err + said.out).splitlines()) == 1
@@ -103,7 +106,7 @@ def test_damage_anywhere_is_a_line_or_harmless(kind, bring, tmp_path):
 
     @fuzz
     @given(damaged(whole))
-    def arrives(raw: bytes) -> None:
+    def arrives(raw):
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
         code, said = bring(raw)
         assert code in (0, 2), said
@@ -121,7 +124,7 @@ def test_cut_anywhere_is_a_line(kind, bring, tmp_path):
     end = len(whole.rstrip(b"\0")) if kind == "tar" else len(whole) - 1
     for size in range(0, end, 97):
         code, said = bring(whole[:size])
-        assert code == 2 and ("fetch it again" in said), (size, said)
+        assert (code, "fetch it again" in said) == (2, True), (size, said)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,57 +133,36 @@ def test_what_follows_the_end_is_a_line(kind, bring):
     assert bring(packed(kind) + packed(kind, {"train/f.bin": b"more"}))[0] == 2
 
 
-def _zip(*members: tuple[zipfile.ZipInfo | str, bytes], patch: Callable[[bytes], bytes] = bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that are there twice
-        for name, data in members:
-            archive.writestr(name, data)
-    return patch(file.getvalue())
-
-
-def _unix(name: str, mode: int) -> zipfile.ZipInfo:
+def _unix(name, mode):
     info = zipfile.ZipInfo(name)
     info.create_system, info.external_attr = 3, mode << 16
     return info
 
 
-def _encrypted(raw: bytes) -> bytes:
-    at = raw.index(b"PK\1\2")
-    return raw[:6] + b"\1" + raw[7 : at + 8] + b"\1" + raw[at + 9 :]
+def _headed(local, central, byte):
+    """Another byte in the header of the first member of a zip, and in its entry of the directory."""
+
+    def patch(raw):
+        at = raw.index(b"PK\1\2") + central
+        return raw[:local] + byte + raw[local + 1 : at] + byte + raw[at + 1 :]
+
+    return patch
 
 
-def _deflate64(raw: bytes) -> bytes:
-    at = raw.index(b"PK\1\2")
-    return raw[:8] + b"\x09" + raw[9 : at + 10] + b"\x09" + raw[at + 11 :]
-
-
-def _tar(*members: dict[str, Any], kind: str = "tar", **options: Any) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=f"w:{kind[4:]}", **options) as archive:
-        for member in members:
-            _add(archive, **member)
-    return file.getvalue()
-
-
-def _of_bytes(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
-
-
-def _joined(raw: bytes) -> bytes:
-    """As `cat a.tar b.tar` makes it, without and with the first one's end."""
+def _joined(raw):
+    """As `cat a.tar b.tar` makes it, with the first one's end."""
     return raw.rstrip(b"\0") + bytes(-len(raw.rstrip(b"\0")) % 512) + bytes(1024) + raw
 
 
 A = {"name": "train/a.bin", "data": b"a" * 600}
-OUTSIDE = ("../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:/evil")
+OUTSIDE = ("/a", "\\a", "//host/a", "a/../../b", "..", "..\\a", "C:\\a", "c:a", "./../a", "a/..")
 
 
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (_zip(("train/a", b"1"), patch=_encrypted), "is encrypted"),
-        (_zip(("train/a", b"1"), patch=_deflate64), "packed in a way that is unknown here"),
+        (_zip(("train/a", b"1"), patch=_headed(6, 8, b"\1")), "is encrypted"),
+        (_zip(("train/a", b"1"), patch=_headed(8, 10, b"\x09")), "packed in a way that is unknown here"),
         (_zip(("train/a", b"1"), ("train/a", b"1")), "'train/a' twice"),
         (_zip(("train/a", b"1"), ("./train//a", b"2")), "'train/a' twice"),
         (_zip(("train", b"1"), ("train/a", b"2")), "is broken"),
@@ -197,7 +179,7 @@ OUTSIDE = ("../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "
         (_tar(A, {"name": "train/d", "type": tarfile.CHRTYPE}), "neither a file nor a folder"),
         (_tar(A, {"name": "train/p", "type": tarfile.FIFOTYPE}), "neither a file nor a folder"),
         (_tar(A, A), "'train/a.bin' twice"),
-        (_tar(A, {"name": _of_bytes(b"train/\xff")}, format=tarfile.GNU_FORMAT), "not UTF-8"),
+        (_tar(A, {"name": "train/\udcff"}, format=tarfile.GNU_FORMAT), "not UTF-8"),
         (_tar(A, {"name": "train/" + 100 * "long/" + 2000 * "n"}), "File name too long"),
         (_tar(A, {"name": "a", "pax_headers": {"size": "-1024"}}, format=tarfile.PAX_FORMAT), "is broken"),
         (_joined(_tar(A)), "something follows its end"),
@@ -248,33 +230,21 @@ def test_leftovers_dots_and_backslashes(bring, tmp_path):
     assert content(tmp_path / "data" / "tiny") == {"train/a": names[0].encode(), "train/b": names[1].encode()}
 
 
-@pytest.mark.parametrize(
-    "name", ["/a", "\\a", "//host/a", "a/../../b", "..", "..\\a", "C:\\a", "c:a", "./../a", "a/.."]
-)
-def test_names_that_reach_outside_are_refused(name, tmp_path):
-    with pytest.raises(PapersError, match="reaches outside"):
-        inside(tmp_path, name)
-
-
 @given(st.text(alphabet="ab./\\: é\udcff\0", max_size=12))
 def test_a_member_name_is_refused_or_stays_inside(name):
     try:
         found = inside(Path("a.zip"), name)
     except PapersError:
         return
-    parts = found.split("/") if found is not None else []
-    assert not {"", ".", ".."} & set(parts)
-    assert not any("\\" in part for part in parts)
+    if found is not None:
+        assert "\\" not in found and not {"", ".", ".."} & {*found.split("/")}
 
 
 @pytest.mark.parametrize("kind", ["deflated", "tar", "tar.gz"])
-def test_what_does_not_fit_on_the_disk_is_refused_before_a_byte_is_written(
-    kind, bring, monkeypatch, tmp_path
-):
+def test_what_has_no_room_on_the_disk_is_refused_before_a_byte_is_written(kind, bring, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=16 * 4096))
     code, said = bring(packed(kind, CONTENT | {"train/zeros": bytes(20 * 4096)}))
-    assert code == 2
-    assert "free some space" in said
+    assert (code, "free some space" in said) == (2, True), said
     folder = tmp_path / "source"
     (folder / "train").mkdir(parents=True)
     (folder / "train" / "zeros").write_bytes(bytes(20 * 4096))

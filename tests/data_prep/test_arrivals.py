@@ -1,7 +1,5 @@
 """`python -m data_prep import`: archives and folders, and what must never happen."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -21,11 +19,11 @@ from prepared import content, refused
 from standins import RECIPE
 
 from data_prep.__main__ import main
-from papers_lib.datasets import cars196, classification_layouts, faces, reid
+from papers_lib.datasets import cars196, classification_layouts
 from papers_lib.datasets.cifar_files import BATCHES
 
 
-def packed(source: Path, target: Path, around: str = "") -> Path:
+def packed(source, target, around=""):
     """`source`'s content as a zip or tar, by the target's suffix, inside a folder `around`."""
     names = [p for p in sorted(source.rglob("*")) if p.is_file()]
     is_zip = target.suffix == ".zip"
@@ -35,16 +33,15 @@ def packed(source: Path, target: Path, around: str = "") -> Path:
     return target
 
 
-def run(*arguments: object) -> int:
+def run(*arguments):
     return main(["import", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("suffix", ["zip", "tgz"])
 @pytest.mark.parametrize("around", ["", "cars196/", "some folder/cars196/"])
-def test_archives_arrive_whole(suffix, around, rendered, tmp_path, capsys):
+def test_archives_arrive_whole(suffix, around, rendered, tmp_path):
     source = packed(rendered, tmp_path / f"é {suffix}.{suffix}", around)
     assert run("cars196", source, tmp_path / "data") == 0
-    assert "whole" in capsys.readouterr().out
     assert len(cars196.load(tmp_path / "data").files) == len(cars196.load(rendered).files)
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["cars196"]
 
@@ -55,19 +52,6 @@ def test_a_folder_is_copied_or_linked(rendered, tmp_path):
     assert run("cars196", rendered, tmp_path / "linked", "--link") == 0
     assert (tmp_path / "linked" / "cars196").is_symlink()
     assert cars196.load(tmp_path / "linked").fingerprint == cars196.load(rendered).fingerprint
-
-
-def test_the_half_arrives_under_its_own_name(rendered, tmp_path):
-    assert run("cars196_half", rendered, tmp_path) == 0
-    assert cars196.load(tmp_path, "cars196_half").name == "cars196_half"
-
-
-def test_what_is_there_and_whole_is_left_alone(copy, rendered, tmp_path, capsys):
-    root = copy()
-    before = content(root)
-    assert run("cars196", rendered, root) == 0
-    assert "nothing imported" in capsys.readouterr().out
-    assert content(root) == before
 
 
 def test_what_is_there_and_broken_is_not_touched(copy, rendered, capsys):
@@ -89,57 +73,39 @@ def test_what_does_not_pass_the_check_is_not_imported(link, copy, tmp_path, caps
     found = capsys.readouterr().out.splitlines()
     assert len(found) == 2
     assert all(str(source) in line for line in found)
-    assert not (tmp_path / "data" / "cars196").exists()
     assert not list((tmp_path / "data").glob("*"))  # not even a hidden one
 
 
-def test_an_archive_of_something_else(tmp_path, capsys):
+def test_an_archive_of_something_else_and_a_link_of_one_are_refused(tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("birds/1.jpg", "")
-    message = refused(capsys, "import", "cars196", tmp_path / "a.zip", tmp_path / "data")
-    assert message.startswith(f"error: no cars196 in {tmp_path / 'a.zip'}")
-    assert "nothing was imported" in message
+    command = ["import", "cars196", tmp_path / "a.zip", tmp_path / "data"]
+    said = refused(capsys, *command)
+    assert said.startswith(f"error: no cars196 in {tmp_path / 'a.zip'}") and "nothing was imported" in said
+    assert "--link needs a folder" in refused(capsys, *command, "--link")
 
 
-def test_link_of_a_file_is_refused(tmp_path, capsys):
-    (tmp_path / "a.zip").write_bytes(b"")
-    said = refused(capsys, "import", "cars196", tmp_path / "a.zip", tmp_path / "data", "--link")
-    assert "--link needs a folder" in said
-
-
-def test_interrupted_unpacking_leaves_nothing(rendered, tmp_path, monkeypatch):
-    source = packed(rendered, tmp_path / "a.zip")
-    monkeypatch.setattr(zipfile.ZipFile, "extract", _interrupt)
-    assert run("cars196", source, tmp_path / "data") == 130
-    assert not list((tmp_path / "data").iterdir())
-    monkeypatch.undo()
-    assert run("cars196", source, tmp_path / "data") == 0
-    shutil.rmtree(tmp_path / "data")
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+SLOW = """
+import shutil, signal, sys, time
+from data_prep.__main__ import main
+from papers_lib.entry import stop_politely
+copy, removed = shutil.copyfile, shutil.rmtree
+def copied(*paths):
+    print('copying', flush=True); time.sleep(5); return copy(*paths)
+def removing(*a, **k):
+    print('removing', flush=True); time.sleep(0.3); return removed(*a, **k)
+shutil.copyfile, shutil.rmtree = copied, removing
+for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):  # nohup, or a job in the background
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
+stop_politely()
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
 def started(rendered, tmp_path):
     """An import of `rendered` in a process of its own, which waits in the middle of its copy."""
-    code = (
-        "import shutil, signal, sys, time\n"
-        "from data_prep.__main__ import main\n"
-        "from papers_lib.entry import stop_politely\n"
-        "copy, removed = shutil.copyfile, shutil.rmtree\n"
-        "def copied(*paths):\n"
-        "    print('copying', flush=True); time.sleep(5); return copy(*paths)\n"
-        "def removing(*a, **k):\n"
-        "    print('removing', flush=True); time.sleep(0.3); return removed(*a, **k)\n"
-        "shutil.copyfile, shutil.rmtree = copied, removing\n"
-        "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):\n"  # nohup, or a job in the background
-        "    signal.signal(getattr(signal, name), signal.SIG_DFL)\n"
-        "stop_politely()\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    command = [sys.executable, "-c", code, "import", "cars196", rendered, tmp_path / "data"]
+    command = [sys.executable, "-c", SLOW, "import", "cars196", rendered, tmp_path / "data"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
     assert process.stdout is not None and process.stdout.readline() == b"copying\n"
     yield process
@@ -176,7 +142,7 @@ def test_what_a_killed_import_left_goes_with_the_next_one_and_a_living_one_stays
 def test_a_folder_that_holds_none_of_it_is_refused_before_a_copy(tmp_path, monkeypatch, capsys):
     (tmp_path / "downloads" / "films").mkdir(parents=True)
     (tmp_path / "downloads" / "films" / "1.mkv").write_bytes(b"large")
-    monkeypatch.setattr(shutil, "copyfile", _interrupt)
+    monkeypatch.delattr(shutil, "copyfile")
     said = refused(capsys, "import", "cars196", tmp_path / "downloads", tmp_path / "data")
     assert f"no cars196 in {tmp_path / 'downloads'}" in said
     assert not (tmp_path / "data").exists()
@@ -206,24 +172,20 @@ def test_a_root_inside_of_the_source_is_refused(link, through, copy, tmp_path, c
     assert sorted(source.rglob("*")) == before
 
 
-def _nowhere(path: Path) -> None:
-    path.symlink_to("nowhere")
+SPOILED = {
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link back": lambda path: path.symlink_to(path.parent),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a pipe": os.mkfifo,
+}
 
 
-def _back(path: Path) -> None:
-    path.symlink_to(path.parent)
-
-
-def _itself(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-@pytest.mark.parametrize("spoil", [_nowhere, _back, _itself, os.mkfifo])
-def test_what_cannot_be_copied_is_a_line(spoil, copy, tmp_path, capsys):
+@pytest.mark.parametrize("what", SPOILED)
+def test_what_cannot_be_copied_is_a_line(what, copy, tmp_path, capsys):
     source = copy("source")
-    spoil(source / "cars196" / "stanford_cars" / "extra")
-    said = refused(capsys, "import", "cars196", source, tmp_path / "data")
-    assert str(source / "cars196" / "stanford_cars" / "extra") in said
+    extra = source / "cars196" / "stanford_cars" / "extra"
+    SPOILED[what](extra)
+    assert str(extra) in refused(capsys, "import", "cars196", source, tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
 
 
@@ -231,6 +193,7 @@ def test_links_to_files_and_folders_elsewhere_are_followed(copy, rendered, tmp_p
     source, aside = copy("source") / "cars196", tmp_path / "aside"
     shutil.move(source / "stanford_cars" / "cars_train", aside)
     (source / "stanford_cars" / "cars_train").symlink_to(aside)
+    (source / "._stanford_cars").write_bytes(b"mac")  # is left out
     assert run("cars196", source, tmp_path / "data") == 0
     shutil.rmtree(aside)
     assert content(tmp_path / "data" / "cars196") == content(rendered)
@@ -254,42 +217,8 @@ def test_places_begin_at_home_and_here(copy, rendered, tmp_path, monkeypatch, ca
         assert refused(capsys, *arguments).startswith("error: ~nobody-here/x: no such user's home")
 
 
-# -- what the sets are handed out as --
-
-
-@pytest.mark.parametrize(
-    ("name", "official"),
-    [("market1501", "Market-1501-v15.09.15"), ("msmt17_v1", "MSMT17_V1"), ("dukemtmc", "x")],
-)
-def test_an_archive_made_on_a_mac(name, official, drawn, tmp_path, capsys):
-    source, archive = drawn / name, packed(drawn / name, tmp_path / "a.zip", f"{official}/")
-    with zipfile.ZipFile(archive, "a") as opened:
-        for file in content(source):
-            inner, _, last = file.rpartition("/")
-            opened.writestr(f"__MACOSX/{official}/{inner}/._{last}", b"mac")
-    assert run(name, archive, tmp_path / "data") == 0
-    captured = capsys.readouterr()
-    assert "whole" in captured.out
-    assert "__MACOSX" not in captured.err
-    assert not list((tmp_path / "data").rglob("__MACOSX"))
-    assert reid.load(tmp_path / "data", name).fingerprint == reid.load(source, name).fingerprint
-
-
-def test_what_is_another_stand_in_is_refused(drawn, tmp_path, capsys):
-    said = refused(capsys, "import", "pedestrians_many", drawn / "market1501", tmp_path)
-    assert "is a stand-in of market1501, not of pedestrians_many" in said
-
-
-def test_scikit_learns_folder_of_faces(drawn, tmp_path):
-    home = tmp_path / "lfw_home"
-    shutil.copytree(drawn / "lfw", home)
-    (home / "lfw").rename(home / "lfw_funneled")
-    assert run("lfw", home, tmp_path / "b") == 0
-    assert len(faces.load(tmp_path / "b", "lfw").tests["lfw"]) == 20
-
-
 @pytest.fixture
-def zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def zips(tmp_path, monkeypatch):
     """The two archives of a JPEG copy of CIFAR-10, of two classes, among other files."""
     known = classification_layouts.Known("CIFAR-10", (6, 2), 2, (), even=True)
     monkeypatch.setitem(classification_layouts.SETS, "cifar10", known)
@@ -332,10 +261,10 @@ def test_the_official_archive_beside_other_files(tmp_path, capsys):
     counts = {"train": 50, "test": 10, "classes": 10}
     parts["STANDIN.json"] = json.dumps(RECIPE | {"name": "cifar10", "counts": counts}).encode()
     folder, source = tmp_path / "unpacked", tmp_path / "downloads"
-    for place in (folder, source):
-        place.mkdir()
+    folder.mkdir()
     for file, data in parts.items():
         (folder / file).write_bytes(data)
+    source.mkdir()
     (source / "something.pdf").write_bytes(b"else")
     packed(folder, source / "cifar-10-python.tar.gz", "cifar-10-batches-py/")
     assert run("cifar10", source, tmp_path / "data") == 0

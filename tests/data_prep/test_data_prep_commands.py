@@ -1,30 +1,24 @@
 """`python -m data_prep`: list, make, and what all commands refuse."""
 
-from __future__ import annotations
-
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from prepared import refused, settings, times
+from prepared import refused, settings
 
 from data_prep import faces as prep
 from data_prep.__main__ import main
 from papers_lib.datasets import cars196, classification, faces, reid
 
-NEEDED = ("licence", "## Ethics", "## Traps", "stand-in")
-WORDS: dict[str, tuple[str, ...]] = {
-    "cars196": ("licence", "non-commercial", "pytorch/vision#7545", "thics", "MD5", "Krause"),
-    "cars196_half": ("icence", "on-commercial", "pytorch/vision#7545", "thics", "MD5", "Krause"),
-    **dict.fromkeys(reid.NAMES, (*NEEDED, "non-commercial", "data_prep make")),
-    **{name: (*NEEDED, "## Checksums", f"data_prep make {name}") for name in faces.NAMES},
+WORDS = {
+    **dict.fromkeys(("cars196", "cars196_half"), ("icence", "on-commercial", "thics", "pytorch/vision#7545")),
+    **dict.fromkeys(reid.NAMES, ("licence", "non-commercial", "## Ethics", "## Traps")),
+    **dict.fromkeys(faces.NAMES, ("licence", "## Ethics", "## Traps", "## Checksums")),
 }
 WORDS["dukemtmc"] += ("Withdrawn", "never downloaded")
-WORDS["faces_emore"] += ("Withdrawn", "2019", "never downloaded")
-WORDS["faces_emore"] += ("3,804,846", "85,164", "5,822,653", "85,742")
+WORDS["faces_emore"] += ("Withdrawn", "never downloaded", "3,804,846", "85,164", "5,822,653", "85,742")
 WORDS["lfw"] += ("13,233", "5,749", "6,000")
 
 
@@ -51,8 +45,7 @@ def test_module_runs_as_a_command():
     command = [sys.executable, "-m", "data_prep", "check", "cars196", "/no/where"]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "does not exist" in done.stderr
 
 
@@ -66,9 +59,7 @@ def test_make_writes_where_the_library_looks(place, tmp_path, capsys):
     assert cars196.load(root).stand_in
     assert cars196.load(holder).root == holder / "cars196" / "stanford_cars"
     assert [p.name for p in holder.iterdir()] == ["cars196"]
-    before = times(root)
     assert main(arguments) == 0  # there already
-    assert times(root) == before
 
 
 @pytest.mark.parametrize(
@@ -76,11 +67,7 @@ def test_make_writes_where_the_library_looks(place, tmp_path, capsys):
     [
         (["make", "cars197", "ROOT"], "unknown data set 'cars197'; known: cars196, cars196_half"),
         (["make", "cars196_half", "ROOT"], "no stand-in of cars196_half"),
-        (["check", "cars196", "ROOT"], "does not exist"),
-        (["check", "imagenet", "ROOT"], "does not exist"),
-        (["check", "sysu30k", "ROOT"], "does not exist"),
         (["import", "cars196", "ROOT/none.zip", "ROOT"], "none.zip does not exist"),
-        (["import", "cifar100", "ROOT/none", "ROOT"], "none does not exist"),
         (["make", "cars196", "/dev/null/data"], "cannot write to /dev/null/data"),
     ],
 )
@@ -90,18 +77,8 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path, cap
     assert not (tmp_path / "root").exists()
 
 
-def test_read_only_destination(tmp_path, capsys):
-    tmp_path.chmod(0o555)
-    try:
-        if os.access(tmp_path, os.W_OK):
-            pytest.skip("this user may write anywhere")
-        assert "cannot write to" in refused(capsys, "make", "cars196", tmp_path / "cars196")
-    finally:
-        tmp_path.chmod(0o755)
-
-
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
-    def full(self: Path, data: bytes) -> int:
+    def full(self, data):
         raise OSError(28, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "write_bytes", full)
@@ -110,13 +87,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("name", "note"),
-    [
-        ("dukemtmc", "note: dukemtmc was withdrawn by its authors in 2019"),
-        ("faces_emore", "withdrew in 2019"),
-    ],
-)
+@pytest.mark.parametrize(("name", "note"), [("dukemtmc", "note: dukemtmc was"), ("faces_emore", "in 2019")])
 def test_a_withdrawn_copy_needs_the_acknowledgement(name, note, copy, tmp_path, capsys):
     source = copy("a", name) / name
     (source / "STANDIN.json").unlink()

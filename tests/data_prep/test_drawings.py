@@ -1,37 +1,23 @@
-"""What the drawings show: a seed gives one picture, and each trait is seen."""
-
-from __future__ import annotations
+"""What the drawings show: each trait is seen."""
 
 import copy
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from data_prep import face_drawings, objects
-from data_prep.pedestrians import (
-    BAGS,
-    HAIRS,
-    LOWERS,
-    PATTERNS,
-    Camera,
-    Look,
-    Passage,
-    Person,
-    network,
-    render,
-)
+from data_prep.pedestrians import BAGS, HAIRS, LOWERS, PATTERNS, Look, Passage, Person, network, render
 from data_prep.vehicles import STYLES, Vehicle
 from data_prep.vehicles import render as render_vehicle
 
 LOOK = Look(gap=0.3, occ=0.0, clutter=1.0, jit=0.7, lum=0.05)
 
 
-def rng(*seed: int) -> np.random.Generator:
+def rng(*seed):
     return np.random.default_rng(seed)
 
 
-def changed(thing: object, **values: object) -> SimpleNamespace:
+def changed(thing, **values):
     other = copy.copy(thing)
     vars(other).update(values)
     return other
@@ -42,10 +28,9 @@ def changed(thing: object, **values: object) -> SimpleNamespace:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_vehicle_follows_its_model_and_the_image_and_its_dimensions_stay_in_order(style):
-    def pixels(model: int, image: int) -> np.ndarray:
+    def pixels(model, image):
         return np.asarray(render_vehicle(Vehicle(style, rng(model)), 24, rng(image)))
 
-    assert np.array_equal(pixels(0, 0), pixels(0, 0))
     assert pixels(0, 0).shape == (24, 24, 3)
     assert (pixels(0, 0) != pixels(1, 0)).any()
     assert (pixels(0, 0) != pixels(0, 1)).mean() > 0.5
@@ -57,7 +42,7 @@ def test_a_vehicle_follows_its_model_and_the_image_and_its_dimensions_stay_in_or
 # -- pedestrians --
 
 
-def shot(who: Person, camera: Camera, passage: int = 0, image: int = 0, masked: bool = False) -> np.ndarray:
+def shot(who, camera, passage=0, image=0, masked=False):
     return np.asarray(render(who, camera, Passage(camera, rng(passage)), rng(image), masked), dtype=float)
 
 
@@ -66,7 +51,6 @@ def test_a_picture_follows_the_person_the_camera_the_passage_and_the_image():
     somebody, other = Person(rng(3)), Person(rng(4))
     first = shot(somebody, here)
     assert first.shape == (32, 16, 3)
-    assert np.array_equal(first, shot(somebody, here))
     assert (first != shot(other, here)).any()
     for another in (shot(somebody, there), shot(somebody, here, 1), shot(somebody, here, image=1)):
         assert (first != another).mean() > 0.5
@@ -108,12 +92,6 @@ def test_occlusion_hides_and_masking_touches_the_head_alone():
 # -- objects --
 
 
-def test_classes_are_bodies_with_parts():
-    assert len(set(objects.CLASSES)) == len(objects.CLASSES) == 80
-    first = [name.split("_with_") for name in objects.CLASSES[:20]]
-    assert (len({body for body, _ in first}), len({part for _, part in first})) == (4, 5)
-
-
 @pytest.mark.parametrize("size", [10, 33, 64])
 def test_an_object_fills_its_square_and_no_more(size):
     for label in range(0, 80, 7):
@@ -121,13 +99,6 @@ def test_an_object_fills_its_square_and_no_more(size):
         assert (rgb.shape, rgb.dtype) == ((size, size, 3), np.uint8)
         assert (mask.shape, mask.dtype) == ((size, size), bool)
         assert 0.05 < mask.mean() < 0.8
-
-
-def test_the_same_seed_gives_the_same_scene():
-    pictures = [objects.scene(3, 32, rng(seed)) for seed in (0, 0, 1)]
-    assert (pictures[0] == pictures[1]).all()
-    assert (pictures[0] != pictures[2]).any()
-    assert objects.background(20, 31, rng(0)).shape == (20, 31, 3)
 
 
 def test_shapes_tell_the_class_and_mean_colours_do_not():
@@ -138,11 +109,11 @@ def test_shapes_tell_the_class_and_mean_colours_do_not():
     masks = np.stack([mask.ravel() for _, mask in drawn]).astype(float)
     colours = np.stack([objects.scene(int(label), 24, stream).mean((0, 1)) for label in labels])
 
-    def accuracy(features: np.ndarray) -> float:
+    def accuracy(features):
         train, test = np.arange(400) % 2 == 0, np.arange(400) % 2 == 1
         means = np.stack([features[train & (labels == c)].mean(0) for c in range(10)])
         nearest = ((features[test][:, None] - means[None]) ** 2).sum(2).argmin(1)
-        return float((nearest == labels[test]).mean())
+        return (nearest == labels[test]).mean()
 
     assert accuracy(masks) > 0.4
     assert accuracy(colours) < 0.2
@@ -164,7 +135,7 @@ def test_paste_keeps_inside_and_touches_the_mask_alone():
 def test_a_person_is_nearer_to_themselves_than_to_others():
     """Means of six pictures in half size, so that pose and light average out."""
 
-    def mean(seed: int, start: int) -> np.ndarray:
+    def mean(seed, start):
         who = face_drawings.Person(rng(0, seed))
         shots = [face_drawings.render(who, 16, rng(1, seed, start + i), yaw=0.1) for i in range(6)]
         return np.mean(shots, 0)[4:12, 4:12].ravel()

@@ -1,7 +1,5 @@
 """Lists of pairs of one's own people: balanced, seeded, in folds that share nobody, and read again."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path
@@ -16,7 +14,7 @@ from papers_lib.datasets import faces
 from papers_lib.errors import PapersError
 
 
-def people(folder: Path, shots: list[int]) -> Path:
+def people(folder, shots):
     """As many people as `shots` is long, with so many images each, of four formats."""
     for who, count in enumerate(shots):
         (folder / f"p {who:02d}").mkdir(parents=True)
@@ -26,7 +24,7 @@ def people(folder: Path, shots: list[int]) -> Path:
     return folder
 
 
-def read(file: Path) -> list[list[tuple[str, str, bool]]]:
+def read(file):
     """The pairs of each fold."""
     head, *lines = file.read_text().splitlines()
     folds, half = map(int, head.split("\t"))
@@ -34,10 +32,6 @@ def read(file: Path) -> list[list[tuple[str, str, bool]]]:
     assert len(rows) == 2 * folds * half
     pairs = [(a, b, same == "1") for a, b, same in rows]
     return [pairs[i : i + 2 * half] for i in range(0, len(pairs), 2 * half)]
-
-
-def person(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def test_folds_are_balanced_true_and_share_nobody(tmp_path):
@@ -49,8 +43,8 @@ def test_folds_are_balanced_true_and_share_nobody(tmp_path):
     for fold in folds:
         assert [same for _, _, same in fold] == [True, True, False, False]
         for a, b, same in fold:
-            assert a != b and (person(a) == person(b)) == same and (folder / a).is_file()
-    seen = [{person(path) for a, b, _ in fold for path in (a, b)} for fold in folds]
+            assert a != b and (Path(a).parent == Path(b).parent) == same and (folder / a).is_file()
+    seen = [{Path(path).parent for a, b, _ in fold for path in (a, b)} for fold in folds]
     assert sum(map(len, seen)) == len(set.union(*seen))
     unordered = [frozenset(pair[:2]) for fold in folds for pair in fold]
     assert len(set(unordered)) == len(unordered)
@@ -78,16 +72,13 @@ def test_more_pairs_than_there_are_is_all_that_there_are(tmp_path):
 
 def test_a_list_is_read_as_it_was_written_and_needs_no_training_part(tmp_path, capsys):
     folder = people(tmp_path / "faces", [3] * 20)
-    make_pairs(folder, tmp_path / "mine.txt", count=1)  # beside the folder
-    for place in (tmp_path / "mine.txt", folder):
-        if place == folder:
-            make_pairs(folder, count=1)
+    for file, place in ((tmp_path / "mine.txt", tmp_path / "mine.txt"), (folder / "pairs.txt", folder)):
+        make_pairs(folder, file, count=1)  # beside the folder, and in it
         [(name, pairs)] = faces.read_pairs(place).items()
         assert (name, len(pairs), pairs.folds, int(pairs.same.sum())) == ("pairs", 20, 10, 10)
-        listed = [pair for fold in read(place if place.is_file() else folder / "pairs.txt") for pair in fold]
-        for i, (a, b, same) in enumerate(listed):
-            assert pairs.images[pairs.first[i]] == place.parent.joinpath(a) if place.is_file() else folder / a
-            assert pairs.images[pairs.second[i]].name == Path(b).name and bool(pairs.same[i]) == same
+        listed = [(file.parent / a, file.parent / b, same) for fold in read(file) for a, b, same in fold]
+        first, second = ([pairs.images[i] for i in side] for side in (pairs.first, pairs.second))
+        assert list(zip(first, second, pairs.same.tolist(), strict=True)) == listed
     with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
         for file in sorted(folder.rglob("*.*")):
             archive.write(file, file.relative_to(folder))

@@ -1,10 +1,6 @@
 """`make reid_from_images`: each image an identity, each camera a transform."""
 
-from __future__ import annotations
-
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +15,13 @@ from papers_lib.datasets.images import load_images
 SMALL = {"identities": 6, "cameras": 3, "seen": 2, "shots": 2, "distractors": 2, "height": 32, "width": 16}
 
 
+def make(root, *more, **options):
+    """The exit code of drawing into `root`."""
+    return main(["make", "reid_from_images", str(root), *settings(**options), *more])
+
+
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
+def images(tmp_path):
     """Ten one-colour images of several forms, and a leftover."""
     for i in range(10):
         path = tmp_path / "my images" / ("deep" * (i % 2)) / f"{i}.{'png' if i % 3 else 'JPG'}"
@@ -59,8 +60,7 @@ def test_cameras_differ_more_with_the_gap_and_stay_fixed(tmp_path):
     spread = {}
     for gap in (0.2, 1.0):
         root = tmp_path / f"gap {gap}"
-        arguments = settings(images=folder, gap=gap, **SMALL)
-        assert main(["make", "reid_from_images", str(root), *arguments]) == 0
+        assert make(root, images=folder, gap=gap, **SMALL) == 0
         data = reid.load(root, "reid_from_images")
         colour = load_images(data.train.files, (32, 16)).mean((1, 2))
         by_camera = [colour[data.train.cameras == camera] for camera in range(3)]
@@ -72,33 +72,21 @@ def test_cameras_differ_more_with_the_gap_and_stay_fixed(tmp_path):
 def test_the_same_images_and_seed_give_the_same_bytes(images, tmp_path, capsys):
     made = {}
     for place, seed in (("a", "0"), ("b", "0"), ("c", "1")):
-        arguments = settings(images=images, **SMALL)
-        assert main(["make", "reid_from_images", str(tmp_path / place), *arguments, "--seed", seed]) == 0
+        assert make(tmp_path / place, "--seed", seed, images=images, **SMALL) == 0
         made[place] = content(tmp_path / place)
     assert made["a"] == made["b"] != made["c"]
-    again = ["make", "reid_from_images", str(tmp_path / "a"), *settings(images=images, **SMALL)]
-    assert main(again) == 0  # there already
+    assert make(tmp_path / "a", images=images, **SMALL) == 0  # there already
     for path in images.rglob("*.png"):
         Image.new("RGB", (9, 9)).save(path)
     capsys.readouterr()
+    again = ["make", "reid_from_images", tmp_path / "a", *settings(images=images, **SMALL)]
     assert "holds something else" in refused(capsys, *again)  # made from other images
     assert content(tmp_path / "a") == made["a"]
 
 
-def test_it_is_known_by_its_content(images, tmp_path):
-    arguments = settings(images=images, **SMALL)
-    assert main(["make", "reid_from_images", str(tmp_path / "a"), *arguments]) == 0
-    before = reid.load(tmp_path / "a", "reid_from_images")
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    picture = next((tmp_path / "b").rglob("*.jpg"))
-    picture.write_bytes(picture.read_bytes() + b"\0")
-    assert reid.load(tmp_path / "b", "reid_from_images").fingerprint != before.fingerprint
-    assert before.pixels == ""
-
-
 def test_features_of_the_network_keep_who_was_seen_by_which_camera(images, tmp_path, monkeypatch):
     root = tmp_path / "root"
-    assert main(["make", "reid_from_images", str(root), *settings(images=images, **SMALL)]) == 0
+    assert make(root, images=images, **SMALL) == 0
     random = np.random.default_rng(0)
     monkeypatch.setattr(prep, "embed", lambda pixels, recipe: random.normal(size=(len(pixels), 6)))
     prep._cars_cameras(tmp_path / "made", prep.Recipe(images=str(root), components=4))
@@ -116,8 +104,6 @@ def test_features_of_the_network_keep_who_was_seen_by_which_camera(images, tmp_p
         ({}, "name their folder: -p images FOLDER"),
         ({"images": "none"}, "none is no folder"),
         ({"images": "my images"}, "has 10 images, and 40 identities with 10 distractors need one each"),
-        ({"images": "my images", "seen": 9}, "seen 9 is more than cameras 6"),
-        ({"images": "my images", "camera": 9}, "unknown parameter 'camera': did you mean 'cameras'?"),
         ({"images": "my images", "cameras": 1}, "cameras: input should be greater than or equal to 2"),
         ({"images": "my images", "identities": 4, "distractors": 6}, "is not a whole image"),
     ],

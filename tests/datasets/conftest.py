@@ -1,9 +1,6 @@
 """Every data set in a folder of its own, and copies of one to be damaged."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,7 @@ from tiny_sets import BUILD
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("every")
     for name, build in BUILD.items():
         (root / name).mkdir()
@@ -20,8 +17,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Callable[..., Path]:
-    def to(name: str, place: str = "here") -> Path:
+def copy(made, tmp_path):
+    def to(name, place="here"):
         return Path(shutil.copytree(made / name, tmp_path / place))
 
     return to

@@ -1,40 +1,22 @@
 """The label table of Cars196: layouts, splits, types, and what is refused."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import scipy.io
+from numpy.lib.recfunctions import drop_fields
 from PIL import Image
-from tiny_sets import (
-    CLASSES,
-    LAYOUTS,
-    Damage,
-    class_folders,
-    devkit,
-    edit,
-    edited,
-    empty,
-    gone,
-    grey,
-    moved,
-    put,
-    refused,
-)
+from tiny_sets import CLASSES, LAYOUTS, class_folders, devkit, edited, empty, gone, grey, moved, put, refused
 
 from papers_lib.datasets import cars196, cars196_layouts
 from papers_lib.datasets.images import load_images
 
-ALL = ("A", "B", "C", "kaggle")
-TOTAL, TRAIN, HALF, HALF_TRAIN = 23, 12, 12, 7
+TOTAL, TRAIN = 23, 12
 
 
-def hold_labels(cars: cars196.Cars196) -> None:
+def hold_labels(cars):
     """Every pixel tells its class."""
     pixels = load_images(cars.files, (8, 8)).mean((1, 2, 3))
     greys = np.array([grey(label) for label in CLASSES])
@@ -42,7 +24,7 @@ def hold_labels(cars: cars196.Cars196) -> None:
     assert (len(cars.files), cars.train.sum()) == (TOTAL, TRAIN)
 
 
-@pytest.mark.parametrize("layout", ALL)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_labels_are_those_of_the_pictures_however_a_copy_numbers_them(layout, tmp_path):
     build = LAYOUTS[layout]
     straight = cars196.load(build(tmp_path / "a"))
@@ -91,7 +73,7 @@ def test_files_are_found_by_their_names(moves, tmp_path):
 @pytest.mark.parametrize("layout", ["A", "B", "kaggle"])
 def test_half_is_the_official_training_half(layout, tmp_path):
     cars = cars196.load(LAYOUTS[layout](tmp_path), "cars196_half")
-    assert (len(cars.files), cars.train.sum()) == (HALF, HALF_TRAIN)
+    assert (len(cars.files), cars.train.sum()) == (12, 7)
     assert np.bincount(cars.fine).tolist() == [2, 3, 2, 1, 2, 2]
 
 
@@ -99,7 +81,7 @@ def test_half_alone_is_enough_for_the_half(tmp_path):
     root = devkit(tmp_path)
     shutil.rmtree(root / "cars_test")
     (root / "cars_test_annos_withlabels.mat").unlink()
-    assert len(cars196.load(root, "cars196_half").files) == HALF
+    assert len(cars196.load(root, "cars196_half").files) == 12
     line = refused(cars196.load, root)
     assert "half a data set: cars_test/ and cars_test_annos_withlabels.mat missing" in line
     assert "cars196_half" in line
@@ -116,9 +98,8 @@ def test_types_follow_the_map(tmp_path):
         for fine, coarse in zip(cars.fine, cars.coarse, strict=True):
             word = cars.class_names[fine].split()[-2]
             assert cars.coarse_names[coarse] == ("Van" if cars is styles and word == "R9" else word)
-    assert "unknown coarse_map 'type9'; known: type22, body9" in refused(
-        cars196.load, root, "cars196", "type9"
-    )
+    line = refused(cars196.load, root, "cars196", "type9")
+    assert "unknown coarse_map 'type9'; known: type22, body9" in line
 
 
 # What is refused
@@ -129,10 +110,10 @@ HDF = b"\x89HDF\r\n\x1a\n"
 HEADS_7_3 = (b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + HDF, HDF, b"x" * 512 + HDF)
 
 
-def labels(file: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+def labels(file, change):
     """Change the table [1, N] of a label file."""
 
-    def damage(root: Path) -> None:
+    def damage(root):
         table = scipy.io.loadmat(root / file)["annotations"]
         changed = change(table)
         scipy.io.savemat(root / file, {"annotations": table if changed is None else changed})
@@ -140,25 +121,17 @@ def labels(file: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
     return damage
 
 
-def first(column: str, value: object) -> Callable[[Path], None]:
+def first(column, value):
     """Change one column of the first training image."""
     return labels(TRAIN_MAT, lambda table: table[column].__setitem__((0, 0), value))
 
 
-def without_class(table: Any) -> Any:
-    rest = [name for name in table.dtype.names if name != "class"]
-    bare = np.empty(table.shape, dtype=[(name, object) for name in rest])
-    for name in rest:
-        bare[name] = table[name]
-    return bare
-
-
-def outside(root: Path) -> None:
+def outside(root):
     Image.new("RGB", (4, 4)).save(root.parent / "outside.jpg")
     first("fname", "../../outside.jpg")(root)
 
 
-def broken(file: str, lacks: str) -> list[tuple[Damage, str]]:
+def broken(file, lacks):
     name = Path(file).name
     return [
         (edited(file, lambda raw: raw[: len(raw) // 2]), f"{name} cannot be read"),
@@ -176,11 +149,11 @@ DEVKIT_REFUSED = [
     (first("class", 0), "00001.jpg has the class 'number 0'"),
     (first("class", 7), "00001.jpg has the class 'number 7'"),
     (first("class", "two"), "the row of cars_train/00001.jpg is not made of numbers"),
-    (labels(TEST_MAT, without_class), "has no class in its annotations"),
+    (labels(TEST_MAT, lambda t: drop_fields(t, "class", usemask=False)), "has no class in its annotations"),
     *((put(META, head + bytes(200)), "is a MATLAB 7.3 file, which is HDF5") for head in HEADS_7_3),
     *broken(META, "class_names"),
     *broken(TRAIN_MAT, "fname, class, bbox"),
-    (lambda root: edit(root / "STANDIN.json", lambda told: told.update(colour="red")), "parameter 'colour'"),
+    (edited("STANDIN.json", lambda told: told.replace(b"{", b'{"colour": "red", ', 1)), "parameter 'colour'"),
 ]
 FOLDERS_REFUSED = [
     (gone(f"images/{ALDER}/0000.jpg"), "11 images of the 3 training", f"'{ALDER}' has 3 images, 4"),

@@ -8,19 +8,15 @@ from papers_lib.errors import PapersError
 
 
 def test_codes_round_each_component_by_its_own_scale(tmp_path):
-    values = np.array([[1.0, -254.0], [0.5, 127.0], [-1.0, 1.0]], np.float32)
+    values = np.array([[1.0, -254.0, 0.0], [0.5, 127.0, 0.0], [-1.0, 1.0, 0.0]], np.float32)
     features.save(tmp_path / "mine" / features.FILE, values, {"fine": np.array([3, 1, 2], np.uint8)})
     found = features.load(tmp_path, "mine")
-    # steps of 1/127 and of 2
+    # steps of 1/127, of 2, and of nothing
     np.testing.assert_allclose(found.values[:, 0], [1, 64 / 127, -1], rtol=1e-6)
     np.testing.assert_allclose(found.values[:, 1], [-254, 128, 0], atol=1e-4)
+    assert not found.values[:, 2].any()
     assert found.labels["fine"].tolist() == [3, 1, 2]
     assert not found.stand_in
-
-
-def test_a_component_without_spread_is_zero(tmp_path):
-    features.save(tmp_path / "mine" / features.FILE, np.zeros((4, 2), np.float32), {})
-    assert not features.load(tmp_path, "mine").values.any()
 
 
 def test_the_same_values_are_the_same_bytes(tmp_path):

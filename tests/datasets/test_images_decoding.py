@@ -1,11 +1,5 @@
 """Image files of all kinds to pixels, by each of the doors through which a data set is decoded."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,38 +10,37 @@ from papers_lib.datasets import classification, faces, folders, images
 from papers_lib.datasets.images import load_images
 
 
-def classified(files: Sequence[Path]) -> Any:
+def cropped(files):
+    keep = files[0].parent / folders.DECODED / "query-1-16x8.npy" if files else None
+    return load_images(files, (16, 8), resample=Image.Resampling.BICUBIC, reduce=False, keep=keep)
+
+
+def classified(files):
     labels = np.zeros(len(files), dtype=np.int64)
-    cache = files[0].parent / folders.DECODED / "train-1" if files else None
-    return classification.load_images(classification.Split(tuple(files), labels, cache), 8)
+    split = classification.Split(tuple(files), labels, files[0].parent / folders.DECODED / "train-1")
+    return classification.load_images(split, 8)
 
 
-def trained(files: Sequence[Path]) -> Any:
+def trained(files):
     side = faces.Training(tuple(files), np.zeros(len(files), dtype=np.int64), 1)
     return side.pixels(range(len(files)), 8)
 
 
-def paired(files: Sequence[Path]) -> Any:
+def paired(files):
     pairs = faces.Pairs("x", tuple(files), *np.zeros((2, 1), dtype=np.int64), np.array([True]))
     return faces.load_images(pairs, 8)
 
 
-DOORS: dict[str, Callable[..., Any]] = {  # [N, H, W, 3] of each
+DOORS = {  # [N, H, W, 3] of each
     "squares": lambda files: load_images(files, (8, 8)),
-    "crops": lambda files: load_images(
-        files, (16, 8), resample=Image.Resampling.BICUBIC, reduce=False, keep=kept(files) if files else None
-    ),
+    "crops": cropped,
     "classification": classified,
     "training faces": trained,
     "pairs of faces": paired,
 }
 
 
-def kept(files: Sequence[Path]) -> Path:
-    return files[0].parent / folders.DECODED / "query-1-16x8.npy"
-
-
-def gradient(width: int, height: int) -> Image.Image:
+def gradient(width, height):
     x = np.linspace(0, 255, width)[None, :, None] * np.ones((height, 1, 3))
     return Image.fromarray(x.astype(np.uint8))
 
@@ -143,15 +136,14 @@ def test_the_largest_and_the_smallest_image(tmp_path):
 def test_the_box_is_what_is_kept(suffix, tmp_path):
     file = tmp_path / f"a.{suffix}"
     gradient(400, 200).save(file, quality=95)
-    kept = load_images([file], (50, 50), np.array([[101, 51, 200, 150]]))[0].astype(
-        float
-    )  # columns 100 .. 199 from 0
-    expected = np.linspace(0, 255, 400)[100:200].reshape(50, 2).mean(1)
-    assert np.abs(kept[25, :, 0] - expected).max() < 4
-    assert (
-        load_images([file], (50, 50), np.array([[1, 1, 999, 999]])) == load_images([file], (50, 50))
-    ).all()
-    assert "lies outside" in refused(load_images, [file], (5, 5), np.array([[401, 30, 440, 40]]))
+
+    def boxed(*box):
+        return load_images([file], (50, 50), np.array([box]))
+
+    expected = np.linspace(0, 255, 400)[100:200].reshape(50, 2).mean(1)  # columns from 0
+    assert np.abs(boxed(101, 51, 200, 150)[0, 25, :, 0] - expected).max() < 4
+    assert (boxed(1, 1, 999, 999) == load_images([file], (50, 50))).all()
+    assert "lies outside" in refused(boxed, 401, 30, 440, 40)
 
 
 def test_a_large_jpeg_is_the_same_as_without_draft(tmp_path):

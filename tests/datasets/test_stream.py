@@ -1,10 +1,7 @@
 """Batches that workers read ahead, and images that are mapped: the same whoever reads them, and how many."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +17,19 @@ from papers_lib.errors import PapersError
 CPU = torch.device("cpu")
 
 
-def drawn(keys: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, int]:
+def drawn(keys):
     """A random number for each epoch and image, and the process that drew it."""
     return torch.stack([torch.rand((), generator=random_of(7, *key)) for key in keys]), os.getpid()
 
 
-def broken(keys: Sequence[int]) -> torch.Tensor:
+def broken(keys):
     if 3 in keys:
         raise PapersError("c.jpg is not a whole image (cut); restore it")
     return torch.tensor(keys)
 
 
-def read(batches: list[list[tuple[int, int]]], workers: int) -> tuple[dict[tuple[int, int], float], set[int]]:
+def read(batches, workers):
+    """What each image drew, and the processes that did."""
     found, processes = {}, set()
     for keys, (numbers, process) in zip(batches, Stream(drawn, CPU, count=workers)(batches), strict=True):
         found |= dict(zip(keys, numbers.tolist(), strict=True))
@@ -90,13 +88,13 @@ def test_rows_and_chunks_are_those_of_the_pixels_wherever_they_lie():
 # -- images --
 
 
-def numbered(i: int) -> np.ndarray:
+def numbered(i):
     return np.full((2, 3, 3), i, dtype=np.uint8)
 
 
-def map_them(keep: str, answers: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+def map_them(keep, answers):
     done = []
-    pixels = decoded(40, lambda i: done.append(i) or numbered(i), (2, 3), Path(keep))  # type: ignore[func-returns-value]
+    pixels = decoded(40, lambda i: done.append(i) or numbered(i), (2, 3), Path(keep))
     answers.put((len(done), pixels[:, 0, 0, 0].tolist()))
 
 

@@ -1,26 +1,18 @@
 """What holds for the survey of every data set: where it is found, what is told, what its content is."""
 
-from __future__ import annotations
-
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from standins import RECIPE, tell
 from tiny_sets import BUILD, INSIDE, edit, refused
+from tiny_sets import OFFICIAL as OFFICIAL_OF_PEOPLE
 
-from papers_lib.datasets import (
-    cars196_layouts,
-    classification_layouts,
-    coco,
-    face_layouts,
-    known,
-    reid_layouts,
-    sysu30k,
-    voc,
-)
+from data_prep.__main__ import _datasets
+from papers_lib.datasets import cars196_layouts, classification_layouts, face_layouts, known, reid_layouts
 from papers_lib.datasets.folders import Survey, read_json
 from papers_lib.errors import PapersError
 
@@ -28,10 +20,7 @@ OFFICIAL = {
     "cars196": "stanford_cars",
     "cifar10": "cifar-10-batches-py",
     "imagenet": "ILSVRC2012",
-    "market1501": "Market-1501-v15.09.15",
-    "dukemtmc": "DukeMTMC-reID",
-    "msmt17_v1": "MSMT17_V1",
-    "msmt17_v2": "MSMT17_V2",
+    **OFFICIAL_OF_PEOPLE,
     "sysu30k": INSIDE,
     "coco2017": "coco",
     "voc0712": "VOCdevkit",
@@ -53,16 +42,9 @@ MISSING = {
 }
 
 
-def survey(root: Path, name: str) -> Survey:
-    readers: dict[str, Any] = {"coco2017": coco, "voc0712": voc, "sysu30k": sysu30k}
-    if name in readers:
-        return readers[name].survey(root)
-    if name in cars196_layouts.COUNTS:
-        return cars196_layouts.survey(root, name)
-    if name in classification_layouts.SETS:
-        return classification_layouts.survey(root, name)
-    layouts = reid_layouts if name in reid_layouts.LAYOUTS else face_layouts
-    return layouts.survey(root, name, acknowledge_withdrawn=True)
+def survey(root, name):
+    dataset = _datasets()[name]
+    return dataset.survey(root, **({"acknowledge_withdrawn": True} if dataset.withdrawn else {}))
 
 
 # -- where it is --
@@ -87,21 +69,19 @@ def test_it_is_found_in_its_folder_or_in_one_around_it(name, made, copy, tmp_pat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_there(name, tmp_path):
-    assert f"no {name}: the folder {tmp_path / 'none'} does not exist" in refused(
-        known.load, tmp_path / "none", name
-    )
     assert f"no {name}: the folder {tmp_path} is empty" in refused(known.load, tmp_path, name)
+    absent = tmp_path / "none"
+    assert f"no {name}: the folder {absent} does not exist" in refused(known.load, absent, name)
     (tmp_path / "notes.txt").write_text("no images")
     line = refused(known.load, tmp_path, name)
-    assert MISSING.get(name, f"no {name} in {tmp_path}: none of ") in line
+    assert MISSING.get(name, ": none of ") in line
     assert f"python -m data_prep make {name} {tmp_path}" in line
     assert ("data_prep import" in line) == (name != "dukemtmc")  # which is never fetched, only rendered
 
 
 def test_names_that_nobody_knows(tmp_path):
-    assert "unknown data set 'cars': `python -m data_prep list` names all" in refused(
-        known.load, tmp_path, "cars"
-    )
+    line = refused(known.load, tmp_path, "cars")
+    assert "unknown data set 'cars': `python -m data_prep list` names all" in line
     for layouts in (cars196_layouts, classification_layouts, reid_layouts, face_layouts):
         assert "unknown data set 'cars'; known: " in refused(layouts.survey, tmp_path, "cars")
 
@@ -124,17 +104,19 @@ def test_a_broken_standin_file(name, copy):
     assert f"is a stand-in of of_another, not of {name}" in refused(known.load, root, name)
     path.write_text("{}")
     edit(path, lambda told: told.update(name=name, counts=whole["counts"]))
-    assert "is of an earlier version (no size, seed, options, drawing): remove the folder" in refused(
-        known.load, root, name
-    )
+    line = refused(known.load, root, name)
+    assert "is of an earlier version (no size, seed, options, drawing): remove the folder" in line
 
 
 def test_the_fingerprint_of_what_is_drawn_is_its_recipe(copy):
     root = copy("market1501")
     drawn = survey(root, "market1501")
     assert drawn.known == {"stand_in": True, "fingerprint": drawn.fingerprint, "pixels": drawn.content}
-    edit(root / "STANDIN.json", lambda told: told.update(seed=RECIPE["seed"] + 1))
-    assert survey(root, "market1501").fingerprint != drawn.fingerprint
+    prints = {drawn.fingerprint}
+    for key in RECIPE:
+        edit(root / "STANDIN.json", lambda told, key=key: told.update({key: "another"}))
+        prints.add(survey(root, "market1501").fingerprint)
+    assert len(prints) == 1 + len(RECIPE)
     edit(root / "STANDIN.json", lambda told: told.update(made_from="somebody's images"))
     of_images = survey(root, "market1501")
     assert of_images.known == {"stand_in": True, "fingerprint": drawn.content, "pixels": ""}
@@ -150,20 +132,14 @@ def test_the_content_follows_names_and_sizes_and_not_the_place(name, copy, monke
     assert survey(elsewhere, name).content == before.content
     scandir = os.scandir
 
-    class Backwards:
-        def __init__(self, path: Path) -> None:
+    class Backwards(AbstractContextManager, Iterator):
+        def __init__(self, path):
             self.entries = iter(sorted(scandir(path), key=lambda entry: entry.name, reverse=True))
 
-        def __iter__(self) -> Any:
-            return self.entries
-
-        def __next__(self) -> os.DirEntry[str]:
+        def __next__(self):
             return next(self.entries)
 
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
+        def __exit__(self, *_): ...
 
     monkeypatch.setattr(os, "scandir", Backwards)
     assert survey(root, name).content == before.content  # whatever the order of the file system

@@ -1,7 +1,5 @@
 """SYSU-30k's layout: bags, query, gallery with distractors, and what is refused."""
 
-from __future__ import annotations
-
 import pytest
 from tiny_sets import INSIDE, bags, empty, gone, put, refused
 

@@ -1,14 +1,10 @@
 """Tiny data sets in every layout, written by hand: what a file holds tells what it is."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,35 +33,35 @@ STYLES = ("Sedan", "Van", "Sedan", "Van", "Van", "Sedan")
 HALVES = ((2, 3, 2, 1, 2, 2), (2, 1, 2, 2, 3, 1))  # images of each class in the official halves
 
 
-def grey(label: str) -> int:
+def grey(label):
     return 30 + 35 * CLASSES.index(label)
 
 
-def paint(path: Path, label: str) -> None:
+def paint(path, label):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (12, 8), (grey(label),) * 3).save(path, quality=95)
 
 
-def structs(rows: Sequence[dict[str, object]]) -> np.ndarray:
+def structs(rows):
     table = np.empty((1, len(rows)), dtype=[(name, object) for name in rows[0]])
     for i, row in enumerate(rows):
         table[0, i] = tuple(row.values())
     return table
 
 
-def tell_cars(root: Path) -> None:
+def tell_cars(root):
     counts = {"cars196": [a + b for a, b in zip(*HALVES, strict=True)], "cars196_half": HALVES[0]}
     coarse = {"type22": TYPES, "body9": STYLES}
     root.mkdir(parents=True, exist_ok=True)
     tell(root, "cars196", counts, recipe={}, classes=CLASSES, training=TRAINING, coarse=coarse)
 
 
-def annotation(number: int, **rest: object) -> dict[str, object]:
+def annotation(number, **rest):
     """The order of the devkit's files, which is not the order of its description."""
     return {"bbox_x1": 2, "bbox_y1": 3, "bbox_x2": 11, "bbox_y2": 7, "class": number, **rest}
 
 
-def devkit(root: Path, ids: Sequence[str] = CLASSES) -> Path:
+def devkit(root, ids=CLASSES):
     """Layout A; `ids` is the numbering of this copy."""
     tell_cars(root)
     (root / "devkit").mkdir()
@@ -81,7 +77,7 @@ def devkit(root: Path, ids: Sequence[str] = CLASSES) -> Path:
     return root
 
 
-def one_folder(root: Path, ids: Sequence[str] = CLASSES) -> Path:
+def one_folder(root, ids=CLASSES):
     """Layout B."""
     tell_cars(root)
     rows = []
@@ -96,9 +92,7 @@ def one_folder(root: Path, ids: Sequence[str] = CLASSES) -> Path:
     return root
 
 
-def class_folders(
-    root: Path, ids: Sequence[str] = CLASSES, places: Sequence[str] = ("images", "images")
-) -> Path:
+def class_folders(root, ids=CLASSES, places=("images", "images")):
     """Layout C, `<place>/<class name>/`, a place for each official half."""
     tell_cars(root)
     for half, (place, counts) in enumerate(zip(places, HALVES, strict=True)):
@@ -117,16 +111,16 @@ ANIMALS = ("ant", "bee", "cat")
 PER_CLASS, HELD_OUT = 5, 2  # images of each class
 
 
-def shade(side: str, label: int, number: int) -> int:
+def shade(side, label, number):
     return 60 * label + 10 * number + (5 if side == "test" else 0)
 
 
-def tell_classes(root: Path, name: str = "cifar10", train: int = 15, test: int = 6, classes: int = 3) -> Path:
+def tell_classes(root, name="cifar10", train=15, test=6, classes=3):
     tell(root, name, {"train": train, "test": test, "classes": classes})
     return root
 
 
-def folders(root: Path, test: str = "test", suffix: str = "png") -> Path:
+def folders(root, test="test", suffix="png"):
     for side, folder, count in (("train", "train", PER_CLASS), ("test", test, HELD_OUT)):
         for label, name in enumerate(ANIMALS):
             (root / folder / name).mkdir(parents=True)
@@ -136,7 +130,7 @@ def folders(root: Path, test: str = "test", suffix: str = "png") -> Path:
     return tell_classes(root)
 
 
-def flat(root: Path) -> Path:
+def flat(root):
     """As OpenSelfSup has ImageNet: val/ without class folders, and a list."""
     folders(root, "val")
     rows = []
@@ -151,7 +145,7 @@ def flat(root: Path) -> Path:
     return tell_classes(root, "imagenet")
 
 
-def published(root: Path, name: str, kind: str, images: int = 4) -> Path:
+def published(root, name, kind, images=4):
     """CIFAR's own files with `images` in each; red is the label, green the row, blue the column."""
     batches = BATCHES[name, kind]
     root.mkdir(parents=True)
@@ -171,7 +165,7 @@ def published(root: Path, name: str, kind: str, images: int = 4) -> Path:
     return tell_classes(root, name, images * len(batches.train), images)
 
 
-def ramp(label: int) -> np.ndarray:
+def ramp(label):
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)
     pixels[..., 0], pixels[..., 1], pixels[..., 2] = label, np.arange(32)[:, None], np.arange(32)
     return pixels
@@ -203,12 +197,12 @@ OFFICIAL = {
 }
 
 
-def write(path: Path) -> None:
+def write(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(path.name.encode())
 
 
-def people(base: Path, name: str, **changed: tuple[str, ...]) -> Path:
+def people(base, name, **changed):
     """A tiny stand-in of `name`, with single folders or lists of other files."""
     files = KIND[name] | changed
     for place, stems in files.items():
@@ -233,7 +227,7 @@ def people(base: Path, name: str, **changed: tuple[str, ...]) -> Path:
 INSIDE = "SYSU-30k-released/SYSU-30k-released"
 
 
-def bags(root: Path, inside: str = INSIDE) -> Path:
+def bags(root, inside=INSIDE):
     """Three bags of 2, 3 and 4 images; two queries; a gallery with three distractors."""
     base = root / inside
     files = [
@@ -259,12 +253,12 @@ def bags(root: Path, inside: str = INSIDE) -> Path:
 SQUARE = [[2, 3, 12, 3, 12, 9, 2, 9]]
 
 
-def instance(number: int, image: int, category: int, **changes: object) -> dict[str, object]:
+def instance(number, image, category, **changes):
     box = {"bbox": [2, 3, 10, 6], "area": 60, "iscrowd": 0, "segmentation": SQUARE}
     return {"id": number, "image_id": image, "category_id": category, **box, **changes}
 
 
-def coco_scenes(base: Path) -> Path:
+def coco_scenes(base):
     """Three training images and one test image, categories 3 and 7."""
     crowd = {"size": [20, 30], "counts": [20 * 4 + 5, 3, 17, 3, 600 - 108]}
     annotations = {
@@ -310,7 +304,7 @@ def annotated(objects, width=30):
     return f"<annotation><size><width>{width}</width><height>20</height></size>{objects}</annotation>"
 
 
-def voc_scenes(base: Path) -> Path:
+def voc_scenes(base):
     for (year, split), stems in LISTS.items():
         for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
             (base / year / folder).mkdir(parents=True, exist_ok=True)
@@ -325,7 +319,7 @@ def voc_scenes(base: Path) -> Path:
 # -- faces: drawn, as a pack is no file to write by hand --
 
 
-def drawn_faces(root: Path, name: str) -> Path:
+def drawn_faces(root, name):
     """Three people in four images each, and two pairs in each of ten folds."""
     recipe = {"identities": "3", "shots": "4", "pairs": "1", "pixels": "16"}
     faces.STAND_INS[name].make(root, "smoke", recipe)
@@ -334,54 +328,52 @@ def drawn_faces(root: Path, name: str) -> Path:
 
 # -- what is done to a copy before it is read, and what is said of it --
 
-Damage = Callable[[Path], object]
 
-
-def gone(*patterns: str) -> Damage:
+def gone(*patterns):
     """Remove files and folders."""
 
-    def damage(root: Path) -> None:
+    def damage(root):
         for path in [path for pattern in patterns for path in sorted(root.glob(pattern))]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     return damage
 
 
-def put(place: str, content: bytes | str = b"x") -> Damage:
+def put(place, content=b"x"):
     """Write a file, whether it is there or not."""
 
-    def damage(root: Path) -> None:
+    def damage(root):
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_bytes(content.encode() if isinstance(content, str) else content)
 
     return damage
 
 
-def empty(place: str) -> Damage:
+def empty(place):
     """A folder with nothing in it."""
 
-    def damage(root: Path) -> None:
+    def damage(root):
         shutil.rmtree(root / place, ignore_errors=True)
         (root / place).mkdir()
 
     return damage
 
 
-def moved(old: str, new: str) -> Damage:
+def moved(old, new):
     return lambda root: (root / old).rename(root / new)
 
 
-def edited(place: str, change: Callable[[bytes], bytes]) -> Damage:
+def edited(place, change):
     """Change the bytes of a file."""
     return lambda root: (root / place).write_bytes(change((root / place).read_bytes()))
 
 
-def listed(place: str, line: str) -> Damage:
+def listed(place, line):
     """Add a line to a list."""
     return edited(place, lambda text: text.rstrip(b"\n") + b"\n" + line.encode("latin-1") + b"\n")
 
 
-def refused(load: Callable[..., object], *arguments: object) -> str:
+def refused(load, *arguments):
     """What is said where a data set does not load: one line."""
     with pytest.raises(PapersError) as caught:
         load(*arguments)
@@ -389,7 +381,7 @@ def refused(load: Callable[..., object], *arguments: object) -> str:
     return str(caught.value)
 
 
-def edit(path: Path, change: Callable[[Any], object]) -> None:
+def edit(path, change):
     """Change what a JSON file says, in place."""
     content = json.loads(path.read_text())
     change(content)
@@ -398,7 +390,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 
 # -- all of them, each in a folder of its own --
 
-BUILD: dict[str, Callable[[Path], Path]] = {
+BUILD = {
     "cars196": devkit,
     "cifar10": folders,
     "imagenet": flat,

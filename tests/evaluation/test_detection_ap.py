@@ -37,9 +37,8 @@ def world(seed, scenes=6, classes=3):
         labels.append(1)
         found = np.array(boxes, dtype=float)
         truths.append(scene(Path(f"{number}.jpg"), SIDE, SIDE, objects, masks=True))
-        finds.append(
-            Found(found, rng.permutation(len(found)) / len(found), np.array(labels), masks_of(found))
-        )
+        scores = rng.permutation(len(found)) / len(found)
+        finds.append(Found(found, scores, np.array(labels), masks_of(found)))
     return truths, finds
 
 
@@ -72,14 +71,12 @@ def slow(truths, finds, iou):
             mine = [j for j, v in enumerate(f.labels) if v == label]
             for j in sorted(mine, key=lambda j: -f.scores[j]):
                 fits = {i: overlap(f.boxes[j], s.boxes[i], s.ignored[i]) for i in own}
-                best = max(
-                    (i for i in free if fits[i] >= iou - 1e-9), key=lambda i: (fits[i], i), default=None
-                )
+                near = [i for i in own if fits[i] >= iou - 1e-9]
+                best = max(free.intersection(near), key=lambda i: (fits[i], i), default=None)
                 if best is not None:
                     free.remove(best)
-                    marks.append((f.scores[j], True))
-                elif not any(s.ignored[i] and fits[i] >= iou - 1e-9 for i in own):
-                    marks.append((f.scores[j], False))
+                if best is not None or not any(s.ignored[i] for i in near):
+                    marks.append((f.scores[j], best is not None))
         if total:
             values.append(interpolated(sorted(marks, key=lambda m: -m[0]), total))
     return sum(values) / len(values)
@@ -119,15 +116,8 @@ def test_masks_are_scored_by_their_shape():
 
 def test_a_class_that_never_occurs_does_not_count():
     truths, finds = world(1)
-    more = [
-        f._replace(
-            boxes=np.concatenate([f.boxes, [[0, 0, 9, 9]]]),
-            scores=np.append(f.scores, 2.0),
-            labels=np.append(f.labels, 99),
-            masks=None,
-        )
-        for f in finds
-    ]
+    alone = {"boxes": np.array([[0, 0, 9, 9]]), "scores": [2.0], "labels": [99]}
+    more = [Found(*(np.concatenate([getattr(f, name), new]) for name, new in alone.items())) for f in finds]
     assert coco_ap(truths, more) == coco_ap(truths, finds)
 
 

@@ -56,13 +56,6 @@ def test_collapsed_features_find_nothing(d):
     assert found == {"rank1": 0, "rank10": 0, "rank1000": 1}
 
 
-def test_a_distractor_is_a_wrong_answer():
-    query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.9, 0.1], [1.0, 0.0], [0.0, 1.0]])
-    ids = torch.tensor([4])
-    assert rank_one(query, gallery, ids, torch.tensor([4, 0, 0]), ks=(1, 2)) == {"rank1": 0, "rank2": 1}
-    assert rank_one(query, gallery, ids, torch.tensor([4, 4, 0]), ks=(1,)) == {"rank1": 1}
-
-
 def test_never_all_pairs_at_once(monkeypatch):
     data, largest = world(6), []
     count = torch.count_nonzero

@@ -44,9 +44,6 @@ CASES = [
     (lambda: cmc(x=X[:0], ids=Y[:0], cameras=Y[:0]), "N ≥ 1"),
     (lambda: cmc(y=X[:0], others=Y[:0], seen_by=Y[:0]), "N ≥ 1"),
     (lambda: cmc(ids=Y[1:]), "query ids .* must be integers"),
-    (lambda: cmc(ids=Y[0]), "must be integers"),
-    (lambda: cmc(ids=Y[:, None]), "must be integers"),
-    (lambda: cmc(ids=Y * 1.0), "must be integers"),
     (lambda: cmc(seen_by=Y[:-1]), "gallery cameras .* must be integers"),
     (lambda: cmc(seen_by=0 * Y), "no query has a match"),
     (lambda: cmc(ids=0 * Y - 1), "no query has a match"),
@@ -57,8 +54,6 @@ CASES = [
     (lambda: rank_one(X * torch.inf, X, Y, Y), "query features hold NaN"),
     (lambda: rank_one(X[:, :5], X, Y, Y), "5 dimensions"),
     (lambda: rank_one(X, X[:, 0], Y, Y), r"\[N, d\]"),
-    (lambda: rank_one(X, X, Y[1:], Y), "must be integers"),
-    (lambda: rank_one(X, X, Y * 1.0, Y), "integers"),
     (lambda: rank_one(X, X, Y + 3, Y), r"query 2 \(identity 5\) has no image of its identity in the gallery"),
     (lambda: rank_one(X[:0], X, Y[:0], Y), "query features .* N ≥ 1"),
     # -- clustering --
@@ -106,10 +101,7 @@ CASES = [
     (lambda: ten_fold(torch.ones(4) * 1j, MIXED, 2), "distances of type complex64 are no real numbers"),
     *((lambda far=far: tar_at_far(ONES, MIXED, (far,)), "give 0 to 1") for far in (-0.1, 1.1, np.nan)),
     *(
-        (
-            lambda far=far: tar_at_far(ONES, MIXED, far),
-            r"false-acceptance rates of type .* are no real numbers",
-        )
+        (lambda far=far: tar_at_far(ONES, MIXED, far), "rates of type .* no real")
         for far in ("0.1", ["0.1"], None)
     ),
     (lambda: face_distances(X[:5], X[:4]), r"\(5, 6\) and \(4, 6\)"),

@@ -54,12 +54,11 @@ def test_equals_the_loop(seed, chunk, integer):
 
 def test_any_k_and_a_class_larger_than_the_block():
     x, _ = world(0)
-    labels = torch.tensor([0] * 50 + [1] * 10)
-    ks = (1, 3, 55, 1000)
-    recall, precision = slow(x, labels, ks)
-    assert recall_at_k(x, labels, ks, chunk=8) == pytest.approx(recall)
-    found = scores(x, labels, ks, chunk=8)
-    assert found == pytest.approx({**{f"R@{k}": v for k, v in recall.items()}, "MAP@R": precision})
+    data, ks = (x, torch.tensor([0] * 50 + [1] * 10)), (1, 3, 55, 1000)
+    recall, precision = slow(*data, ks)
+    assert recall_at_k(*data, ks, chunk=8) == pytest.approx(recall)
+    want = {f"R@{k}": v for k, v in recall.items()} | {"MAP@R": precision}
+    assert scores(*data, ks, chunk=8) == pytest.approx(want)
     assert recall[1000] == 1
 
 
@@ -79,20 +78,6 @@ def test_equals_pytorch_metric_learning(seed):
     assert ours["R@1"] == pytest.approx(theirs["precision_at_1"], abs=1e-6)
     assert ours["MAP@R"] == pytest.approx(theirs["mean_average_precision_at_r"], abs=1e-6)
     assert recall_at_k(x, labels, (1,))[1] == pytest.approx(theirs["precision_at_1"], abs=1e-6)
-
-
-def test_a_duplicate_is_a_neighbour_and_the_query_itself_is_not():
-    x = torch.tensor([[0.0], [0.0], [1.0], [1.1]])
-    assert recall_at_k(x, torch.tensor([0, 0, 1, 1]), (1,)) == {1: 1.0}
-    # Each has another class nearer than its match; for three of them one more is equally near.
-    assert recall_at_k(x, torch.tensor([0, 1, 0, 1]), (1, 2, 3)) == {1: 0, 2: 0.25, 3: 1}
-
-
-def test_nearness_is_minus_half_the_squared_distance():
-    x, _ = world(0, count=9)
-    points = Points.of(x)
-    block = points.nearness(slice(2, 5), slice(0, 9), points.buffer(100))
-    torch.testing.assert_close(block, -torch.cdist(x[2:5], x).square() / 2)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])

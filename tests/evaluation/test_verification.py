@@ -1,7 +1,5 @@
 """Verification against plain loops: every threshold tried, every impostor counted."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np
@@ -115,30 +113,6 @@ def test_ten_folds_as_a_loop_over_all_thresholds(levels):
     assert found["tar"] == tar_at_far(d, same)
 
 
-def test_exact_thresholds_are_at_least_as_good_on_their_own_pairs_as_the_public_grid():
-    for seed in range(2):
-        d, same = world(seed, 60)
-        order = np.argsort(d)
-        ours = right(d, same, best_threshold(d[order], same[order]))
-        assert ours >= max(right(d, same, t) for t in np.arange(0, 4, 0.01))
-
-
-def test_perfect_collapsed_and_reversed_distances():
-    same = np.tile([True, False], 50)
-    assert ten_fold(np.where(same, 0.2, 1.8), same)["accuracy"] == 1
-    assert ten_fold(np.zeros(100), same)["accuracy"] == 0.5
-    assert ten_fold(np.where(same, 1.8, 0.2), same)["accuracy"] == 0.5
-
-
-def test_folds_are_taken_in_the_order_of_the_pairs():
-    """Two halves with thresholds of their own: each is judged by the other's."""
-    d = np.array([0.1, 0.3] * 2 + [1.1, 1.3] * 2)
-    same = np.array([True, False] * 4)
-    found = ten_fold(d, same, folds=2)
-    assert found["thresholds"] == pytest.approx([1.2, 0.2])
-    assert found["accuracies"] == [0.5, 0.5]
-
-
 @pytest.mark.parametrize("levels", [0, 6])
 @pytest.mark.parametrize("far", [0.0, 0.001, 0.1, 0.25, 0.5, 1.0])
 def test_tar_at_far_as_a_loop(far, levels):
@@ -146,18 +120,11 @@ def test_tar_at_far_as_a_loop(far, levels):
     (rate,) = tar_at_far(d, same, (far,))
     impostors = d[~same]
     # the highest of all thresholds that accepts no more impostors than allowed
-    allowed = [t for t in [*every_threshold(d)] if (impostors < t).mean() <= far + 1e-12]
-    best = max(allowed)
+    best = max(t for t in every_threshold(d) if (impostors < t).mean() <= far + 1e-12)
     assert rate.reached == pytest.approx((impostors < best).mean())
     assert rate.reached <= far
+    assert np.array_equal(d < rate.threshold, d < best)
     assert rate.tar == pytest.approx((d[same] < best).mean())
-
-
-def test_a_far_that_the_pairs_cannot_resolve_allows_no_false_acceptance():
-    d, same = world(1, 100)
-    (rate,) = tar_at_far(d, same, (1e-6,))
-    assert rate.reached == 0
-    assert rate.threshold == d[~same].min()
 
 
 def test_three_of_3000_impostors_are_allowed_at_a_thousandth():
@@ -168,14 +135,10 @@ def test_three_of_3000_impostors_are_allowed_at_a_thousandth():
     assert rate.tar == 1
 
 
-def test_tensors_are_taken():
+def test_tensors_are_taken_also_of_half_the_bits():
     d, same = world(2)
     assert ten_fold(torch.from_numpy(d), torch.from_numpy(same)) == ten_fold(d, same.astype(int))
     assert ten_fold(d, same, 10.0) == ten_fold(d, same, np.int64(10)) == ten_fold(d, same)
-
-
-def test_tensors_of_half_the_bits_are_taken():
-    d, same = world(2)
     for kind in (torch.bfloat16, torch.float16):
         halves = torch.from_numpy(d).to(kind)
         assert ten_fold(halves, torch.from_numpy(same).to(kind)) == ten_fold(halves.double().numpy(), same)
@@ -205,9 +168,7 @@ class Left(nn.Module):
 
 
 def test_an_image_and_its_mirror_are_embedded_and_added():
-    images = torch.randint(
-        0, 256, (5, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = (torch.arange(360) * 37 % 256).to(torch.uint8).view(5, 3, 4, 6)
     network = Left()
     found = face_embeddings(network, images, batch_size=2)
     assert network.training

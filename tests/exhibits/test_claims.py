@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import pytest
 
@@ -17,28 +16,11 @@ CLAIM = Claim(
 ERRATUM = Erratum("E5", "Section 4", "4.5 %", "4.57, so 4.6", "66.06 − 61.49", True, True)
 
 
-def test_claims_and_errata_are_plain_json():
-    claim = json.loads(json.dumps(CLAIM.as_dict(), allow_nan=False))
-    assert claim["finding"]["verdict"] == "holds"
-    assert claim["finding"]["difference"]["n"] == 3
-    erratum = json.loads(json.dumps(ERRATUM.as_dict()))
-    assert (erratum["name"], erratum["computed"], erratum["holds"]) == ("E5", True, True)
-
-
-def test_they_are_frozen():
-    for thing in (CLAIM, ERRATUM):
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            thing.name = "other"
-
-
-def test_the_tables_show_verdict_and_kind():
+def test_the_tables_show_badge_footer_verdict_and_kind():
     claims = claims_table([CLAIM], badge="stand-in data", footer="3 runs")
-    assert claims.rows[0][0] == "C1"
-    assert claims.rows[0][2:4] == ["R@1 of Method 2 > R@1 of Random", "holds"]
     assert "stand-in data" in repr(claims) and repr(claims).endswith("3 runs")
-    assert claims.rows[0][7] == "runs"
-    by_reading = dataclasses.replace(ERRATUM, computed=False, holds=False)
-    errata = errata_table([ERRATUM, by_reading])
+    assert claims.rows[0][2] == "R@1 of Method 2 > R@1 of Random"
+    errata = errata_table([ERRATUM, dataclasses.replace(ERRATUM, computed=False, holds=False)])
     assert [row[-2:] for row in errata.rows] == [["code", "yes"], ["reading", "no"]]
 
 
@@ -46,11 +28,8 @@ def test_three_columns_are_shown_and_the_rest_folds_away():
     table = claims_table([dataclasses.replace(CLAIM, finding=holm([CLAIM.finding])[0])])
     assert list(table.face.columns) == ["claim", "verdict", "finding"]
     # differences 1.0, 0.9 and 1.1: 1 ± 4.303 · 0.1 / √3
-    assert table.face.rows[0] == [
-        "C1. R@1 of Method 2 > R@1 of Random",
-        "holds",
-        "+1 [0.752, 1.25], n = 3, p 0.0033",
-    ]
+    found = "+1 [0.752, 1.25], n = 3, p 0.0033"
+    assert table.face.rows[0] == ["C1. R@1 of Method 2 > R@1 of Random", "holds", found]
     folded = table._repr_html_().partition("<details>")[2].partition("</details>")[0]
     assert "selection beats random" in folded and "controls: CE alone" in folded
     assert "selection beats random" in table.csv() and "<details>" not in table.markdown()
@@ -90,12 +69,10 @@ def test_the_forest_has_a_row_for_every_claim_that_runs_judged():
     assert data.loc["C1", "effect"] == pytest.approx(1.0 / 0.1)
     assert data.loc["C2", "effect"] == pytest.approx(-1.0 / 0.1)
     assert data.loc["C4", "effect"] == EDGE  # no spread at all
-    row = judged()[0].finding
     for name in ("low", "high"):
-        assert data.loc["C1", name] == pytest.approx(getattr(row.difference, name), rel=1e-5)
-        assert data.loc["C1", f"effect_{name}"] == pytest.approx(
-            getattr(row.difference, name) / 0.1, rel=1e-5
-        )
+        bound = getattr(judged()[0].finding.difference, name)
+        assert data.loc["C1", name] == pytest.approx(bound, rel=1e-5)
+        assert data.loc["C1", f"effect_{name}"] == pytest.approx(bound / 0.1, rel=1e-5)
     assert "2 holds, 1 fails, 1 not reproduced on the stand-in, 1 undecided" in figure.alt
     assert figure.png and figure.svg
     assert forest([]).png and "0 claims" in forest([]).alt

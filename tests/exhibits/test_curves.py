@@ -1,7 +1,5 @@
 """Lines by seed: thin ones, and a thick mean where there are several."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure

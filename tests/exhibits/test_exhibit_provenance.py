@@ -32,10 +32,11 @@ def test_several_commits_codes_and_devices_show():
     assert "commit none" in provenance(rows[:1], "small").text
 
 
-def test_the_profile_is_that_of_the_rows():
+def test_the_profile_is_that_of_the_rows_and_a_stand_in_is_marked():
     assert provenance([row()]) == provenance([row()], "small")
     assert provenance([]).text == "no runs yet"
     assert provenance([], "medium").text == "profile medium · no runs yet"
+    assert "data cars196 (stand-in)" in provenance([row(name="cars196", stand_in=True)], "small").text
 
 
 def test_the_order_of_rows_changes_nothing():
@@ -62,15 +63,10 @@ def test_the_badge_says_what_the_numbers_are_worth(rows, profile, badge, same):
     assert not provenance(rows, profile).comparable
 
 
-def test_a_stand_in_is_marked_in_the_provenance():
-    assert "data cars196 (stand-in)" in provenance([row(name="cars196", stand_in=True)], "small").text
-
-
 def test_profiles_are_never_mixed():
-    with pytest.raises(PapersError, match="profiles medium, small;"):
-        provenance([row(), row(profile="medium")])
-    with pytest.raises(PapersError, match="profiles medium, small;"):
-        provenance([row()], "medium")
+    for arguments in (([row(), row(profile="medium")],), ([row()], "medium")):
+        with pytest.raises(PapersError, match="profiles medium, small;"):
+            provenance(*arguments)
 
 
 @pytest.mark.parametrize(

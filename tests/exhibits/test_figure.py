@@ -7,6 +7,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,16 +27,10 @@ def draw(canvas, data):
 
 def figure(**changes):
     data = pd.DataFrame({"method": ["a", "a", "b", "b"], "x": [0, 1, 0, 1], "y": [1 / 3, 2, 2, 3.5]})
-    values = {
-        "name": "figure_2",
-        "title": "Figure 2: toy",
-        "alt": "Two rising lines.",
-        "data": data,
-        "draw": draw,
-        "badge": "SMOKE: stand-in data, numbers mean nothing",
-        "footer": "profile smoke · data toy (stand-in) · 2 runs · " + "commit 1234567 · " * 12,
-    }
-    return Figure(**{**values, **changes})
+    values = {"name": "figure_2", "title": "Figure 2: toy", "alt": "Two rising lines."}
+    values |= {"data": data, "draw": draw, "badge": "SMOKE: stand-in data, numbers mean nothing"}
+    values["footer"] = "profile smoke · data toy (stand-in) · 2 runs · " + "commit 1234567 · " * 12
+    return Figure(**values | changes)
 
 
 def test_save_writes_four_files(tmp_path):
@@ -59,10 +54,8 @@ figure().save(Path(sys.argv[2]))
 def test_a_fresh_process_writes_the_same_bytes(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     figure().save(here)
-    environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    subprocess.run(
-        [sys.executable, "-c", SAVE, str(Path(__file__).parent), str(there)], check=True, env=environment
-    )
+    command = [sys.executable, "-c", SAVE, str(Path(__file__).parent), str(there)]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "1"})
     names = [path.name for path in sorted(here.iterdir())]
     assert len(names) == 4
     for name in names:
@@ -99,16 +92,11 @@ def test_the_notebook_gets_a_picture_with_alt_text_and_text():
     for part in ("figure_2", "Figure 2: toy", "Two rising lines.", figure().fingerprint, "SMOKE"):
         assert part in repr(figure())
     assert "0x" not in repr(figure())
-
-
-def test_no_alt_text_is_refused():
     with pytest.raises(PapersError, match="no alt text"):
         figure(alt="  ")
 
 
 def test_the_callers_data_and_settings_stay_untouched():
-    import matplotlib
-
     before = dict(matplotlib.rcParams)
     data = pd.DataFrame({"method": ["a"], "x": [0], "y": [1 / 3]}, index=[5])
 
@@ -125,8 +113,6 @@ def test_the_callers_data_and_settings_stay_untouched():
 
 
 def test_the_style_does_not_depend_on_the_users_settings():
-    import matplotlib
-
     plain = figure().png
     with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30}):
         assert figure().png == plain

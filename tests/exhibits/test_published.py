@@ -21,14 +21,18 @@ def test_every_number_parses_and_has_a_source(paper):
         assert re.search(r"Table|Section|Figure|page|p\.|source|[\w.-]+/[\w.-]+", row.source), row
 
 
-def cell(frame, exhibit, row, column):
-    at = (frame["exhibit"] == exhibit) & (frame["row"] == row) & (frame["column"] == column)
-    (value,) = frame.loc[at, "value"]
-    return value
+@pytest.fixture(scope="module")
+def frame():
+    return published.load(PAPER)
 
 
-def test_table_1_is_complete_and_keeps_its_digits():
-    frame = published.load(PAPER)
+@pytest.fixture(scope="module")
+def cell(frame):
+    """The number of an exhibit, a row and a column."""
+    return frame.set_index(["exhibit", "row", "column"])["value"]
+
+
+def test_table_1_is_complete_and_keeps_its_digits(frame):
     table = frame[frame["exhibit"] == "Table 1"]
     assert table.groupby("row").size().to_dict() == dict.fromkeys(table["row"], 5)
     assert table["row"].nunique() == 8
@@ -39,31 +43,25 @@ def test_table_1_is_complete_and_keeps_its_digits():
     assert sums == {"R@1": 470.34, "R@2": 565.01, "R@4": 640.43, "R@8": 699.33, "NMI": 455.78}
 
 
-def test_the_numbers_of_the_text_follow_from_table_1_as_the_errata_say():
-    frame = published.load(PAPER)
-    random, one, two = (
-        cell(frame, "Table 1", row, "R@1")
-        for row in ("Random Quadruplet Selection [9]", "Proposed Method 1", "Proposed Method 2")
-    )
-    assert round(one - random, 1) == cell(frame, "text", "Proposed Method 1", "gain in R@1") == 3.4
+def test_the_numbers_of_the_text_follow_from_table_1_as_the_errata_say(cell):
+    rows = ("Random Quadruplet Selection [9]", "Proposed Method 1", "Proposed Method 2")
+    random, one, two = (cell["Table 1", row, "R@1"] for row in rows)
+    assert round(one - random, 1) == cell["text", "Proposed Method 1", "gain in R@1"] == 3.4
     assert round(two - random, 2) == 4.57
-    assert cell(frame, "text", "Proposed Method 2", "gain in R@1") == 4.5
+    assert cell["text", "Proposed Method 2", "gain in R@1"] == 4.5
 
 
-def test_the_baselines_recall_is_smart_minings_on_cars_and_their_nmi_that_on_birds():
-    frame = published.load(PAPER)
+def test_the_baselines_recall_is_smart_minings_on_cars_and_their_nmi_that_on_birds(frame, cell):
     birds, cars = "Smart Mining Table 1 (CUB-200-2011)", "Smart Mining Table 2 (Cars196)"
     baselines = frame.loc[frame["exhibit"] == birds, "row"]
     assert len(baselines) == 5
     for row in baselines:
-        assert cell(frame, "Table 1", row, "NMI") == cell(frame, birds, row, "NMI")
-        assert cell(frame, "Table 1", row, "NMI") != cell(frame, cars, row, "NMI")
+        assert cell["Table 1", row, "NMI"] == cell[birds, row, "NMI"] != cell[cars, row, "NMI"]
         for k in ("R@1", "R@2", "R@4", "R@8"):
-            assert cell(frame, "Table 1", row, k) == cell(frame, cars, row, k)
+            assert cell["Table 1", row, k] == cell[cars, row, k]
 
 
-def test_numbers_of_other_papers_say_how_they_were_read():
-    frame = published.load(PAPER)
+def test_numbers_of_other_papers_say_how_they_were_read(frame):
     other = frame[~frame["exhibit"].isin(["Table 1", "text", "settings"])]
     assert other["source"].str.contains("secondary source").all()
 

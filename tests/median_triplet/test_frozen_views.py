@@ -1,7 +1,5 @@
 """Frozen features of fixed views as a run's images, and the work of a step on them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

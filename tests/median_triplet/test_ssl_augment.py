@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tiny_median import generator
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
@@ -16,10 +17,6 @@ STILL = Recipe(flip=0, jitter=0, gray=0, blur=0, solarize=0, scale=(1, 1))
 MODES = {False: InterpolationMode.BILINEAR, True: InterpolationMode.BICUBIC}
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def photos(count, height, width=None, seed=0):
     """Smooth colour fields with noise: what bilinear and antialias act on, and values at both ends."""
     g = generator(seed)
@@ -27,6 +24,11 @@ def photos(count, height, width=None, seed=0):
     smooth = torch.nn.functional.interpolate(coarse, (height, width or height), mode="bicubic")
     noisy = (smooth + 0.05 * torch.randn(smooth.shape, generator=g)).clamp(0, 1)
     return (noisy * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def planes(images):
+    """[3, H, W] each, from 0 to 1."""
+    return [image.permute(2, 0, 1) / 255 for image in images]
 
 
 def still(images, **changed):
@@ -81,9 +83,8 @@ def test_whole_recipes_equal_torchvision_image_by_image(name):
         views = augment.view(images, recipe, generator(1), 12)
         drawn = augment.draw(recipe, 8, 14, 18, generator(1))
         # torchvision weighs grey by 0.2989, ours by 0.299; solarised values may fall on either side of 128
-        differences = (
-            denormalised(views) - torch.stack([slow(images[i], drawn, i, recipe, 12) for i in range(8)])
-        ).abs()
+        expected = torch.stack([slow(images[i], drawn, i, recipe, 12) for i in range(8)])
+        differences = (denormalised(views) - expected).abs()
         assert (differences < 2e-3).float().mean() > 0.999
         assert differences.mean() < 1e-3
 
@@ -95,13 +96,11 @@ def test_crops_equal_resized_crop_in_both_directions(side, size, bicubic):
     recipe = STILL._replace(scale=(0.05, 1), bicubic=bicubic)
     box = augment.draw(recipe, 12, side, side + 3, generator()).box
     found = augment.apply(images, still(images, box=box), recipe, size)
-    expected = [
-        tv.resized_crop(i.permute(2, 0, 1) / 255, *b, [size, size], MODES[bicubic], antialias=True).clamp(
-            0, 1
-        )
-        for i, b in zip(images, box.tolist(), strict=True)
+    cut = [
+        tv.resized_crop(x, *corner, [size, size], MODES[bicubic], antialias=True)
+        for x, corner in zip(planes(images), box.tolist(), strict=True)
     ]
-    close(found, expected)
+    close(found, [x.clamp(0, 1) for x in cut])
 
 
 def test_crops_are_as_near_to_pillows_as_its_rounding():
@@ -119,7 +118,6 @@ def test_crops_are_as_near_to_pillows_as_its_rounding():
 
 def test_each_operation_runs_on_the_images_that_drew_it_and_on_no_other():
     images, half = photos(6, 10), torch.tensor([True, False] * 3)
-    planes = [i.permute(2, 0, 1) / 255 for i in images]
     cases = [
         ({"flipped": half}, tv.horizontal_flip, 1e-5),
         ({"gray": half}, lambda x: tv.rgb_to_grayscale(x, num_output_channels=3), 2e-4),
@@ -128,7 +126,7 @@ def test_each_operation_runs_on_the_images_that_drew_it_and_on_no_other():
     ]
     for changed, operation, atol in cases:
         found = augment.apply(images, still(images, **changed), STILL, 10)
-        close(found, [operation(x) if h else x for x, h in zip(planes, half, strict=True)], atol)
+        close(found, [operation(x) if h else x for x, h in zip(planes(images), half, strict=True)], atol)
 
 
 @pytest.mark.parametrize("factor", [0.2, 0.7, 1.6])
@@ -139,8 +137,8 @@ def test_colour_jitter_is_clamped_after_every_step_in_the_drawn_order(factor):
     found = augment.apply(images, still(images, order=order, factors=factors), STILL, 6)
     steps = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
     expected = []
-    for image, sequence in zip(images, order.tolist(), strict=True):
-        x = image.permute(2, 0, 1) / 255
+    for plane, sequence in zip(planes(images), order.tolist(), strict=True):
+        x = plane
         for op in sequence:
             x = x if op == augment.HUE else steps[op](x, float(factors[0, op]))
         expected.append(x)
@@ -155,7 +153,7 @@ def test_hue_is_torchvisions(turn):
     images[0, 8:12, :4] = torch.tensor([10, 200, 200], dtype=torch.uint8)
     factors = torch.tensor([1.0, 1, 1, turn]).repeat(24, 1)
     found = augment.apply(images, still(images, factors=factors), STILL, 24)
-    close(found, [tv.adjust_hue(i.permute(2, 0, 1) / 255, turn) for i in images], 1e-4)
+    close(found, [tv.adjust_hue(x, turn) for x in planes(images)], 1e-4)
 
 
 def test_a_square_crop_has_its_share_of_the_shorter_side_and_lies_anywhere():
@@ -251,9 +249,9 @@ def test_views_are_normalised_floats_channels_last_in_any_autocast_and_leave_the
 def test_plain_is_resize_and_centre_crop():
     images = photos(3, 96, 48)
     resize = v2.Compose([v2.Resize(32, antialias=True), v2.CenterCrop(28)])
-    close(augment.plain(images, 28), [resize(i.permute(2, 0, 1) / 255) for i in images])
+    close(augment.plain(images, 28), [resize(x) for x in planes(images)])
     same = photos(3, 14)
-    close(augment.plain(same), [i.permute(2, 0, 1) / 255 for i in same])
+    close(augment.plain(same), planes(same))
 
 
 def test_resized_and_drawn_sizes():

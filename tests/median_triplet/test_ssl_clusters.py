@@ -1,7 +1,5 @@
 """k-means without empty clusters, against plain loops."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Every method of Table 1 on a tiny encoder: what all have in common, then each against a plain loop."""
 
-from __future__ import annotations
-
 import copy
 import math
 from types import SimpleNamespace
@@ -10,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_median import TINY
+from tiny_median import TINY, generator
 from torch import Tensor
 
 from papers_lib.errors import PapersError
@@ -37,11 +35,11 @@ def build(name: str, images: int = IMAGES, classes: int | None = CLASSES, **chan
 
 
 def batch_of(method: Method, n: int = BATCH, size: int = 18, seed: int = 1) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(256, (n, size, size, 3), dtype=torch.uint8, generator=generator)
+    draws = generator(seed)
+    images = torch.randint(256, (n, size, size, 3), dtype=torch.uint8, generator=draws)
     recipe = augment.RECIPES["weak"][0]
-    views = tuple(augment.view(images, recipe, generator) for _ in range(method.number_of_views))
-    indices = torch.randperm(IMAGES, generator=generator)[:n]
+    views = tuple(augment.view(images, recipe, draws) for _ in range(method.number_of_views))
+    indices = torch.randperm(IMAGES, generator=draws)[:n]
     labels: Any = Forbidden()
     if isinstance(method, methods.Supervised):
         labels = torch.arange(n) % CLASSES
@@ -49,7 +47,7 @@ def batch_of(method: Method, n: int = BATCH, size: int = 18, seed: int = 1) -> B
 
 
 def features_of(method: Method) -> Tensor:
-    return torch.randn(IMAGES, method.dimension, generator=torch.Generator().manual_seed(2))
+    return torch.randn(IMAGES, method.dimension, generator=generator(2))
 
 
 def started(name: str, **changes: Any) -> tuple[Any, Batch]:
@@ -281,15 +279,15 @@ def test_simsiam_is_a_loop_over_cosines_without_gradient_through_the_other_view(
 
 
 def test_nt_xent_and_info_nce_are_loops():
-    generator = torch.Generator().manual_seed(0)
-    one, two = F.normalize(torch.randn(2, 5, 7, generator=generator).double(), dim=-1)
+    draws = generator()
+    one, two = F.normalize(torch.randn(2, 5, 7, generator=draws).double(), dim=-1)
     z = torch.cat((one, two))
     total = 0.0
     for i in range(10):
         exponents = {k: math.exp(F.cosine_similarity(z[i], z[k], 0) / 0.3) for k in range(10) if k != i}
         total -= math.log(exponents[(i + 5) % 10] / sum(exponents.values())) / 10
     assert instances.nt_xent(one, two, 0.3).item() == pytest.approx(total)
-    negatives = F.normalize(torch.randn(9, 7, generator=generator).double())
+    negatives = F.normalize(torch.randn(9, 7, generator=draws).double())
     total = 0.0
     for q, k in zip(one, two, strict=True):
         positive = math.exp(q @ k / 0.2)
@@ -365,7 +363,7 @@ def test_odc_learns_its_labels_then_moves_memory_and_labels_as_a_loop():
     memory, labels, centroids = (t.clone() for t in (method.memory, method.pseudo_labels, method.centroids))
     for c in range(method.k):
         torch.testing.assert_close(centroids[c], memory[labels == c].mean(0))
-    features = torch.rand(BATCH, 256, generator=torch.Generator().manual_seed(4))
+    features = torch.rand(BATCH, 256, generator=generator(4))
     method._move_on(batch.indices, features)
     for f, i in zip(features, batch.indices, strict=True):
         memory[i] = F.normalize((memory[i] + f / f.norm()) / 2, dim=0)
@@ -408,7 +406,7 @@ def test_patches_lie_in_their_cells_and_move_within():
     rows, columns = torch.meshgrid(torch.arange(34.0), torch.arange(34.0), indexing="ij")
     number = torch.arange(count).view(-1, 1, 1).expand(count, size, size)
     images = torch.stack((rows.expand_as(number), columns.expand_as(number), number), 1)
-    cut = pretext.patches(images, torch.Generator().manual_seed(0))
+    cut = pretext.patches(images, generator())
     assert cut.shape == (9, count, 3, 8, 8)  # cells of 11, patches of 11 − 3
     assert torch.equal(cut[:, :, 2], torch.arange(count).view(-1, 1, 1).expand(9, count, 8, 8).float())
     for place in range(9):

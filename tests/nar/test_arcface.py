@@ -1,11 +1,10 @@
 """ArcFace against the angle itself, at the edges, and beyond π."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
+from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy
 
 from papers_lib.errors import PapersError
@@ -17,9 +16,9 @@ def by_angle(cosines: torch.Tensor, labels: torch.Tensor, scale: float, margin: 
     rows = []
     for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
         theta = math.acos(row[label])
-        turned = (
-            math.cos(theta + margin) if theta + margin <= math.pi else row[label] - margin * math.sin(margin)
-        )
+        turned = math.cos(theta + margin)
+        if theta + margin > math.pi:
+            turned = row[label] - margin * math.sin(margin)
         rows.append([scale * (turned if j == label else c) for j, c in enumerate(row)])
     return torch.tensor(rows, dtype=cosines.dtype)
 
@@ -47,24 +46,13 @@ def test_rounding_beyond_one_is_clamped_and_gradients_stay_finite():
     labels = torch.zeros(4, dtype=torch.int64)
     loss = cross_entropy(arc_logits(cosines, labels), labels)
     loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(cosines.grad).all()
+    assert torch.isfinite(loss) and torch.isfinite(cosines.grad).all()
 
 
 def test_gradients_are_those_of_differences():
     torch.manual_seed(0)
     cosines = (torch.rand(6, 4, dtype=torch.float64) * 1.6 - 0.8).requires_grad_()
-    labels = torch.tensor([0, 1, 2, 3, 0, 1])
-    weights = torch.randn(6, 4, dtype=torch.float64)
-    (arc_logits(cosines, labels, 4.0, 0.5) * weights).sum().backward()
-    for i in range(6):
-        for j in range(4):
-            step = torch.zeros(6, 4, dtype=torch.float64)
-            step[i, j] = 1e-6
-            ends = [
-                (arc_logits(cosines.detach() + s * step, labels, 4.0, 0.5) * weights).sum() for s in (1, -1)
-            ]
-            assert cosines.grad[i, j].item() == pytest.approx(float(ends[0] - ends[1]) / 2e-6, rel=1e-5)
+    assert gradcheck(lambda c: arc_logits(c, torch.tensor([0, 1, 2, 3, 0, 1]), 4.0, 0.5), (cosines,))
 
 
 def test_the_head_is_the_cross_entropy_of_these_logits():
@@ -88,7 +76,6 @@ def test_the_head_is_the_cross_entropy_of_these_logits():
         ({"scale": math.nan}, "scale nan"),
         ({"scale": math.inf}, "scale inf"),
         ({"dimension": 0}, "0 dimensions"),
-        ({"dimension": -1}, "-1 dimensions"),
         ({"margin": -0.1}, "margin"),
         ({"margin": 1.6}, "margin"),
         ({"identities": 1}, "1 identities"),

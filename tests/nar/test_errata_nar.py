@@ -1,7 +1,7 @@
 import pytest
 from planted import reprint
 
-from papers_lib.nar.study import STUDY, table_4
+from papers_lib.nar.study import STUDY
 from papers_lib.nar.study import errata as wing
 from papers_lib.nar.study.printed import numbers
 
@@ -41,8 +41,3 @@ def test_a_candidate_as_costly_as_the_convolution_would_clear_e12(monkeypatch):
 def test_the_first_erratum_also_falls_by_the_parameters(monkeypatch):
     reprint(monkeypatch, "nar", {("Table 4", "ResNet-18-16", "Parameter Number"): 0.89e7})
     assert not wing.CHECKS["E1"](numbers())[1]
-
-
-def test_tables_are_named_as_they_are():
-    of_print = ["gains", "face_accuracies", "not_in_our_text"]
-    assert list(wing.tables()) == [*table_4.tables(), *of_print, "bench"]

@@ -23,10 +23,11 @@ def plain_pool(maps, stride, reduce):
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
+POOLS = {"max3x3": lambda x: x.amax(2), "avg3x3": lambda x: x.mean(2)}
+
+
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(
-    ("name", "reduce"), [("max3x3", lambda x: x.amax(2)), ("avg3x3", lambda x: x.mean(2))]
-)
+@pytest.mark.parametrize(("name", "reduce"), POOLS.items())
 def test_pools_leave_the_padding_out(name, reduce, stride):
     maps = images(3)
     bare = build(name, 3, 3, stride, "bare")
@@ -66,12 +67,9 @@ def test_every_operator_makes_the_shape_of_the_convolution_that_it_replaces():
     for op, rule, stride, outside in itertools.product(NAMES, RULES, (1, 2), (4, 8, 6)):
         if applicable(op, 4, outside, rule):
             for side in (7, 8):
-                assert build(op, 4, outside, stride, rule)(images(4, side)).shape == (
-                    2,
-                    outside,
-                    -(-side // stride),
-                    -(-side // stride),
-                ), (op, rule, stride)
+                after = -(-side // stride)
+                made = build(op, 4, outside, stride, rule)(images(4, side))
+                assert made.shape == (2, outside, after, after), (op, rule, stride)
 
 
 def test_what_bare_rules_cannot_do_is_said_in_one_line():
@@ -84,9 +82,8 @@ def test_what_bare_rules_cannot_do_is_said_in_one_line():
     pools = {(op, "bare", outside) for op in ("max3x3", "avg3x3") for outside in (6, 8)}
     assert refused == depthwise | pools
     for op, rule, outside in refused:
-        with pytest.raises(
-            PapersError, match=rf"^rule {rule}: a .* 4 channels to {outside}; use rule A"
-        ) as error:
+        message = rf"^rule {rule}: a .* 4 channels to {outside}; use rule A"
+        with pytest.raises(PapersError, match=message) as error:
             build(op, 4, outside, 1, rule)
         assert "\n" not in str(error.value)
 

@@ -4,16 +4,13 @@ import math
 
 import pytest
 import torch
+from tiny_nar import generator
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.controller import PRESETS, SIZE
 from papers_lib.nar.options import SkipSettings
 from papers_lib.nar.skips import OPERATORS, SkipController, kl_of_skips, simulate
 from papers_lib.nar.study.printed import skip_ceiling
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def controller(layers=3, preset="enas_code"):

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from tiny_nar import generator, worn
 from torch import nn
 
 from papers_lib.errors import PapersError
@@ -13,19 +14,12 @@ from papers_lib.nar.supernet import FaceSuperNet, SuperNet, batch_statistics, re
 
 
 def images(count=6, pixels=16, seed=0):
-    return torch.randn(count, 3, pixels, pixels, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(count, 3, pixels, pixels, generator=generator(seed))
 
 
 def supernet(decisions=8, **others):
     torch.manual_seed(1)
-    net = SuperNet(decisions, width=4, classes=5, **others)
-    for module in net.modules():  # statistics that are not those of a fresh layer
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 2)
-            module.weight.data.uniform_(0.5, 1.5)
-            module.bias.data.normal_(std=0.1)
-    return net
+    return worn(SuperNet(decisions, width=4, classes=5, **others))
 
 
 def vectors(decisions, operators=4, count=4):
@@ -33,19 +27,28 @@ def vectors(decisions, operators=4, count=4):
     return [tuple(rng.randrange(operators) for _ in range(decisions)) for _ in range(count)]
 
 
-def weights_of(net, vector):
-    """The shared weights that a vector uses, under the names of `resnet18`."""
-    pairs = list(zip(vector[::2], vector[1::2], strict=True))
-    places = pairs if len(vector) == 16 else [(code, code) for code in vector]
+def weights_of(net, vector, blocks):
+    """The shared weights that a vector uses, under the names of the network that stands alone.
+
+    `blocks` are those of each stage, of two convolutions each.
+    """
+    codes = iter(vector if len(vector) == 2 * sum(blocks) else [code for code in vector for _ in "12"])
+    chosen = {
+        (str(stage), str(block), place): str(next(codes))
+        for stage, count in enumerate(blocks, 1)
+        for block in range(count)
+        for place in "12"
+    }
     found = {}
     for name, value in net.state_dict().items():
-        layer, block, module, *rest = [*name.removeprefix("stem.").split("."), "", ""]
-        if name.startswith("layer") and module != "downsample":
-            code = places[2 * (int(layer[-1]) - 1) + int(block)][module[-1] == "2"]
-            if rest[0] == str(code):
-                found[".".join([layer, block, module, *rest[1:]]).rstrip(".")] = value
-        else:
-            found[name.removeprefix("stem.")] = value
+        parts = name.split(".")
+        if parts[0] in ("stem", "embed"):
+            parts = parts[1:]
+        elif parts[2:] and parts[2] in ("conv1", "bn1", "conv2", "bn2"):
+            code = parts.pop(3)
+            if code != chosen[parts[0][-1], parts[1], parts[2][-1]]:
+                continue
+        found[".".join(parts)] = value
     return found
 
 
@@ -58,47 +61,21 @@ def test_a_path_is_the_standalone_network(decisions, rule, stem, operators, trai
     net = supernet(decisions, rule=rule, stem=stem, operators=operators).train(training)
     for vector in vectors(decisions, operators, count=2):
         alone = resnet18(vector, rule, stem, classes=5, width=4).train(training)
-        alone.load_state_dict(weights_of(net, vector))
-        torch.testing.assert_close(
-            net(images(pixels=32), vector), alone(images(pixels=32)), rtol=1e-5, atol=1e-6
-        )
-
-
-def face_weights_of(net, vector):
-    """The shared weights that a vector uses, under the names of `lresnet50e_ir`."""
-    codes = iter(vector if len(vector) == 48 else [code for code in vector for _ in "12"])
-    chosen = {
-        (f"stage{stage}", str(block), place): str(next(codes))
-        for stage, units in enumerate((3, 4, 14, 3), 1)
-        for block in range(units)
-        for place in "12"
-    }
-    found = {}
-    for name, value in net.state_dict().items():
-        parts = name.split(".")
-        if parts[0].startswith("stage") and parts[2] in ("conv1", "bn1", "conv2", "bn2"):
-            if parts.pop(3) != chosen[parts[0], parts[1], parts[2][-1]]:
-                continue
-        elif parts[0] in ("stem", "embed"):
-            parts = parts[1:]
-        found[".".join(parts)] = value
-    weight = found.pop("head.weight")
-    return found, weight
+        alone.load_state_dict(weights_of(net, vector, (2,) * (3 if decisions == 6 else 4)))
+        x = images(pixels=32)
+        torch.testing.assert_close(net(x, vector), alone(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("decisions", "rule"), [(24, "A"), (48, "enas")])
 @pytest.mark.parametrize("training", [False, True])
 def test_a_path_of_the_face_supernet_is_the_standalone_face_network(decisions, rule, training):
     torch.manual_seed(2)
-    net = FaceSuperNet(5, decisions, width=2, embedding=6, image_size=20, rule=rule).train(training)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 2)
+    net = worn(FaceSuperNet(5, decisions, width=2, embedding=6, image_size=20, rule=rule)).train(training)
     x = images(pixels=20)
     for vector in [*vectors(decisions, count=2), (0,) * decisions]:
         alone = lresnet50e_ir(vector, rule, width=2, embedding=6, image_size=20).train(training)
-        weights, head = face_weights_of(net, vector)
+        weights = weights_of(net, vector, (3, 4, 14, 3))
+        head = weights.pop("head.weight")
         alone.load_state_dict(weights)
         torch.manual_seed(3)  # dropout's
         ours = net(x, vector)
@@ -140,12 +117,10 @@ def test_only_the_chosen_operators_run_and_learn():
         assert (name in learned) == (place in places or place not in candidates)
 
 
-def test_the_supernet_of_the_paper_has_the_parameters_that_its_parts_have():
-    """14.89 M with the CIFAR stem and rule A."""
+def test_the_supernet_of_the_paper_has_14_89_million_parameters_however_many_decisions():
     with torch.device("meta"):
-        found = sum(p.numel() for p in SuperNet(8).parameters())
-        sixteen = sum(p.numel() for p in SuperNet(16).parameters())
-    assert round(found / 1e6, 2) == 14.89 and found == sixteen  # the same places
+        eight, sixteen = (sum(p.numel() for p in SuperNet(n).parameters()) for n in (8, 16))
+    assert round(eight / 1e6, 2) == 14.89 and eight == sixteen  # the same places
 
 
 def test_batch_statistics_are_the_batchs_and_leave_the_running_ones():
@@ -158,19 +133,14 @@ def test_batch_statistics_are_the_batchs_and_leave_the_running_ones():
         found = net(images(), vector)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert modes == [m.training for m in net.modules()]
-    torch.testing.assert_close(
-        found, net.train()(images(), vector)
-    )  # training mode moves them, the same logits
+    torch.testing.assert_close(found, net.train()(images(), vector))  # which moves them
     assert not torch.equal(net.state_dict()["stem.bn1.running_mean"], before["stem.bn1.running_mean"])
 
 
 def test_batch_statistics_end_with_an_error_inside():
     net = supernet(8).eval()
-    for vector, message in (
-        ((0,) * 7, "too short"),
-        ((0,) * 9, "too long"),
-        ((0,) * 7 + (4,), "no operator"),
-    ):
+    refused = (((0,) * 7, "too short"), ((0,) * 9, "too long"), ((0,) * 7 + (4,), "no operator"))
+    for vector, message in refused:
         with pytest.raises(PapersError, match=message), batch_statistics(net):
             net(images(), vector)
     assert not any(m.training for m in net.modules())
@@ -203,7 +173,6 @@ def test_recalibrated_on_one_batch_is_that_batchs_statistics_up_to_its_unbiased_
         ({"rule": "C"}, "unknown rule"),
         ({"stem": "big"}, "unknown stem"),
         ({"operators": 9}, "operator"),
-        ({"width": 0}, "width is 0"),
         ({"width": 1.5}, "width is 1.5"),
         ({"classes": 0}, "classes is 0"),
     ],

@@ -20,10 +20,9 @@ def test_printed_vectors_are_one_entry_short():
 
 def test_insertions_are_all_vectors_that_lose_a_zero_to_the_printed_one():
     found = table_4.insertions((1, 0, 2))
+    every = itertools.product(range(3), repeat=4)
     assert sorted(found) == sorted(
-        v
-        for v in itertools.product(range(3), repeat=4)
-        if any(v[i] == 0 and v[:i] + v[i + 1 :] == (1, 0, 2) for i in range(4))
+        v for v in every if any(v[i] == 0 and v[:i] + v[i + 1 :] == (1, 0, 2) for i in range(4))
     )
     five = {places(vector) for vector in table_4.insertions(table_4.as_printed("ResNet-18-16"))}
     assert five == {(1, 4, 9, 15), (0, 4, 9, 15), (0, 3, 9, 15), (0, 3, 8, 15), (0, 3, 8, 14)}
@@ -38,14 +37,14 @@ def test_placements_are_insertions_that_count_alike():
 
 
 def test_savings_are_those_of_the_text():
-    for rule, eight, sixteen in (
-        ("A", 11.13, 19.71),
-        ("B", 12.55, 20.76),
-        ("bare", 12.55, 22.18),
-        ("enas", 9.71, 17.22),
-    ):
-        found = table_4.savings(rule)
-        assert [round(100 * x, 2) for x in found.values()] == [0, eight, sixteen]
+    text = {
+        "A": [0, 11.13, 19.71],
+        "B": [0, 12.55, 20.76],
+        "bare": [0, 12.55, 22.18],
+        "enas": [0, 9.71, 17.22],
+    }
+    for rule, savings in text.items():
+        assert [round(100 * x, 2) for x in table_4.savings(rule).values()] == savings
 
 
 def test_one_factor_maps_the_exact_to_the_printed_flops():
@@ -111,23 +110,21 @@ def test_the_hit_without_ordinary_counting_rounds_as_printed():
 
 
 def test_what_whole_face_blocks_can_save():
-    for rule, five, eight in (
-        ("A", (16.1, 26.1), (25.8, 35.8)),
-        ("bare", (18.1, 29.2), (29.1, 40.2)),
-        ("enas", (14.1, 23.6), (22.6, 33.4)),
-    ):
-        for replaced, ends in ((5, five), (8, eight)):
-            assert tuple(round(100 * x, 1) for x in table_4.face_savings(rule, 24, replaced)) == ends
+    ends = {
+        "A": {5: [16.1, 26.1], 8: [25.8, 35.8]},
+        "bare": {5: [18.1, 29.2], 8: [29.1, 40.2]},
+        "enas": {5: [14.1, 23.6], 8: [22.6, 33.4]},
+    }
+    for rule, replaced in itertools.product(ends, (5, 8)):
+        found = [round(100 * x, 1) for x in table_4.face_savings(rule, 24, replaced)]
+        assert found == ends[rule][replaced]
 
 
 def test_face_savings_are_those_of_vectors():
     base = count([0] * 24, "lresnet50e_ir", "A", 112, 512)[1]
     low, high = table_4.face_savings("A", 24, 1)
-    each = [
-        1 - count([code * (i == place) for i in range(24)], "lresnet50e_ir", "A", 112, 512)[1] / base
-        for place in range(24)
-        for code in (1, 2)
-    ]
+    vectors = ([code * (i == place) for i in range(24)] for place in range(24) for code in (1, 2))
+    each = [1 - count(vector, "lresnet50e_ir", "A", 112, 512)[1] / base for vector in vectors]
     assert (low, high) == (pytest.approx(min(each)), pytest.approx(max(each)))
 
 

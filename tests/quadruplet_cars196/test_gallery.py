@@ -69,8 +69,6 @@ def test_training_brings_images_of_a_model_together(cars):
     before, after = gallery.train(cars, steps=60)
     fine = cars.fine[cars.train]
     same = fine[:, None] == fine
-    spread = [
-        float(far[same].mean() / far[~same].mean())
-        for far in (torch.cdist(x[cars.train], x[cars.train]) for x in (before, after))
-    ]
+    far = [torch.cdist(x[cars.train], x[cars.train]) for x in (before, after)]
+    spread = [float(d[same].mean() / d[~same].mean()) for d in far]
     assert spread[1] < 0.9 * spread[0]

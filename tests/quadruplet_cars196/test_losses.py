@@ -86,14 +86,15 @@ def test_equations_1_and_2():
 @pytest.mark.parametrize("seed", range(6))
 def test_equation_3_in_all_its_readings(seed):
     d = three(5, seed)
-    assert_is(losses.global_loss, slow_global(*lists(d)), *d)
-    weighted = losses.global_loss(*d, t1=0.9, t2=0.2, lg1=0.5, lg2=2.0)
-    assert weighted.item() == pytest.approx(slow_global(*lists(d), 0.9, 0.2, 0.5, 2.0))
-    unbiased = losses.global_loss(*d, var_unbiased=True)
-    assert unbiased.item() == pytest.approx(slow_global(*lists(d), less=1))
-    squared = losses.global_loss(*d, global_distance="squared_over_4")
-    quarter = [[v**2 / 4 for v in row] for row in lists(d)]
-    assert squared.item() == pytest.approx(slow_global(*quarter))
+    rows = lists(d)
+    assert_is(losses.global_loss, slow_global(*rows), *d)
+    quarter = [[v**2 / 4 for v in row] for row in rows]
+    for options, slow in (
+        ({"t1": 0.9, "t2": 0.2, "lg1": 0.5, "lg2": 2.0}, slow_global(*rows, 0.9, 0.2, 0.5, 2.0)),
+        ({"var_unbiased": True}, slow_global(*rows, less=1)),
+        ({"global_distance": "squared_over_4"}, slow_global(*quarter)),
+    ):
+        assert losses.global_loss(*d, **options).item() == pytest.approx(slow)
 
 
 def test_a_batch_of_one_has_no_variance_and_no_nan():
@@ -108,11 +109,9 @@ def test_a_batch_of_one_has_no_variance_and_no_nan():
 
 
 def logits(count=4):
-    generator = torch.Generator().manual_seed(0)
-    coarse, fine = (
-        torch.randn(count, k, generator=generator, dtype=torch.float64, requires_grad=True) for k in (3, 5)
-    )
-    return coarse, fine, torch.tensor([0, 2, 1, 2])[:count], torch.tensor([4, 0, 3, 3])[:count]
+    g = torch.Generator().manual_seed(0)
+    scores = (torch.randn(count, k, generator=g, dtype=torch.float64, requires_grad=True) for k in (3, 5))
+    return *scores, torch.tensor([0, 2, 1, 2])[:count], torch.tensor([4, 0, 3, 3])[:count]
 
 
 @pytest.mark.parametrize(("swap", "w1", "w2"), [(False, 0.08, 0.25), (True, 0.25, 0.08)])
@@ -121,12 +120,11 @@ def test_equation_4(swap, w1, w2):
     rows = zip(coarse.tolist(), y1, fine.tolist(), y2, strict=True)
     slow = sum(w1 * slow_entropy(c, i) + w2 * slow_entropy(f, j) for c, i, f, j in rows)
     for reduction, count in (("sum", 1), ("mean", 4)):
-        options = {
-            "swap_ce_weights": swap,
-            "reduction": reduction,
-        }  # λ_c1 and λ_c2 are .08 and .25 by default
-        loss = partial(losses.classification_loss, coarse=y1, fine=y2, **options)
-        assert_is(loss, slow / count, coarse, fine)
+        # λ_c1 and λ_c2 are .08 and .25 by default
+        options = {"swap_ce_weights": swap, "reduction": reduction}
+        assert_is(
+            partial(losses.classification_loss, coarse=y1, fine=y2, **options), slow / count, coarse, fine
+        )
 
 
 @pytest.mark.parametrize(("rule", "first"), [("equation", M1 - M2), ("text", M1)])
@@ -159,10 +157,7 @@ def test_equation_6(count, reduction):
     assert_is(lambda *x: losses.combined_loss(*x, torch.tensor(1.25), eta=0.5, reduction=reduction), slow, *d)
     nothing = losses.combined_loss(*three(0), reduction=reduction)
     nothing.backward()
-    coarse, fine, *labels = logits(0)
-    assert (
-        nothing.item() == 0 == losses.classification_loss(coarse, fine, *labels, reduction=reduction).item()
-    )
+    assert nothing.item() == 0 == losses.classification_loss(*logits(0), reduction=reduction).item()
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,8 @@ print("summary", summary.done, summary.cached, len(summary.failed))
 
 def sweep(store, function, n, profile="smoke", executor="local", **settings):
     arguments = [executor, str(store.root), function, profile, str(n), repr(settings)]
-    return subprocess.Popen(
-        [sys.executable, "-c", SWEEP, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", SWEEP, *arguments], **pipes, start_new_session=True)
 
 
 def summary(process, seconds=120):
@@ -43,3 +38,9 @@ def wait_for(condition, seconds=20.0):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+
+
+def noted(store, spec, file="steps.txt"):
+    """How many lines the toy run has left of what it computed."""
+    path = store.folder(spec) / file
+    return len(path.read_text().split()) if path.exists() else 0

@@ -14,7 +14,7 @@ from papers_lib.datasets import known
 from papers_lib.median_triplet.options import TrainSettings
 from papers_lib.runs import sweep, worker
 from papers_lib.runs.spec import Data, RunSpec
-from papers_lib.runs.store import Store
+from papers_lib.runs.store import Store, lock
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,14 +29,8 @@ def printed(specs, store):
 def pasted(command):
     """A shell that knows nothing of this process, in the folder of all."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    return subprocess.Popen(
-        ["sh", "-c", command],
-        cwd="/",
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(["sh", "-c", command], cwd="/", env=environment, **pipes)
 
 
 def test_every_line_alone_and_all_at_once(store, toy):
@@ -72,8 +66,7 @@ def training(tmp_path_factory):
             folder = root / "cifar10" / side / f"class_{label}"
             folder.mkdir(parents=True)
             for number in range(count):
-                color = (25 * label, 40 * number, 99)
-                Image.new("RGB", (32, 32), color).save(folder / f"{number}.png")
+                Image.new("RGB", (32, 32), (25 * label, 40 * number, 99)).save(folder / f"{number}.png")
     tell(root / "cifar10", "cifar10", {"train": 40, "test": 20, "classes": 10})
     sys.path.insert(0, str(ROOT / "tests" / "median_triplet"))
     from tiny_median import TINY
@@ -110,12 +103,10 @@ def test_torchrun_and_a_run_of_one_process_is_one_line(store, toy):
     assert store.failure(spec) is None
 
 
-def test_a_busy_run_ends_all_its_processes(store, toy, monkeypatch, capsys, request):
+def test_a_busy_run_ends_all_its_processes(store, toy, monkeypatch, capsys):
     """The others would wait for the first."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     folder = store.prepare(toy("square", x=1, processes=2))
-    from papers_lib.runs.store import lock
-
     with lock(folder):
         assert worker.one_by_one([str(folder)]) == 1
     assert json.loads(capsys.readouterr().out) == {"status": "busy"}

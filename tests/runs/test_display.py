@@ -53,9 +53,8 @@ def test_lines_tell_the_sweep_every_30_seconds(capsys, monkeypatch):
 
 def test_bars_in_a_terminal(monkeypatch):
     text = io.StringIO()
-    monkeypatch.setattr(
-        module, "Console", lambda: Console(file=text, force_terminal=True, width=120, height=20)
-    )
+    console = Console(file=text, force_terminal=True, width=120, height=20)
+    monkeypatch.setattr(module, "Console", lambda: console)
     view = Bars()
     view.show(STATUS)
     view.live.refresh()

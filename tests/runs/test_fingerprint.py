@@ -47,14 +47,8 @@ def write(path, text):
 
 
 def test_reaches_imports_absolute_and_relative_and_nothing_else(package):
-    assert list(files("papers_lib.wing.training")) == [
-        "papers_lib.ground",
-        "papers_lib.wing",
-        "papers_lib.wing.helper",
-        "papers_lib.wing.other",
-        "papers_lib.wing.sibling",
-        "papers_lib.wing.training",
-    ]
+    names = ("ground", "wing", "wing.helper", "wing.other", "wing.sibling", "wing.training")
+    assert list(files("papers_lib.wing.training")) == [f"papers_lib.{name}" for name in names]
 
 
 @pytest.mark.parametrize(
@@ -103,11 +97,8 @@ def test_a_change_two_imports_away_counts_and_an_unused_file_does_not(package):
 
 def test_nothing_is_imported_to_be_hashed():
     """The command line answers at once: no torch for the sake of a key."""
-    code = (
-        "import sys; from papers_lib.runs.fingerprint import files; "
-        "files('papers_lib.compute'); sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = "import sys; from papers_lib.runs.fingerprint import files; files('papers_lib.compute')"
+    subprocess.run([sys.executable, "-c", f"{code}; sys.exit('torch' in sys.modules)"], check=True)
 
 
 def test_python_versions_agree_by_construction():

@@ -1,6 +1,5 @@
 """Each trap of papermill (P1-P15) is an error of one line, and leaves the notebook for inspection."""
 
-import json
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from sweeps import wait_for
 
 from papers_lib.errors import PapersError
 from papers_lib.runs import notebook as strict
@@ -50,58 +50,53 @@ def refuses(match, nb, **parameters):
     assert "\n" not in str(caught.value)
 
 
-# Refused before anything starts ------------------------------------------------------------------
-
-
-def test_p1_unknown_parameter():
-    refuses("unknown parameter 'rat': did you mean 'rate'", notebook(), rat=1.0)
-
-
-@pytest.mark.parametrize("value", [(1, 2), np.int64(1), Path("x"), {1}, {1: "a"}])
-def test_p5_p11_values_that_are_not_json(value):
-    refuses("not plain JSON", notebook(), seeds=value)
-
-
-def test_p5_tuple_as_a_default():
-    refuses("tuple, not plain JSON", notebook(first=parameters_cell(seeds=(1, 2))))
-
-
-def test_p6_nan_and_text_for_a_number():
-    refuses("NaN and infinity are refused", notebook(), rate=float("nan"))
-    refuses("rate: ", notebook(), rate="007")
-    refuses("rate: ", notebook(first=parameters_cell(rate="1_000")))
-
-
 @pytest.mark.parametrize(
-    "line", ["out = name + '-1'", "out = f'{name}'", "out = float('nan')", "out = [rate]", "out: str"]
-)
-def test_p7_derived_defaults(line):
-    refuses("no literal", notebook(first=parameters_cell() + "\n" + line))
-
-
-@pytest.mark.parametrize("line", ["import os", "print(1)", "a, b = 1, 2", "a = b = 3", "x.y = 1"])
-def test_p7_other_statements(line):
-    refuses("write `name: type = literal`", notebook(first=parameters_cell() + "\n" + line))
-
-
-@pytest.mark.parametrize(
-    "new",
+    ("says", "given"),
     [
-        "rate: float | None = 0.5",
-        "rate: typing.Any = 0.5",
-        "rate = 0.5  # a = b",
-        "rate = 0.5; slots = 1",
-        "name = 'a=b'",
+        ("unknown parameter 'rat': did you mean 'rate'", {"rat": 1.0}),  # P1
+        *(
+            ("not plain JSON", {"seeds": x}) for x in ((1, 2), np.int64(1), Path("x"), {1}, {1: "a"})
+        ),  # P5, P11
+        ("NaN and infinity are refused", {"rate": float("nan")}),  # P6
+        ("rate: ", {"rate": "007"}),
     ],
 )
-def test_p8_p9_what_papermill_cannot_see(new):
+def test_a_parameter_that_papermill_would_pass_as_something_else(says, given):
+    refuses(says, notebook(), **given)
+
+
+def instead(new):
+    """The parameters cell with `new` in place of the lines of its names."""
     names = [part.split(":")[0].split(" ")[0] for part in new.split("; ")]
-    kept = [x for x in parameters_cell().splitlines() if x.split(" ")[0] not in names]
-    refuses("papermill cannot see", notebook(first="\n".join([*kept, new])))
+    return "\n".join([x for x in parameters_cell().splitlines() if x.split(" ")[0] not in names] + [new])
 
 
-def test_p9_a_default_set_twice():
-    refuses("sets rate twice", notebook(first=parameters_cell() + "\nrate = 0.7"))
+DERIVED = ("out = name + '-1'", "out = f'{name}'", "out = float('nan')", "out = [rate]", "out: str")
+STATEMENTS = ("import os", "print(1)", "a, b = 1, 2", "a = b = 3", "x.y = 1")
+UNSEEN = (
+    "rate: float | None = 0.5",
+    "rate: typing.Any = 0.5",
+    "rate = 0.5  # a = b",
+    "rate = 0.5; slots = 1",
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "cell"),
+    [
+        ("tuple, not plain JSON", parameters_cell(seeds=(1, 2))),  # P5
+        ("rate: ", parameters_cell(rate="1_000")),  # P6
+        *(("no literal", f"{parameters_cell()}\n{line}") for line in DERIVED),  # P7
+        *(("write `name: type = literal`", f"{parameters_cell()}\n{line}") for line in STATEMENTS),
+        *(("papermill cannot see", instead(line)) for line in (*UNSEEN, "name = 'a=b'")),  # P8, P9
+        ("sets rate twice", parameters_cell() + "\nrate = 0.7"),
+        ("has, unknown to the settings, extra", parameters_cell(extra=1)),
+        ("lacks rate", parameters_cell().replace("rate = 0.5", "")),
+        ("syntax error", "rate = = 1"),
+    ],
+)
+def test_a_parameters_cell_that_is_not_literals_of_the_settings_names(says, cell):
+    refuses(says, notebook(first=cell))
 
 
 @pytest.mark.parametrize("tag", ["raises-exception", "skip-execution", "injected-parameters"])
@@ -109,15 +104,12 @@ def test_p10_tags(tag):
     refuses(f"has the tag {tag}", notebook(new_code_cell("1", metadata={"tags": [tag]})))
 
 
-def test_the_parameters_cell_is_the_first_and_has_the_settings_names():
+def test_the_parameters_cell_is_the_first():
     nb = notebook("x = 1")
     nb.cells[1].metadata["tags"] = []
     refuses("tag the first code cell", nb)
     nb.cells[2].metadata["tags"] = ["parameters"]
     refuses("tag the first code cell", nb)
-    refuses("has, unknown to the settings, extra", notebook(first=parameters_cell(extra=1)))
-    refuses("lacks rate", notebook(first=parameters_cell().replace("rate = 0.5", "")))
-    refuses("syntax error", notebook(first="rate = = 1"))
 
 
 def test_no_notebook(tmp_path):
@@ -136,9 +128,6 @@ def test_p12_an_output_folder_that_cannot_be_made(tmp_path):
         execute(path, tmp_path / "file" / "out.ipynb", {}, Settings, log=False)
 
 
-# Executed ----------------------------------------------------------------------------------------
-
-
 def fails(tmp_path, *cells, match, **options):
     path = saved(tmp_path / "nb.ipynb", *cells)
     output = tmp_path / "out" / "nb.ipynb"
@@ -151,22 +140,13 @@ def fails(tmp_path, *cells, match, **options):
 
 
 def test_p2_dead_kernel(tmp_path):
-    fails(
-        tmp_path,
-        "import os, signal",
-        "os.kill(os.getpid(), signal.SIGKILL)",
-        "late = 1",
-        match=r"the kernel died in code cell 4 \(`os.kill",
-    )
+    cells = ("import os, signal", "os.kill(os.getpid(), signal.SIGKILL)", "late = 1")
+    fails(tmp_path, *cells, match=r"the kernel died in code cell 4 \(`os.kill")
 
 
 def test_p3_cell_timeout(tmp_path):
-    fails(
-        tmp_path,
-        "import time; time.sleep(60)",
-        match=r"code cell 3 .* longer than 2 s: raise `cell_timeout`",
-        cell_timeout=2,
-    )
+    match = r"code cell 3 .* longer than 2 s: raise `cell_timeout`"
+    fails(tmp_path, "import time; time.sleep(60)", match=match, cell_timeout=2)
 
 
 def test_p4_exit_zero(tmp_path):
@@ -190,11 +170,7 @@ def test_p15_watchdog_ends_the_kernel_and_its_children(tmp_path, monkeypatch):
         match=r"took longer than 600 s, last in code cell 5 .*: raise `timeout`",
         timeout=600,
     )
-    for pid in map(int, pids.read_text().split()):
-        end = time.monotonic() + 5
-        while running(pid):
-            assert time.monotonic() < end, "still running"
-            time.sleep(0.05)
+    wait_for(lambda: not any(map(running, pids.read_text().split())), 5)
 
 
 def running(pid):
@@ -244,13 +220,9 @@ def test_p6_p12_p13_runs_whole_in_hard_places(tmp_path, capfd, monkeypatch):
         strip(output)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert "papermill" not in outputs[0].read_text() and "duration" not in outputs[0].read_text()
-    refuse_other_values(path, outputs[0])
-    same_values(path, outputs[0], values)
-
-
-def refuse_other_values(path, executed):
     with pytest.raises(PapersError, match=r"ran with name = '007', .* says 'plain'"):
-        update(path, executed)
+        update(path, outputs[0])
+    same_values(path, outputs[0], values)
 
 
 def same_values(path, executed, values):
@@ -295,13 +267,6 @@ def test_importing_it_brings_neither_torch_nor_papermill():
     code = "import sys, papers_lib.runs.notebook; print({'torch', 'papermill'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-def test_the_job_is_plain_json(tmp_path):
-    path = saved(tmp_path / "nb.ipynb", "x = 1")
-    with strict._workplace(path, strict.read(path), {"name": "1_000"}, 5) as place:
-        assert json.loads((place / "job.json").read_text())["parameters"] == {"name": "1_000"}
-    assert not place.exists()
 
 
 def test_relative_places_mean_the_folder_of_the_caller(tmp_path, monkeypatch):

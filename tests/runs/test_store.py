@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from papers_lib import checkpoint
 from papers_lib.errors import PapersError
 from papers_lib.files import PlaceError
 from papers_lib.runs import store as store_module
@@ -17,16 +18,13 @@ def finish(store, spec, value=1):
     return folder
 
 
-def test_folder_by_paper_and_key(store, toy):
+def test_folder_by_paper_and_key_below_the_root_of_the_environment(store, toy, monkeypatch):
     spec = toy("square", x=1)
     assert store.folder(spec) == store.root / "toy" / spec.key[:20]
     located = store.located(toy("total", needs=[spec]))
     assert located.needs[0].folder == str(store.folder(spec))
-
-
-def test_root_comes_from_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("PAPERS_RUNS", str(tmp_path / "there"))
-    assert Store().root == tmp_path / "there"
+    monkeypatch.setenv("PAPERS_RUNS", str(store.root))
+    assert Store().root == store.root
 
 
 def test_result_reads_as_attributes_and_items(store, toy):
@@ -86,8 +84,6 @@ def test_a_result_of_another_run_is_not_believed(store, toy):
 
 
 def test_damaged_weights_of_a_needed_run_make_it_count_as_not_done(store, toy, capsys):
-    from papers_lib import checkpoint
-
     need = toy("square", x=1)
     spec = store.located(toy("total", needs=[need]))
     folder = finish(store, need)

@@ -1,8 +1,5 @@
 """A camera network small enough to train on in a second: coloured noise in the Market-1501 layout."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +26,23 @@ def write_market(folder: Path, people: list[int], name: str = "bounding_box_trai
                 Image.fromarray(pixels).save(side / file, quality=95)
 
 
-@pytest.fixture(scope="session")
-def tiny_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds `market1501/`: 12 people to learn from, 8 others to find, and STANDIN.json."""
-    root = tmp_path_factory.mktemp("networks")
-    _network(root / "market1501", list(range(1, 13)))
-    return root
-
-
-@pytest.fixture
-def network() -> Callable[[Path, list[int]], None]:
-    """Writes a camera network whose training people bear the numbers given; the pixels are the same."""
-    return _network
-
-
-def _network(folder: Path, people: list[int]) -> None:
-    write_market(folder, people)
+def write_network(folder, people):
+    """12 `people` to learn from, whose numbers change no pixel, 8 others to find, and STANDIN.json."""
     others = list(range(101, 109))
+    write_market(folder, people)
     write_market(folder, others, "query", only=1)
     write_market(folder, others, "bounding_box_test")
     tell(folder, "market1501", {"train": 144, "query": 24, "gallery": 96})
+
+
+@pytest.fixture
+def network():
+    return write_network
+
+
+@pytest.fixture(scope="session")
+def tiny_market(tmp_path_factory):
+    """A folder that holds `market1501/`."""
+    root = tmp_path_factory.mktemp("networks")
+    write_network(root / "market1501", list(range(1, 13)))
+    return root

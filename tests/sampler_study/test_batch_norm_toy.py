@@ -6,13 +6,9 @@ from papers_lib.sampler_study.study import toy
 from papers_lib.sampler_study.study.toy import batch_norm_toy, toy_table
 
 
-def test_one_class_a_batch_leaves_nothing_of_it():
+def test_one_class_a_batch_leaves_nothing_of_it_and_many_what_the_noise_leaves():
     found = batch_norm_toy(32, batches=20)
-    assert found.own_nearest < 0.01
-    assert abs(found.cosine) < 1e-4
-
-
-def test_many_classes_a_batch_leave_what_the_noise_leaves():
+    assert found.own_nearest < 0.01 and abs(found.cosine) < 1e-4
     for noise in (1.0, 2.0):
         found = batch_norm_toy(1, noise=noise, batches=20)
         assert found.own_nearest == 1
@@ -26,11 +22,6 @@ def test_it_is_the_number_of_classes_not_of_images_that_counts():
     assert fixed_classes.cosine == pytest.approx(batch_norm_toy(8, noise=2, batches=20).cosine, abs=0.02)
 
 
-def test_cosine_falls_with_k():
-    cosines = [batch_norm_toy(k, batches=10).cosine for k in toy.SETTINGS]
-    assert cosines == sorted(cosines, reverse=True)
-
-
 def test_the_normalisation_is_a_plain_loop_over_batch_and_dimension():
     features = np.random.default_rng(1).normal(2, 3, (2, 5, 3)).astype(np.float32)
     found = toy._normalise(features)
@@ -41,20 +32,10 @@ def test_the_normalisation_is_a_plain_loop_over_batch_and_dimension():
             assert found[b, :, d] == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_seed_decides():
-    one, again, other = (batch_norm_toy(16, noise=2, batches=5, seed=seed) for seed in (1, 1, 2))
-    assert one == again != other
-
-
 def test_the_table_has_every_k_and_two_controls():
     table = toy_table()
-    assert [row[:3] for row in table.rows][4:] == [
-        [12, 32 / 12, 32],
-        [16, 2.0, 32],
-        [32, 1.0, 32],
-        [16, 4.0, 64],
-        [32, 4.0, 128],
-    ]
+    told = [[12, 32 / 12, 32], [16, 2.0, 32], [32, 1.0, 32], [16, 4.0, 64], [32, 4.0, 128]]
+    assert [row[:3] for row in table.rows][4:] == told
     assert table.rows[6][3] < 1
     assert table.rows[8][3] > 95
 

@@ -1,6 +1,7 @@
 """Pseudo-labels against the equations as plain loops over dense lists, and DBSCAN against scikit-learn."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,15 +24,9 @@ def clusters(seed, count=60, classes=6, d=8, spread=0.5):
     return torch.nn.functional.normalize(centre[own] + spread * torch.randn(count, d, generator=g), dim=1)
 
 
-def lattice(seed, count=60):
+def lattice(seed, count=60, step=1.0):
     """Small integer points: full of equal distances and of duplicates, and exact in float32."""
-    g = torch.Generator().manual_seed(seed)
-    return torch.randint(-2, 3, (count, 2), generator=g).float()
-
-
-def near_lattice(seed, count=60):
-    """The lattice, drawn together so that no weight vanishes; still exact."""
-    return lattice(seed, count) / 4
+    return step * torch.randint(-2, 3, (count, 2), generator=torch.Generator().manual_seed(seed))
 
 
 def slow_nearest(x, k):
@@ -76,7 +71,8 @@ def same_within(graph, dense, limit):
     assert not np.isfinite(held[dense > limit + 1e-6]).any()
 
 
-WORLDS = {"clusters": clusters, "lattice": lattice, "near lattice": near_lattice}
+# The near lattice is drawn together so that no weight vanishes.
+WORLDS = {"clusters": clusters, "lattice": lattice, "near lattice": partial(lattice, step=0.25)}
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -176,13 +172,10 @@ def test_four_of_six_shared_neighbours_lie_within_one_half():
 
 
 def test_one_point_more_than_k1_and_all_duplicates():
-    same = torch.ones(9, 4) / 2
-    expected = DBSCAN(eps=0.5 + 1e-6, min_samples=4, metric="precomputed")
-    dense = np.maximum(slow_jaccard(same, 8, 2, True), 0)
-    assert cluster(same, k1=8, k2=2).tolist() == expected.fit_predict(dense).tolist()
-    x = clusters(0, count=21)
-    dense = np.maximum(slow_jaccard(x, 20, 6, True), 0)
-    assert cluster(x).tolist() == expected.fit_predict(dense).tolist()
+    for x, k1, k2 in ((torch.ones(9, 4) / 2, 8, 2), (clusters(0, count=21), 20, 6)):
+        dense = np.maximum(slow_jaccard(x, k1, k2, True), 0)
+        expected = DBSCAN(eps=0.5 + 1e-6, min_samples=4, metric="precomputed").fit_predict(dense)
+        assert cluster(x, k1, k2).tolist() == expected.tolist()
 
 
 def slow_dbscan(dense, eps, least):
@@ -218,17 +211,8 @@ def test_all_outliers_is_an_answer():
     assert cluster(x, k1=3, k2=1, eps=0.01).tolist() == [-1] * 30
 
 
-def test_one_graph_serves_several_eps():
-    x = clusters(5)
-    graph = jaccard_graph(x, 8, 3, 0.62 + 1e-6)
-    for eps in (0.58, 0.6, 0.62):
-        assert torch.equal(dbscan(graph, eps + 1e-6), cluster(x, 8, 3, eps))
-
-
-def test_half_precision_and_gradients_are_taken():
-    x = clusters(0)
-    assert torch.equal(cluster(x.requires_grad_(), 8, 3), cluster(x.detach(), 8, 3))
-    assert cluster(x.half(), 8, 3).shape == (60,)
+def test_half_precision_is_taken():
+    assert cluster(clusters(0).half(), 8, 3).shape == (60,)
 
 
 def test_proxies_are_clusters_by_camera():
@@ -241,17 +225,9 @@ def test_proxies_are_clusters_by_camera():
     assert [part.tolist() for part in nothing] == [[-1] * 4, [], []]
 
 
-def broken(value):
-    x = clusters(0)
-    x[3, 1] = value
-    return x
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cluster(broken(math.nan)), "NaN"),
-        (lambda: cluster(broken(math.inf)), "NaN or infinity"),
         (lambda: cluster(clusters(0, count=19)), "19 images for k1=20"),
         (lambda: cluster(clusters(0, count=20), k1_includes_self=False), "20 images for k1=20"),
         (lambda: cluster(clusters(0), k1=0), "k1 is 0"),
@@ -260,7 +236,6 @@ def broken(value):
         (lambda: cluster(clusters(0), eps=1.5), "eps=1.5"),
         (lambda: cluster(clusters(0), eps=math.nan), "eps=nan"),
         (lambda: cluster(clusters(0), min_samples=0), "min_samples is 0"),
-        (lambda: cluster(torch.ones(60)), r"\[N, d\]"),
         (lambda: jaccard_graph(clusters(0), limit=0), "limit=0"),
         (lambda: proxies([0, 0, 0], [0] * 4), r"cameras are int64 \(4,\)"),
     ],

@@ -1,4 +1,5 @@
 import re
+from itertools import product
 
 import pytest
 
@@ -46,10 +47,8 @@ def test_digits_are_as_printed_and_every_cell_names_its_table(frame):
 
 def test_recall_rises_with_rank_and_stays_above_map_in_every_row(value):
     for table in ("Table I", *SWEEPS):
-        for row in value[table].index.unique(0):
-            for name in SETS:
-                if (row, name) == ("SpCL [7]", "DukeMTMC"):
-                    continue
+        for row, name in product(value[table].index.unique(0), SETS):
+            if (row, name) != ("SpCL [7]", "DukeMTMC"):
                 four = [value[table, row, f"{name} {metric}"] for metric in METRICS]
                 assert four == sorted(four), (table, row, name)
 
@@ -58,11 +57,8 @@ def test_the_best_settings_are_those_of_the_text(value):
     text = value["text"]["optimal K"]
     duke_and_market = {text[f"Market1501 and DukeMTMC, {which}"] for which in ("one", "other")}
     msmt17 = {text[f"MSMT17, {which}"] for which in ("one", "other")}
-    best = {
-        (table, name): int(value[table].xs(f"{name} mAP", level=1).idxmax()[2:])
-        for table in SWEEPS
-        for name in SETS
-    }
+    column = {(t, name): value[t].xs(f"{name} mAP", level=1) for t, name in product(SWEEPS, SETS)}
+    best = {place: int(numbers.idxmax()[2:]) for place, numbers in column.items()}
     for table in ("Table II", "Table III"):
         assert {best[table, "Market1501"], best[table, "DukeMTMC"]} <= duke_and_market == {8, 12}
     assert {best["Table II", "MSMT17"], best["Table III", "MSMT17"]} == msmt17 == {4, 8}
@@ -76,10 +72,9 @@ def test_table_1_prints_rows_of_the_other_tables(value):
         "Group Sampling": ("Table IV", ("N=16", "N=16", "N=8")),
     }
     for row, (table, settings) in sources.items():
-        for name, setting in zip(SETS, settings, strict=True):
-            for metric in METRICS:
-                cell = f"{name} {metric}"
-                assert value["Table I", row, cell] == value[table, setting, cell], (row, cell)
+        for (name, setting), metric in product(zip(SETS, settings, strict=True), METRICS):
+            cell = f"{name} {metric}"
+            assert value["Table I", row, cell] == value[table, setting, cell], (row, cell)
 
 
 def test_settings_of_the_text(value):

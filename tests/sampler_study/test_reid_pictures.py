@@ -1,7 +1,5 @@
 """The pictures of a camera network say of each image what its file name says."""
 
-from __future__ import annotations
-
 import re
 from types import SimpleNamespace
 
@@ -55,9 +53,8 @@ def test_the_top_five_are_right_where_they_show_the_query(book):
         assert len(found) == 5
         for cell in found:
             right = identity(cell) == identity(query)
-            assert (cell.caption, cell.colour) == (
-                ("right", images.RIGHT) if right else ("wrong", images.WRONG)
-            )
+            assert cell.caption == ("right" if right else "wrong")
+            assert cell.colour == (images.RIGHT if right else images.WRONG)
             assert not (right and camera(cell) == camera(query))
 
 

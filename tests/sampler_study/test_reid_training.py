@@ -1,7 +1,6 @@
 """A run from images to mAP: every setting counts, it resumes, and it is blind to identities."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,9 @@ from papers_lib.sampler_study.network import GeM, ReidNet, embed, head, training
 from papers_lib.sampler_study.options import TrainSettings
 from papers_lib.sampler_study.training import rate, train
 
-TINY = {
-    "height": 16,
-    "width": 8,
-    "pad": 1,
-    "backbone": "tiny16",
-    "start": "scratch",
-    "k1": 6,
-    "k2": 2,
-    "eps": 0.7,
-    "batch_size": 8,
-    "iters_per_epoch": 3,
-    "epochs": 2,
-    "warm_up_epochs": 1,
-    "milestones": (1,),
-    "inter_start_epoch": 1,
-    "evaluate_every": 1,
-}
+TINY = {"height": 16, "width": 8, "pad": 1, "backbone": "tiny16", "start": "scratch", "evaluate_every": 1}
+TINY |= {"k1": 6, "k2": 2, "eps": 0.7, "batch_size": 8, "iters_per_epoch": 3, "inter_start_epoch": 1}
+TINY |= {"epochs": 2, "warm_up_epochs": 1, "milestones": (1,)}
 SUPERVISED = {"method": "supervised"}
 
 
@@ -58,83 +43,63 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 # -- every setting counts --
 
-# A setting, another value of it, and the settings under which it matters.
+# Another value of each setting; below them settings that matter only beside others.
+ALONE = {
+    **{"seed": 1, "height": 24, "width": 16, "pad": 3, "erase_area": (0.2, 0.4), "erase_ratio": (1.0, 1.0)},
+    **{"backbone": "tiny24", "stem_relu": True, "freeze_bn": "head"},
+    **{"k1": 9, "k2": 4, "k1_includes_self": False, "eps": 0.5, "min_samples": 6, "camera_aware": False},
+    **{"k": 2, "visited": 0.3, "batch_size": 6, "iters_per_epoch": 0, "tau": 0.05, "num_hard_negatives": 1},
+    **{"inter_weight": 0.9, "inter_start_epoch": 0, "memory_momentum": 0.9, "memory_write": "eval"},
+    **{"epochs": 1, "lr": 1e-3, "weight_decay": 0.1, "warm_up_epochs": 2, "milestones": ()},
+    **{"evaluate_every": 2, "ap_rule": "trapezoid", "no_match": "zero"},
+}
+METHODS = ("random", "triplet_cluster", "group_cluster", "group_proxy", "spcl", "mmcl", "supervised", "none")
 CASES: list[tuple[str, Any, dict[str, Any]]] = [
-    ("seed", 1, {}),
-    ("seed", 1, SUPERVISED),
-    ("height", 24, {}),
-    ("width", 16, {}),
-    ("pad", 3, {}),
-    ("erase_area", (0.2, 0.4), {}),
-    ("erase_ratio", (1.0, 1.0), {}),
-    ("backbone", "tiny24", {}),
-    ("stem_relu", True, {}),
-    ("freeze_bn", "head", {}),
+    *((name, value, {}) for name, value in ALONE.items()),
+    *(("method", name, {}) for name in METHODS),
+    *(("loss_weighting", name, {}) for name in ("mean", "sum")),
+    *((name, ALONE[name], SUPERVISED) for name in ("seed", "batch_size", "epochs", "lr", "weight_decay")),
     ("freeze_bn", "all", SUPERVISED),
-    ("precision", "bfloat16", {"height": 32, "width": 16}),
-    ("k1", 9, {}),
-    ("k2", 4, {}),
-    ("k1_includes_self", False, {}),
-    ("eps", 0.5, {}),
-    ("eps_tol", 0.1, {"eps": 0.5}),
-    ("min_samples", 6, {}),
-    ("camera_aware", False, {}),
-    *(("method", name, {}) for name in ("random", "triplet_cluster", "group_cluster", "group_proxy")),
-    *(("method", name, {}) for name in ("spcl", "mmcl", "supervised", "none")),
-    ("k", 2, {}),
-    ("visited", 0.3, {}),
-    ("batch_size", 6, {}),
-    ("batch_size", 6, SUPERVISED),
-    ("iters_per_epoch", 0, {}),
     ("iters_per_epoch", 5, SUPERVISED),
-    ("partial_group", "carry", {"k": 3}),
-    ("partial_group", "pad", {"k": 3}),
+    ("precision", "bfloat16", {"height": 32, "width": 16}),
+    ("eps_tol", 0.1, {"eps": 0.5}),
+    *(("partial_group", name, {"k": 3}) for name in ("carry", "pad")),
     ("repeat", "cap", {"k": 6}),
     ("prefer_other_cameras", True, {"method": "triplet_cluster"}),
     ("groups_per_class", 2, {"method": "triplet_cluster"}),
     ("shuffle_batches", True, {"iters_per_epoch": 20}),
-    ("tau", 0.05, {}),
     ("tau", 0.05, {"method": "spcl"}),
     ("floor", 0.01, {"method": "spcl"}),
-    ("intra_loss", False, {"inter_start_epoch": 0}),
-    ("inter_weight", 0.9, {}),
-    ("inter_start_epoch", 0, {}),
-    ("inter_start_epoch", 0, {"method": "mmcl", "iters_per_epoch": 20}),
-    ("num_hard_negatives", 1, {}),
-    ("loss_weighting", "mean", {}),
-    ("loss_weighting", "sum", {}),
-    ("memory_momentum", 0.9, {}),
     ("memory_momentum", 0.9, {"method": "spcl"}),
-    ("memory_write", "eval", {}),
+    ("intra_loss", False, {"inter_start_epoch": 0}),
+    ("inter_start_epoch", 0, {"method": "mmcl", "iters_per_epoch": 20}),
     ("memory_rebuild", "drawn", {"lr": 0.01}),
-    ("epochs", 1, {}),
-    ("epochs", 1, SUPERVISED),
-    ("lr", 1e-3, {}),
-    ("lr", 1e-3, SUPERVISED),
-    ("weight_decay", 0.1, {}),
-    ("weight_decay", 0.1, SUPERVISED),
-    ("warm_up_epochs", 2, {}),
-    ("milestones", (), {}),
-    ("evaluate_every", 2, {}),
-    ("ap_rule", "trapezoid", {}),
-    ("no_match", "zero", {}),
-    ("report", "best", {"lr": 0.03, "epochs": 4, "milestones": ()}),
 ]
 # `p` only says how many classes there must be; the others name or leave files. All are tested below.
-ELSEWHERE = {"p", "start", "weights", "keep_weights", "pooling", "bad_start"}
+ELSEWHERE = {"p", "start", "weights", "keep_weights", "pooling", "bad_start", "report"}
+
+
+def changed_images(monkeypatch: pytest.MonkeyPatch, change: Callable[[Loaded], Loaded]) -> None:
+    """Runs load what `change` makes of their images."""
+    load = training.load
+    monkeypatch.setattr(training, "load", lambda *arguments: change(load(*arguments)))
 
 
 @pytest.fixture
 def one_unmatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person of the query is not in the gallery."""
-    load = training.load
 
-    def changed(*arguments: Any) -> Any:
-        images = load(*arguments)
+    def change(images: Loaded) -> Loaded:
         ids = images.gallery.ids.masked_fill(images.gallery.ids == images.query.ids[0], 9999)
         return images._replace(gallery=images.gallery._replace(ids=ids))
 
-    monkeypatch.setattr(training, "load", changed)
+    changed_images(monkeypatch, change)
+
+
+@pytest.fixture(scope="module")
+def plain_runs() -> dict[str, tuple[dict[str, Any], dict[str, torch.Tensor]]]:
+    """Metrics and weights by settings: many cases change one setting of the same run."""
+    return {}
 
 
 def test_every_setting_has_its_case():
@@ -142,15 +107,19 @@ def test_every_setting_has_its_case():
 
 
 @pytest.mark.parametrize("name, value, more", CASES, ids=lambda x: str(x).replace(" ", ""))
-def test_changing_a_setting_changes_the_result(tiny_market, tmp_path, one_unmatched, name, value, more):
-    plain = go(tiny_market, tmp_path / "plain", **more)
-    assert go(tiny_market, tmp_path / "again", **more) == plain
+def test_changing_a_setting_changes_the_result(
+    tiny_market, tmp_path, one_unmatched, plain_runs, name, value, more
+):
+    if str(more) not in plain_runs:
+        plain_runs[str(more)] = go(tiny_market, tmp_path / "plain", **more), weights(tmp_path / "plain")
+        assert go(tiny_market, tmp_path / "again", **more) == plain_runs[str(more)][0]
+    plain, learnt = plain_runs[str(more)]
     changed = go(tiny_market, tmp_path / "changed", **more | {name: value})
-    if name in ("ap_rule", "no_match", "report", "evaluate_every"):  # what is measured, not what is learnt
-        assert equal(weights(tmp_path / "plain"), weights(tmp_path / "changed"))
+    if name in ("ap_rule", "no_match", "evaluate_every"):  # what is measured, not what is learnt
+        assert equal(learnt, weights(tmp_path / "changed"))
         assert changed != plain
     elif changed.get("history"):
-        assert not equal(weights(tmp_path / "plain"), weights(tmp_path / "changed"))
+        assert not equal(learnt, weights(tmp_path / "changed"))
 
 
 def test_p_refuses_what_is_not_the_batch(tiny_market, tmp_path):
@@ -159,13 +128,11 @@ def test_p_refuses_what_is_not_the_batch(tiny_market, tmp_path):
 
 
 def test_what_is_reported_is_the_last_epoch_or_the_best(tiny_market, tmp_path):
-    by_report = {}
-    for report in ("last", "best"):
-        changes = {"lr": 0.03, "epochs": 4, "milestones": (), "report": report}
-        by_report[report] = go(tiny_market, tmp_path / report, **changes)
-    mean_aps = [epoch["mAP"] for epoch in by_report["last"]["history"]]
-    assert by_report["last"]["mAP"] == mean_aps[-1] < max(mean_aps) == by_report["best"]["mAP"]
-    assert by_report["last"]["best"]["mAP"] == max(mean_aps)
+    changes = {"lr": 0.03, "epochs": 4, "milestones": ()}
+    last, best = (go(tiny_market, tmp_path / name, **changes, report=name) for name in ("last", "best"))
+    mean_aps = [epoch["mAP"] for epoch in last["history"]]
+    assert last["mAP"] == mean_aps[-1] < max(mean_aps) == best["mAP"] == last["best"]["mAP"]
+    assert equal(weights(tmp_path / "last"), weights(tmp_path / "best"))
 
 
 def test_the_inter_camera_loss_joins_in_its_epoch(tiny_market, tmp_path):
@@ -214,20 +181,17 @@ def test_shuffled_identities_change_what_is_read_off_and_nothing_else(
     tiny_market, tmp_path, monkeypatch, method, hidden
 ):
     """Those of the training images move `purity` and `found`, those of the test images the scores."""
-    told = go(tiny_market, tmp_path / "a", method=method)
-    load = training.load
 
-    def shuffled(*arguments: Any) -> Any:
-        images = load(*arguments)
-        order = torch.Generator().manual_seed(0)
+    def mixed(ids: torch.Tensor) -> torch.Tensor:
+        return ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))]
+
+    def shuffled(images: Loaded) -> Loaded:
         if hidden == "train":
-            return images._replace(
-                train_ids=images.train_ids[torch.randperm(len(images.train_ids), generator=order)]
-            )
-        ids = images.query.ids[torch.randperm(len(images.query.ids), generator=order)]
-        return images._replace(query=images.query._replace(ids=ids))
+            return images._replace(train_ids=mixed(images.train_ids))
+        return images._replace(query=images.query._replace(ids=mixed(images.query.ids)))
 
-    monkeypatch.setattr(training, "load", shuffled)
+    told = go(tiny_market, tmp_path / "a", method=method)
+    changed_images(monkeypatch, shuffled)
     other = go(tiny_market, tmp_path / "b", method=method)
     read_off = ("purity", "found") if hidden == "train" else ("mAP", "R1", "R5", "R10")
     read = [[epoch.pop(name) for epoch in run["history"] for name in read_off] for run in (told, other)]
@@ -287,15 +251,13 @@ def test_supervised_training_learns_and_leaves_weights(tiny_market, tmp_path):
 # -- what goes wrong --
 
 
-def test_without_clusters_the_first_epoch_may_be_waited_out(tiny_market, tmp_path):
-    result = go(tiny_market, tmp_path / "run", eps=1e-4, min_samples=40, bad_start="skip")
+def test_without_clusters_the_first_epoch_is_waited_out_or_says_what_mends_it(tiny_market, tmp_path):
+    none = {"eps": 1e-4, "min_samples": 40}
+    result = go(tiny_market, tmp_path / "run", **none, bad_start="skip")
     assert [epoch["skipped"] for epoch in result["history"]] == [1.0] * len(result["history"])
     assert result["mAP"] == result["start"]["mAP"]  # it stays as it was
-
-
-def test_without_clusters_the_first_epoch_says_what_mends_it(tiny_market, tmp_path):
     with pytest.raises(PapersError, match=r"clusters too badly.*eps"):
-        go(tiny_market, tmp_path / "run", eps=1e-4, min_samples=40)
+        go(tiny_market, tmp_path / "refused", **none)
 
 
 def test_a_collapse_after_the_first_epoch_is_a_result(tiny_market, tmp_path, monkeypatch):
@@ -328,13 +290,16 @@ def test_the_learning_rate_is_caps(epoch, expected):
     assert rate(TrainSettings(), epoch) == pytest.approx(expected)
 
 
-def test_augmentation_flips_shifts_and_erases_and_no_more():
+@pytest.fixture
+def image() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (1, 16, 8, 3), dtype=torch.uint8, generator=generator)
-    s = settings(pad=2)
-    batch = augmented(pixels[[0] * 400], s, generator)
+    return torch.randint(0, 256, (1, 16, 8, 3), dtype=torch.uint8, generator=generator)
+
+
+def test_augmentation_flips_shifts_and_erases_and_no_more(image):
+    batch = augmented(image[[0] * 400], settings(pad=2), torch.Generator().manual_seed(1))
     assert batch.shape == (400, 3, 16, 8)
-    plain = prepared(pixels)[0]
+    plain = prepared(image)[0]
     same = (batch == plain).flatten(1).all(1).sum()
     mirrored = (batch == plain.flip(2)).flatten(1).all(1).sum()
     # 1/2 · 1/25 · 1/2 of each is as it was, and as many mirrored.
@@ -345,30 +310,24 @@ def test_augmentation_flips_shifts_and_erases_and_no_more():
     assert erased.max() < 0.3
 
 
-def test_no_padding_and_no_erasing_is_only_a_flip():
-    pixels = torch.randint(
-        0, 256, (1, 16, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+def test_no_padding_and_no_erasing_is_only_a_flip(image):
     s = settings(pad=0, erase_area=(0.0, 0.0))
-    batch = augmented(pixels[[0] * 64], s, torch.Generator().manual_seed(1))
-    plain = prepared(pixels)[0]
-    flipped = [torch.equal(image, plain.flip(2)) for image in batch]
-    assert all(torch.equal(image, plain) or f for image, f in zip(batch, flipped, strict=True))
+    batch = augmented(image[[0] * 64], s, torch.Generator().manual_seed(1))
+    plain = prepared(image)[0]
+    flipped = [torch.equal(one, plain.flip(2)) for one in batch]
+    assert all(torch.equal(one, plain) or f for one, f in zip(batch, flipped, strict=True))
     assert 15 < sum(flipped) < 49
 
 
 @pytest.mark.parametrize("name, expected", [("tiny16", 128), ("resnet18", 512)])
 def test_the_network_keeps_its_last_resolution_and_has_no_stem_relu(name, expected):
-    s = settings(backbone=name)
-    net = training.build(s, None, torch.device("cpu"))
+    net = training.build(settings(backbone=name), None, torch.device("cpu"))
     assert net(torch.randn(4, 3, 32, 16)).shape == (4, expected)
     last = list(net.backbone.children())[-1] if name == "tiny16" else net.backbone.layer4
-    convolutions = [m for m in list(last.modules()) if isinstance(m, torch.nn.Conv2d)]  # type: ignore[union-attr]
-    tail = convolutions[-3:]
-    assert all(m.stride == (1, 1) for m in tail)
+    convolutions = [m for m in last.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(m.stride == (1, 1) for m in convolutions[-3:])
     assert not net.bn.bias.requires_grad
-    stem = net.backbone.stem[2] if name == "tiny16" else net.backbone.relu  # type: ignore[index, union-attr]
-    assert isinstance(stem, torch.nn.Identity)
+    assert isinstance(net.backbone.stem[2] if name == "tiny16" else net.backbone.relu, torch.nn.Identity)
 
 
 @pytest.mark.parametrize(
@@ -389,13 +348,11 @@ def test_purity_by_hand():
     assert diagnosis.purity(torch.full((6,), -1), ids) == 0.0
     # One person in two clusters: the clusters are pure, the person is half found.
     halves, one = torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.int64)
-    assert diagnosis.with_purity([{"loss": 1.0}], [halves], one) == [
-        {"loss": 1.0, "purity": 1.0, "found": 0.5}
-    ]
+    found = diagnosis.with_purity([{"loss": 1.0}], [halves], one)
+    assert found == [{"loss": 1.0, "purity": 1.0, "found": 0.5}]
 
 
 def test_each_method_draws_from_a_stream_of_its_own():
-    assert len(set(methods.STREAMS)) == len(methods.STREAMS)
     groups = methods.Groups(torch.arange(64), torch.arange(64), torch.zeros(64, dtype=torch.int64))
     drawn = [methods.sampler(settings(method=m, k=1), groups, 0).batches()[0] for m in methods.STREAMS]
     assert len({tuple(batch.tolist()) for batch in drawn}) == len(methods.STREAMS)
@@ -425,19 +382,15 @@ def test_the_head_of_frozen_features_starts_with_their_cosines():
 
 
 def test_shipped_features_are_a_camera_network_that_a_head_learns_from(tmp_path):
-    name = "cars_cameras_features"
-    images = training.load((str(features.SHIPPED), name), settings(), torch.device("cpu"))
-    assert [len(part) for part in (images.train_ids, images.query.ids, images.gallery.ids)] == [
-        1920,
-        480,
-        1440,
-    ]
-    assert not set(images.train_ids.tolist()) & set(images.query.ids.tolist())
-    assert set(images.query.ids.tolist()) == set(images.gallery.ids.tolist())
+    where = (str(features.SHIPPED), "cars_cameras_features")
+    images = training.load(where, settings(), torch.device("cpu"))
+    parts = (images.train_ids, images.query.ids, images.gallery.ids)
+    assert [len(ids) for ids in parts] == [1920, 480, 1440]
+    trained, asked, found = (set(ids.tolist()) for ids in parts)
+    assert not trained & asked and asked == found
     changes = {"method": "random", "k1": 20, "k2": 6, "eps": 0.5, "batch_size": 32, "iters_per_epoch": 30}
-    quick = settings(**changes, lr=1e-3, warm_up_epochs=0)
-    found = train(quick, (str(features.SHIPPED), name), tmp_path, "cpu")
-    assert found["mAP"] > found["start"]["mAP"] + 0.02
+    result = train(settings(**changes, lr=1e-3, warm_up_epochs=0), where, tmp_path, "cpu")
+    assert result["mAP"] > result["start"]["mAP"] + 0.02
 
 
 def test_gem_is_the_mean_for_one_and_the_largest_for_many_and_is_learnt():
@@ -459,15 +412,10 @@ def test_gem_is_the_mean_for_one_and_the_largest_for_many_and_is_learnt():
 
 def test_tensors_are_taken_as_they_are(tmp_path):
     """As a data set of the same pixels would be, and without one."""
-    generator = torch.Generator().manual_seed(0)
-    people = torch.arange(12).repeat_interleave(8)
-    pixels = (
-        people[:, None, None, None] * 20 + torch.randint(0, 9, (96, 16, 8, 3), generator=generator)
-    ).byte()
-    cameras = torch.arange(96) % 4
-    parts = [
-        Part(pixels[rows], people[rows], cameras[rows]) for rows in (people < 8, people >= 8, people >= 8)
-    ]
-    given = Loaded(Unlabelled(parts[0].pixels, parts[0].cameras), parts[0].ids, parts[1], parts[2])
+    people, cameras = torch.arange(12).repeat_interleave(8), torch.arange(96) % 4
+    noise = torch.randint(0, 9, (96, 16, 8, 3), generator=torch.Generator().manual_seed(0))
+    pixels = (people[:, None, None, None] * 20 + noise).byte()
+    learnt, other = (Part(pixels[rows], people[rows], cameras[rows]) for rows in (people < 8, people >= 8))
+    given = Loaded(Unlabelled(learnt.pixels, learnt.cameras), learnt.ids, other, other)
     result = train(settings(epochs=1), given, tmp_path, "cpu")
     assert result["parts"] == {"train": 64, "query": 32, "gallery": 32} and len(result["history"]) == 1

@@ -1,7 +1,5 @@
 """The samplers against plain loops over what each batch must hold."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from itertools import groupby
@@ -50,21 +48,7 @@ def flat(sampler: GroupedSampler) -> list[int]:
 # -- random and group --
 
 
-def test_groups_of_one_are_random_sampling() -> None:
-    for epoch in (0, 3):
-        drawn = []
-        for sampler in (
-            RandomSampler(LABELS, seed=4),
-            GroupSampler(LABELS, 1, seed=4),
-            GroupSampler(LABELS, 1, seed=4, partial_group="carry"),
-            GroupSampler(LABELS, 1, seed=4, partial_group="pad"),
-        ):
-            sampler.set_epoch(epoch)
-            drawn.append(list(sampler))
-        assert drawn[0] == drawn[1] == drawn[2] == drawn[3]
-
-
-def test_random_order_is_uniform() -> None:
+def test_random_order_is_uniform():
     orders = Counter()
     sampler = RandomSampler([0, 0, 1, -1, 2], batch_size=4)
     for epoch in range(2400):
@@ -76,39 +60,32 @@ def test_random_order_is_uniform() -> None:
     assert chi_square < 49.7  # 23 degrees of freedom, p = 0.001
 
 
-@pytest.mark.parametrize("n", [*KS, 64, 200])
-def test_a_pass_of_groups_holds_every_inlier_once_in_runs_of_n(n: int) -> None:
+@pytest.mark.parametrize("n", [1, 4, 12, 32, 200])
+def test_a_pass_of_groups_holds_every_inlier_once_in_runs_of_n(n):
     sampler = GroupSampler(LABELS, n, batch_size=32, drop_last=False)
-    drawn = flat(sampler)
-    assert sorted(drawn) == sorted(i for images in members(LABELS).values() for i in images)
+    drawn, images = flat(sampler), members(LABELS)
+    assert sorted(drawn) == sorted(i for of in images.values() for i in of)
     assert len(sampler) == len(drawn) == int((LABELS >= 0).sum())
     # Taken greedily, groups of at most n of one class: ⌈size / n⌉ of each class, all but one of them full.
-    sizes = Counter(LABELS[drawn].tolist())
-    runs: list[list[int]] = []
-    for image in drawn:
-        if runs and LABELS[runs[-1][0]] == LABELS[image]:
-            runs[-1].append(image)
-        else:
-            runs.append([image])
-    for label, size in sizes.items():
-        lengths = sorted(len(run) for run in runs if LABELS[run[0]] == label)
-        assert sum(lengths) == size
-        assert sum(1 for length in lengths if length % n) == (size % n > 0)
+    runs = defaultdict(list)
+    for label, run in groupby(LABELS[drawn].tolist()):
+        runs[label].append(len(list(run)))
+    for label, of in images.items():
+        assert sum(length % n > 0 for length in runs[label]) == (len(of) % n > 0)
 
 
-@pytest.mark.parametrize("n", [2, 8, 12, 32])
-def test_carried_groups_are_whole_and_packed_as_they_come(n: int) -> None:
+@pytest.mark.parametrize("n", [2, 12, 32])
+def test_carried_groups_are_whole_and_packed_as_they_come(n: int):
     sampler = GroupSampler(LABELS, n, batch_size=32, partial_group="carry", drop_last=False)
     images = members(LABELS)
     for batch in sampler.batches():
         assert len(batch) <= 32
         for label, count in Counter(LABELS[batch].tolist()).items():
             assert count % n in (0, len(images[label]) % n)
-    assert sorted(flat(sampler)) == sorted(i for of in images.values() for i in of)
     assert flat(sampler) == flat(GroupSampler(LABELS, n, batch_size=32, drop_last=False))
 
 
-def test_a_batch_ends_only_where_the_next_group_does_not_fit() -> None:
+def test_a_batch_ends_only_where_the_next_group_does_not_fit():
     for seed in range(20):
         sizes = torch.randint(1, 9, (40,), generator=torch.Generator().manual_seed(seed))
         batches: list[list[int]] = [[]]
@@ -119,11 +96,10 @@ def test_a_batch_ends_only_where_the_next_group_does_not_fit() -> None:
         assert pack(sizes, 12).tolist() == [len(batch) for batch in batches]
 
 
-@pytest.mark.parametrize(("n", "make"), [(n, make) for n in (3, 12, 30) for make in "gt"])
-def test_padded_batches_are_full_of_their_own_classes_distinct_first(n: int, make: str) -> None:
-    made = GroupSampler if make == "g" else TripletSampler
-    padded = made(LABELS, n, batch_size=32, partial_group="pad", seed=1)  # type: ignore[operator]
-    carried = made(LABELS, n, batch_size=32, partial_group="carry", seed=1)  # type: ignore[operator]
+@pytest.mark.parametrize("n", [3, 12, 30])
+@pytest.mark.parametrize("kind", [GroupSampler, TripletSampler])
+def test_padded_batches_are_full_of_their_own_classes_distinct_first(n, kind):
+    padded, carried = (kind(LABELS, n, batch_size=32, partial_group=way, seed=1) for way in ("pad", "carry"))
     images = members(LABELS)
     assert len(padded.batches()) == len(carried.batches())
     for full, whole in zip(padded.batches(), carried.batches(), strict=True):
@@ -137,7 +113,7 @@ def test_padded_batches_are_full_of_their_own_classes_distinct_first(n: int, mak
             held[image] += 1
 
 
-def test_padding_is_shared_out_among_the_classes_of_a_batch() -> None:
+def test_padding_is_shared_out_among_the_classes_of_a_batch():
     labels = labelled([40] * 6)
     for batch in TripletSampler(labels, 12, batch_size=32, partial_group="pad").batches():
         assert sorted(Counter(labels[batch].tolist()).values()) == [16, 16]
@@ -149,14 +125,8 @@ def test_padding_is_shared_out_among_the_classes_of_a_batch() -> None:
 
 @pytest.mark.parametrize("k", KS)
 @pytest.mark.parametrize("partial_group", ["straddle", "carry"])
-def test_triplets_hold_k_of_each_class_distinct_first_and_even(k: int, partial_group: str) -> None:
-    sampler = TripletSampler(
-        LABELS,
-        k,
-        batch_size=32,
-        partial_group=partial_group,
-        drop_last=False,  # type: ignore[arg-type]
-    )
+def test_triplets_hold_k_of_each_class_distinct_first_and_even(k: int, partial_group: str):
+    sampler = TripletSampler(LABELS, k, batch_size=32, partial_group=partial_group, drop_last=False)
     drawn, images = flat(sampler), members(LABELS)
     assert len(drawn) == len(sampler) == k * len(images)
     groups = [drawn[i : i + k] for i in range(0, len(drawn), k)]
@@ -172,7 +142,7 @@ def test_triplets_hold_k_of_each_class_distinct_first_and_even(k: int, partial_g
     assert sampler.batch_size == whole and TripletSampler(LABELS, k, 2).batch_size == 2 * k
 
 
-def test_every_image_of_a_large_class_is_drawn_equally_often() -> None:
+def test_every_image_of_a_large_class_is_drawn_equally_often():
     sampler = TripletSampler(labelled([6, 6]), 4, 2)
     counts = Counter()
     for epoch in range(1500):
@@ -182,7 +152,7 @@ def test_every_image_of_a_large_class_is_drawn_equally_often() -> None:
     assert all(abs(count - 1000) < 4 * sd for count in counts.values())
 
 
-def test_several_groups_of_a_class_share_no_image_until_all_were_drawn() -> None:
+def test_several_groups_of_a_class_share_no_image_until_all_were_drawn():
     labels = labelled([9, 12, 20])
     sampler = TripletSampler(labels, 4, batch_size=12, groups_per_class=3)
     counts = Counter(flat(sampler))
@@ -192,44 +162,33 @@ def test_several_groups_of_a_class_share_no_image_until_all_were_drawn() -> None
     assert sorted(by_class[2]) == [0] * 8 + [1] * 12
 
 
-def test_other_cameras_come_before_the_anchors_own() -> None:
-    labels = labelled([8, 8, 8, 8])
-    cameras = torch.arange(32) % 3
+def test_other_cameras_come_before_the_anchors_own():
+    labels, cameras = labelled([8, 8, 8, 8]), torch.arange(32) % 3
     sampler = TripletSampler(labels, 4, batch_size=16, cameras=cameras, prefer_other_cameras=True)
-    images = members(labels)
     for epoch in range(20):
         sampler.set_epoch(epoch)
-        for batch in sampler.batches():
-            for group in batch.view(-1, 4).tolist():
-                anchor, *rest = group
-                own = images[int(labels[anchor])]
-                other = sum(bool(cameras[i] != cameras[anchor]) for i in own)
-                drawn = [bool(cameras[i] != cameras[anchor]) for i in rest]
-                assert sum(drawn) == min(3, other)
-                assert len(set(group)) == 4
+        for group in torch.cat(sampler.batches()).view(-1, 4):
+            other = cameras != cameras[group[0]]
+            assert other[group[1:]].sum() == min(3, other[labels == labels[group[0]]].sum())
+            assert len(group.unique()) == 4
 
 
 # -- what all share --
 
 
-def all_samplers(**options: object) -> list[GroupedSampler]:
-    cameras = torch.arange(len(LABELS)) % 3
-    made: list[GroupedSampler] = [
-        RandomSampler(LABELS, batch_size=16, **options),  # type: ignore[arg-type]
-        GroupSampler(LABELS, 6, batch_size=16, **options),  # type: ignore[arg-type]
-        TripletSampler(LABELS, 6, batch_size=16, **options),  # type: ignore[arg-type]
-    ]
+def all_samplers(**options) -> list[GroupedSampler]:
+    made = [RandomSampler(LABELS, batch_size=16, **options)]
+    made += [kind(LABELS, 6, batch_size=16, **options) for kind in (GroupSampler, TripletSampler)]
     if options.get("partial_group", "straddle") == "straddle":
-        made += [
-            reference(name, LABELS, cameras, size=4, batch_size=16, **options)  # type: ignore[arg-type]
-            for name in ("cap", "spcl", "cluster_contrast", "group_sampling")
-        ]
+        cameras = torch.arange(len(LABELS)) % 3
+        for name in ("cap", "spcl", "cluster_contrast", "group_sampling"):
+            made.append(reference(name, LABELS, cameras, size=4, batch_size=16, **options))
     return made
 
 
 @pytest.mark.parametrize("partial_group", ["straddle", "carry", "pad"])
 @pytest.mark.parametrize("drop_last", [True, False])
-def test_length_is_known_before_iterating_and_exact(partial_group: str, drop_last: bool) -> None:
+def test_length_is_known_before_iterating_and_exact(partial_group: str, drop_last: bool):
     for sampler in all_samplers(partial_group=partial_group, drop_last=drop_last):
         for epoch in (0, 1):
             sampler.set_epoch(epoch)
@@ -238,7 +197,7 @@ def test_length_is_known_before_iterating_and_exact(partial_group: str, drop_las
             assert len(sampler.batch_sampler) == len(sampler.batches())
 
 
-def test_documented_lengths() -> None:
+def test_documented_lengths():
     inliers, classes = int((LABELS >= 0).sum()), len(members(LABELS))
     assert len(RandomSampler(LABELS)) == len(GroupSampler(LABELS, 12)) == inliers // 32 * 32
     assert len(TripletSampler(LABELS, 12, batch_size=32)) == classes * 12 // 32 * 32
@@ -247,14 +206,12 @@ def test_documented_lengths() -> None:
     # Batches that carry drop the last where another group would fit.
     labels = [c for c in range(5) for _ in range(4)]
     for options, want in (({}, [8, 8]), ({"drop_last": False}, [8, 8, 4])):
-        sampler = GroupSampler(labels, 4, batch_size=10, partial_group="carry", **options)  # type: ignore[arg-type]
+        sampler = GroupSampler(labels, 4, batch_size=10, partial_group="carry", **options)
         assert [len(batch) for batch in sampler.batches()] == want
 
 
-def test_seed_and_epoch_decide_the_draw() -> None:
-    for one, same, other in zip(
-        all_samplers(seed=1), all_samplers(seed=1), all_samplers(seed=2), strict=True
-    ):
+def test_seed_and_epoch_decide_the_draw():
+    for one, same, other in zip(*(all_samplers(seed=seed) for seed in (1, 1, 2)), strict=True):
         torch.manual_seed(7)  # the global generator has no part in it
         assert list(one) == list(same) != list(other)
         first = list(one)
@@ -264,14 +221,12 @@ def test_seed_and_epoch_decide_the_draw() -> None:
         assert list(one) == first
 
 
-def test_iterations_start_a_new_pass_or_stop() -> None:
+def test_iterations_start_a_new_pass_or_stop():
     for partial_group in ("straddle", "carry", "pad"):
-        for pass_of, more, stop in zip(
-            all_samplers(partial_group=partial_group),
-            all_samplers(partial_group=partial_group, iterations=200),
-            all_samplers(partial_group=partial_group, iterations=200, on_exhausted="stop"),
-            strict=True,
-        ):
+        long = {"iterations": 200}
+        given = ({}, long, long | {"on_exhausted": "stop"})
+        made = (all_samplers(partial_group=partial_group, **options) for options in given)
+        for pass_of, more, stop in zip(*made, strict=True):
             one = pass_of.batches()
             assert len(one) < 200 == len(more.batches())
             assert torch.cat(more.batches()[: len(one)]).equal(torch.cat(one))
@@ -280,7 +235,7 @@ def test_iterations_start_a_new_pass_or_stop() -> None:
     assert len(RandomSampler(LABELS, iterations=3).batches()) == 3
 
 
-def test_shuffled_batches_are_the_same_batches_and_a_short_one_stays_last() -> None:
+def test_shuffled_batches_are_the_same_batches_and_a_short_one_stays_last():
     plain = GroupSampler(LABELS, 8, drop_last=False)
     mixed = GroupSampler(LABELS, 8, drop_last=False, shuffle_batches=True)
     assert len(plain.batches()[-1]) < 32
@@ -289,22 +244,16 @@ def test_shuffled_batches_are_the_same_batches_and_a_short_one_stays_last() -> N
     assert flat(plain) != flat(mixed)
 
 
-def test_outliers_are_left_out_or_classes_of_their_own() -> None:
-    labels = [0, 0, 0, -1, 1, 1, -1]
+def test_outliers_are_left_out_or_classes_of_their_own_and_numbers_may_have_gaps():
+    labels = [5, 5, 5, -1, 70, 70, -1]
     assert set(RandomSampler(labels, batch_size=5)) == {0, 1, 2, 4, 5}
     drawn = TripletSampler(labels, 2, batch_size=8, outliers="own_class").batches()[0].view(-1, 2)
     assert {frozenset(pair) for pair in drawn.tolist()} >= {frozenset([3]), frozenset([6])}
 
 
-@pytest.mark.parametrize("kind", [list, torch.tensor, lambda labels: torch.tensor(labels).numpy()])
-def test_labels_may_be_list_tensor_or_array(kind: object) -> None:
-    labels = [5, 5, 9, 9, -1, 70, 70]  # numbers may have gaps
-    assert set(GroupSampler(kind(labels), 2, batch_size=6)) == {0, 1, 2, 3, 5, 6}  # type: ignore[operator]
-
-
 @pytest.mark.parametrize("replicas", [2, 3, 8])
 @pytest.mark.parametrize("drop_last", [True, False])
-def test_replicas_share_out_the_same_batches(replicas: int, drop_last: bool) -> None:
+def test_replicas_share_out_the_same_batches(replicas: int, drop_last: bool):
     for partial_group in ("straddle", "carry", "pad"):
         common = {"drop_last": drop_last, "partial_group": partial_group}
         alone = all_samplers(**common)
@@ -323,7 +272,7 @@ def test_replicas_share_out_the_same_batches(replicas: int, drop_last: bool) -> 
             assert -replicas < surplus <= 0 if drop_last else 0 <= surplus < replicas
 
 
-def test_replicas_count_iterations_each() -> None:
+def test_replicas_count_iterations_each():
     shares = [RandomSampler(LABELS, iterations=30, rank=r, replicas=4) for r in range(4)]
     assert [len(share.batches()) for share in shares] == [30] * 4
     first_pass = len(RandomSampler(LABELS).batches()) // 4
@@ -331,16 +280,16 @@ def test_replicas_count_iterations_each() -> None:
     assert len(seen) == len(set(seen))
 
 
-def test_data_loaders_take_both_forms() -> None:
+def test_data_loaders_take_both_forms():
     for partial_group in ("straddle", "carry", "pad"):
         for sampler in all_samplers(partial_group=partial_group):
             data = torch.arange(len(LABELS))
             want = [batch.tolist() for batch in sampler.batches()]
-            by_batch = DataLoader(data, batch_sampler=sampler.batch_sampler)  # type: ignore[arg-type]
+            by_batch = DataLoader(data, batch_sampler=sampler.batch_sampler)
             assert [batch.tolist() for batch in by_batch] == want
             assert len(by_batch) == len(want)
             if partial_group != "carry" or isinstance(sampler, TripletSampler):
-                flat_form = DataLoader(data, sampler=sampler, batch_size=sampler.batch_size)  # type: ignore[arg-type]
+                flat_form = DataLoader(data, sampler=sampler, batch_size=sampler.batch_size)
                 assert [batch.tolist() for batch in flat_form] == want
 
 
@@ -350,45 +299,42 @@ def test_data_loaders_take_both_forms() -> None:
     group=st.integers(1, 12),
     batch=st.integers(1, 24),
     partial_group=st.sampled_from(["straddle", "carry", "pad"]),
-    triplets=st.booleans(),
-    repeat=st.sampled_from(["distinct_first", "cap"]),
+    repeat=st.sampled_from(["distinct_first", "cap", None]),
 )
-def test_any_sizes(
-    sizes: list[int], group: int, batch: int, partial_group: str, triplets: bool, repeat: str
-) -> None:
+def test_any_sizes(sizes, group, batch, partial_group, repeat):
     labels = labelled(sizes, outliers=3)
     options = {"batch_size": max(batch, group), "partial_group": partial_group, "drop_last": False}
     try:
-        sampler: GroupedSampler = (
-            TripletSampler(labels, group, repeat=repeat, **options)  # type: ignore[arg-type]
-            if triplets
-            else GroupSampler(labels, group, **options)  # type: ignore[arg-type]
-        )
+        if repeat:
+            sampler, total = TripletSampler(labels, group, repeat=repeat, **options), group * len(sizes)
+        else:
+            sampler, total = GroupSampler(labels, group, **options), sum(sizes)
     except PapersError:
-        assert triplets  # fewer classes than a batch takes
+        assert repeat  # fewer classes than a batch takes
         return
     drawn = flat(sampler)
-    total = group * len(sizes) if triplets else sum(sizes)
     assert len(drawn) == total if partial_group != "pad" else len(drawn) % sampler.batch_size == 0
-    assert all(labels[i] >= 0 for i in drawn)
-    assert {int(labels[i]) for i in drawn} == set(range(len(sizes)))
-    if not triplets:
-        assert {i for i in range(len(labels)) if labels[i] >= 0} == set(drawn)
+    assert set(labels[drawn].tolist()) == set(range(len(sizes)))
+    assert repeat or set(drawn) == set((labels >= 0).nonzero()[:, 0].tolist())
 
 
 # -- the public code bases --
 
 
+def by_class(sampler: GroupedSampler, labels: torch.Tensor) -> dict[int, list[int]]:
+    drawn = defaultdict(list)
+    for image in sampler:
+        drawn[int(labels[image])].append(image)
+    return drawn
+
+
 def shares(name: str, labels: torch.Tensor, cameras: torch.Tensor | None, epochs: int) -> dict[int, Counter]:
     """How many distinct images the groups of each class held, over many passes."""
     distinct: dict[int, Counter] = defaultdict(Counter)
-    sampler = reference(name, labels, cameras, size=4, batch_size=4, drop_last=False)  # type: ignore[arg-type]
+    sampler = reference(name, labels, cameras, size=4, batch_size=4, drop_last=False)
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
-        drawn = defaultdict(list)
-        for image in sampler:
-            drawn[int(labels[image])].append(image)
-        for label, images in drawn.items():
+        for label, images in by_class(sampler, labels).items():
             distinct[label][len(set(images))] += 1
     return distinct
 
@@ -397,7 +343,7 @@ def near(count: int, probability: float, trials: int) -> bool:
     return abs(count - trials * probability) < 4 * math.sqrt(trials * probability * (1 - probability))
 
 
-def test_cap_repeats_as_drawn_from_k_copies() -> None:
+def test_cap_repeats_as_drawn_from_k_copies():
     copies, trials = 400, 3
     labels = labelled([2] * copies + [3] * copies + [6] * 5)
     distinct = shares("cap", labels, None, trials)
@@ -410,7 +356,7 @@ def test_cap_repeats_as_drawn_from_k_copies() -> None:
     assert all(distinct[2 * copies + c] == Counter({4: trials}) for c in range(5))
 
 
-def test_spcl_draws_with_repetition_unless_k_candidates_are_there() -> None:
+def test_spcl_draws_with_repetition_unless_k_candidates_are_there():
     # Four images of cameras 0, 1, 2, 0. The anchor is of camera 0 half of the time: three draws of two;
     # else three draws of three. Distinct with the anchor: 2, 3 or 4.
     copies, trials = 400, 3
@@ -423,7 +369,7 @@ def test_spcl_draws_with_repetition_unless_k_candidates_are_there() -> None:
     assert near(distinct[4], 1 / 2 * 6 / 27, n)
 
 
-def test_spcl_takes_other_cameras_alone_and_one_image_of_a_class_of_one() -> None:
+def test_spcl_takes_other_cameras_alone_and_one_image_of_a_class_of_one():
     labels = torch.tensor([0] * 1 + [1] * 2 + [2] * 3 + [3] * 4 + [4] * 6)
     cameras = torch.arange(16) % 3
     cameras[labels == 2] = 0  # one camera: the class's other images take its place
@@ -432,17 +378,14 @@ def test_spcl_takes_other_cameras_alone_and_one_image_of_a_class_of_one() -> Non
     assert len(sampler) == 17  # 5 classes of 4, less 3
     for epoch in range(30):
         sampler.set_epoch(epoch)
-        drawn = defaultdict(list)
-        for image in sampler:
-            drawn[int(labels[image])].append(image)
+        drawn = by_class(sampler, labels)
         for label, (anchor, *rest) in drawn.items():
             assert anchor not in rest
-            if label != 2:
-                assert all(cameras[i] != cameras[anchor] for i in rest)
+            assert label == 2 or all(cameras[i] != cameras[anchor] for i in rest)
         assert len(set(drawn[4])) == 4  # four images of other cameras: drawn once each
 
 
-def test_group_sampling_puts_classes_of_one_last_and_cuts_out_of_step() -> None:
+def test_group_sampling_puts_classes_of_one_last_and_cuts_out_of_step():
     labels = labelled([16] * 20, outliers=14)
 
     def outlier(at: tuple[int, int]) -> bool:
@@ -464,7 +407,7 @@ def test_group_sampling_puts_classes_of_one_last_and_cuts_out_of_step() -> None:
 # -- the log --
 
 
-def test_visits_equals_a_plain_loop() -> None:
+def test_visits_equals_a_plain_loop():
     sampler = TripletSampler(LABELS, 12, batch_size=32, outliers="own_class", iterations=7)
     batches, images = sampler.batches(), members(LABELS)
     classes = [[(int(LABELS[i]), int(i) if LABELS[i] < 0 else -1) for i in b] for b in batches]
@@ -503,12 +446,10 @@ def test_visits_equals_a_plain_loop() -> None:
         (lambda: RandomSampler(LABELS).set_epoch(-1), "the epoch is -1"),
         (lambda: TripletSampler(LABELS, 4, groups_per_class=0), "groups_per_class is 0"),
         (lambda: RandomSampler(LABELS, partial_group="cut"), "partial_group is 'cut'"),
-        (lambda: RandomSampler(torch.rand(9)), "must be integers"),
-        (lambda: RandomSampler(LABELS[None]), "must be integers"),
         (lambda: RandomSampler([0, -2]), "labels run from -2 to 0"),
         (lambda: TripletSampler(LABELS, 4, prefer_other_cameras=True), "got none"),
         (lambda: TripletSampler(LABELS, 4, cameras=[0], prefer_other_cameras=True), "cameras are int64 (1,)"),
-        (lambda: reference("mmcl", LABELS), "the reference is 'mmcl'; it must be one of cap, spcl"),  # type: ignore[arg-type]
+        (lambda: reference("mmcl", LABELS), "the reference is 'mmcl'; it must be one of cap, spcl"),
         (lambda: reference("cap", LABELS, partial_group="carry"), "leave out partial_group"),
         (lambda: reference("spcl", LABELS), "needs the camera of each of 1130 images; got none"),
         (
@@ -517,8 +458,8 @@ def test_visits_equals_a_plain_loop() -> None:
         ),
     ],
 )
-def test_bad_input_is_one_clear_line(make: object, message: str) -> None:
+def test_bad_input_is_one_clear_line(make: object, message: str):
     with pytest.raises(PapersError) as error:
-        make()  # type: ignore[operator]
+        make()
     assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -85,12 +85,9 @@ def nothing(spec):
     return None
 
 
-def disk_full(spec):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def too_large(spec):
-    raise OSError(errno.EFBIG, "File too large")
+def refused_by_the_disk(spec):
+    number = spec.settings["errno"]
+    raise OSError(number, os.strerror(number))
 
 
 def die_with_child(spec):
