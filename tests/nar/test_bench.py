@@ -1,9 +1,9 @@
 """NAR-Bench on a file whose numbers are planted, and the shipped one against its card."""
 
-from __future__ import annotations
-
 import hashlib
+import json
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import pytest
 from scipy.stats import kendalltau
 
 from papers_lib.errors import PapersError
+from papers_lib.exhibits import ledger
 from papers_lib.nar import bench
 from papers_lib.nar.counting import count
 from papers_lib.nar.enumeration import index_of, vector_at
-from papers_lib.nar.study import bench_tables
+from papers_lib.nar.study import bench_tables, make_bench
 from papers_lib.study import Results, Statement
 
 SETTINGS = {
@@ -45,7 +46,8 @@ def file(tmp_path_factory) -> Path:
     about = {"settings": SETTINGS, "test_images": 10000, "training_images": 600, "picks": picks}
     path = tmp_path_factory.mktemp("bench") / "bench.npz"
     with path.open("wb") as stream:
-        np.savez_compressed(stream, **bench.pack(about, SAMPLE, fractions))
+        arrays = {name: bench.right(*values) for name, values in fractions.items()}
+        np.savez_compressed(stream, about=np.array(json.dumps(about)), sample=np.uint8(SAMPLE), **arrays)
     return path
 
 
@@ -77,10 +79,36 @@ def test_taus_are_those_of_the_numbers(known):
     for name, values in known.rankings().items():
         assert taus[name].tau == pytest.approx(kendalltau(truth, values).statistic), name
     assert taus["repeats"].tau == pytest.approx(kendalltau(*known.trained.T).statistic)
+    assert taus["perfect"].tau == pytest.approx(bench.ceiling(taus["repeats"].tau))
     few = known.taus(few=True)["cost"].tau  # the eight single replacements
     assert few == pytest.approx(kendalltau(truth[1:9], known.counts[known.places[1:9], 1]).statistic)
     gap = known.ahead("judge, pretrain", "running, plain")
     assert gap.tau == pytest.approx(1 - taus["running, plain"].tau) and gap.low <= gap.tau <= gap.high
+
+
+def test_the_ceiling_is_what_the_truth_reaches_with_noisy_means_of_itself():
+    random = np.random.default_rng(2)
+    truth = random.normal(size=4000)
+    trained = truth[:, None] + 2 * random.normal(size=(4000, 6))
+    halves = kendalltau(trained[:, ::2].mean(1), trained[:, 1::2].mean(1)).statistic
+    reached = kendalltau(truth, trained.mean(1)).statistic
+    assert bench.ceiling(halves) == pytest.approx(reached, abs=0.02)
+    assert bench.ceiling(np.array([-0.1, 1.0])) == pytest.approx([0, 1])
+
+
+def test_trainings_of_the_ledger_join_the_scores_of_a_file(tmp_path, capsys):
+    shipped = bench.load()
+    path = tmp_path / "bench.npz"
+    path.write_bytes(bench.FILE.read_bytes())
+    make_bench.make(Namespace(file=path, keep_scores=True))
+    again, rows = bench.load(path), make_bench.trained(ledger.read("nar"))
+    assert f"{len(rows)} trainings of each of 150 vectors" in capsys.readouterr().out
+    assert again.trained.tolist() == shipped.trained.tolist()  # what is shipped is what the ledger has
+    assert again.about["runs"].keys() == shipped.about["runs"].keys()
+    for name, scored in shipped.shared.items():
+        assert (again.shared[name].judge == scored.judge).all() and again.picks[name] == shipped.picks[name]
+    with pytest.raises(PapersError, match="not two trainings of the sample"):
+        make_bench.trained(rows[:1])
 
 
 def test_a_resample_is_tau_of_items_taken_several_times():
@@ -122,9 +150,10 @@ def test_claims_are_settled_by_the_benchmark(known, monkeypatch):
     assert bench_tables.bench_tau(results, line).verdict == "holds"
     assert bench_tables.bench_tau(results, line._replace(b="1.5")).verdict == "fails"
     ahead = bench_tables.bench_tau(results, line._replace(b="running, pretrain"))
+    assert bench_tables.bench_tau(results, line._replace(a="running, plain", b="perfect")).verdict == "fails"
     assert ahead.kind == "computed" and ahead.verdict == "holds"
     table = bench_tables.rankings()
-    assert len(table.rows) == 13
+    assert len(table.rows) == 14
     assert "10 vectors, each trained 2 times" in str(table)
 
 
@@ -134,6 +163,5 @@ def test_the_shipped_file_is_that_of_its_card():
     assert re.findall(r"\b[0-9a-f]{64}\b", card) == [hashlib.sha256(content).hexdigest()]
     assert len(content) <= 4 * 2**20
     shipped = bench.load()
-    assert len(shipped.sample) >= 150 and shipped.trained.shape[1] == 2
+    assert len(shipped.sample) >= 150 and shipped.trained.shape[1] >= 2
     assert len({tuple(vector) for vector in shipped.sample.tolist()}) == len(shipped.sample)
-    assert len(shipped.query((0,) * 8).trained) == 2

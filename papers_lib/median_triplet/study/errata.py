@@ -336,7 +336,7 @@ def left_out(value: pd.Series) -> Shown:
 
 
 def no_spread(value: pd.Series) -> Shown:
-    """E26: steps of Tables 6 and 7 against the range of five seeds elsewhere."""
+    """E26: the smallest step of Tables 6 and 7 against the range of five seeds elsewhere."""
     ablations = {name: list(_ablation(value, name).values()) for name in ("Table 6", "Table 7")}
     # the smallest difference between neighbours of a table
     steps = {name: min(abs(a - b) for a, b in pairwise(row)) for name, row in ablations.items()}

@@ -6,8 +6,8 @@
     known.query((1, 0, 0, 0, 0, 0, 0, 0))  # trained alone, parameters, cost, shared scores, ranks
 
 65,536 vectors of a narrow ResNet-18, scored with two sets of shared weights on two halves of held-out images;
-a sample of them also trained alone, twice, on the images of the shared weights. So a search, or a way to rank
-without training, is tried in seconds and against its ceiling. `CARD.md` says what it is made of, and how.
+a sample of them also trained alone, several times, on the images of the shared weights. So a search, or a way
+to rank without training, is tried in seconds and against its ceiling. `CARD.md` says how it was made.
 """
 
 from __future__ import annotations
@@ -113,22 +113,32 @@ class NarBench:
         return ways | self.readings
 
     def taus(self, few: bool = False) -> dict[str, Correlation]:
-        """Kendall's τ of each ranking with the mean accuracy alone; "repeats" is of one with the other.
+        """Kendall's τ of each ranking with the mean accuracy alone.
 
-        With `few` only vectors with one to four replacements count, which cost alone cannot well rank.
+        "repeats" is of the mean of every second training with that of the others, and "perfect" what the
+        true accuracies would reach (`ceiling`). With `few` only vectors with one to four replacements count,
+        which cost alone cannot well rank.
         """
-        kept = self._kept(few)
-        truth = self.trained[kept].mean(1)
-        taus = {name: correlate(truth, values[kept])[0] for name, values in self.rankings().items()}
-        return {"repeats": correlate(*self.trained[kept, :2].T)[0]} | taus
+        return {name: self._tau(name, few)[0] for name in ("repeats", "perfect", *self.rankings())}
 
     def ahead(self, a: str, b: str, few: bool = False) -> Correlation:
-        """τ of ranking `a` with the accuracy alone less that of `b`, with its interval over vectors."""
-        kept = self._kept(few)
-        ways, truth = self.rankings(), self.trained[kept].mean(1)
-        (one, many), (other, others) = (correlate(truth, ways[name][kept]) for name in (a, b))
+        """τ of ranking `a` with the accuracy alone less that of `b`, with its interval over vectors.
+
+        `b` may be "perfect", too.
+        """
+        (one, many), (other, others) = self._tau(a, few), self._tau(b, few)
         low, high = np.quantile(many - others, (0.025, 0.975))  # of the same resamples
         return Correlation(one.tau - other.tau, float(low), float(high))
+
+    def _tau(self, name: str, few: bool) -> tuple[Correlation, Floats]:
+        kept = self._kept(few)
+        trained = self.trained[kept]
+        if name not in ("repeats", "perfect"):
+            return correlate(trained.mean(1), self.rankings()[name][kept])
+        halves, many = correlate(trained[:, ::2].mean(1), trained[:, 1::2].mean(1))
+        if name == "repeats":
+            return halves, many
+        return Correlation(*map(float, ceiling(np.array(halves)))), ceiling(many)
 
     def _kept(self, few: bool) -> NDArray[np.bool_]:
         replaced = (self.sample != 0).sum(1)
@@ -166,6 +176,17 @@ def correlate(a: Floats, b: Floats) -> tuple[Correlation, Floats]:
     return Correlation(float(taus[0]), float(low), float(high)), taus[1:]
 
 
+def ceiling(tau: Floats) -> Floats:
+    """Kendall's τ of true values with the mean of measurements, two halves of which agree by `tau`.
+
+    For normal values ρ = sin(π τ / 2) (Greiner 1909); two halves together are reliable by 2 ρ / (1 + ρ)
+    (Spearman 1910, Brown 1910), and the truth correlates with their mean by its root.
+    """
+    rho = np.sin(np.pi / 2 * np.maximum(tau, 0))
+    reached: Floats = 2 / np.pi * np.arcsin(np.sqrt(2 * rho / (1 + rho)))
+    return reached
+
+
 # -- the file ----------------------------------------------------------------------------------------------
 
 
@@ -175,15 +196,28 @@ def load(path: Path = FILE) -> NarBench:
     Raises:
         PapersError: it is not there, or is damaged.
     """
+    arrays = read(path)
+    try:
+        return _unpacked(arrays)
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def read(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of the file; raises as `load`."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise PapersError(f"cannot read {path} ({error.strerror}); restore it") from None
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            return _unpacked({key: stored[key] for key in stored.files})
+            return {key: stored[key] for key in stored.files}
     except Exception as error:  # a damaged archive raises almost anything
-        raise PapersError(f"{path} is no NAR-Bench ({type(error).__name__}); restore it") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> PapersError:
+    return PapersError(f"{path} is no NAR-Bench ({type(error).__name__}); restore it")
 
 
 def _unpacked(arrays: dict[str, NDArray[Any]]) -> NarBench:
@@ -213,11 +247,7 @@ def _unpacked(arrays: dict[str, NDArray[Any]]) -> NarBench:
     )
 
 
-def pack(
-    about: dict[str, Any], sample: Any, fractions: dict[str, tuple[Any, int]]
-) -> dict[str, NDArray[Any]]:
-    """The arrays of the file: accuracies as numbers of right answers, of as many images as given."""
-    arrays = {"about": np.array(json.dumps(about)), "sample": np.asarray(sample, np.uint8)}
-    for name, (values, images) in fractions.items():
-        arrays[name] = np.rint(np.asarray(values, float) * images).astype(np.uint16)
-    return arrays
+def right(fractions: Any, images: int) -> NDArray[np.uint16]:
+    """Accuracies as numbers of right answers of so many images, as the file has them."""
+    counted: NDArray[np.uint16] = np.rint(np.asarray(fractions, float) * images).astype(np.uint16)
+    return counted

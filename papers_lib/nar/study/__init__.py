@@ -104,9 +104,7 @@ class Refinement(Study):
         if settings.dataset in FACE_SETS:
             kinds &= set(FACES)
         left_out = () if settings.profile == "frozen" else ("repeats",)
-        return [
-            arm for arm in self.arms.values() if arm.more["kind"] in kinds and arm.sweep not in left_out
-        ]
+        return [arm for arm in self.arms.values() if arm.more["kind"] in kinds and arm.sweep not in left_out]
 
     def chosen(self, settings: Settings) -> list[Arm]:
         """The arms that are asked for, of those that the profile has."""

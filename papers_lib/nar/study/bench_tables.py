@@ -12,7 +12,8 @@ from papers_lib.nar.study import exhibits
 from papers_lib.study import Results, Statement
 
 WORDS = {
-    "repeats": "training each once more",
+    "repeats": "half of the trainings with the other half",
+    "perfect": "a perfect ranking, by the noise of these",
     "cost": "cost alone: more operations, better",
     "parameters": "parameters alone",
     "judge": "shared weights, judge's half",
@@ -51,13 +52,13 @@ def _cells(tau: bench.Correlation) -> list[Cell]:
 
 
 def bench_tau(results: Results, line: Statement) -> Finding:
-    """Ranking `a` agrees with accuracy alone better than ranking `b`, or than the number `b`.
+    """Ranking `a` agrees with accuracy alone better than ranking `b`, or a perfect one, or the number `b`.
 
     Column `metric` is "few" where only vectors with one to four replacements count. The interval is a
     bootstrap over vectors, of one draw of images.
     """
     few, found = line.metric == "few", known()
-    if line.b in found.rankings():
+    if line.b in WORDS or line.b in found.rankings():
         gap = found.ahead(line.a, line.b, few)
     else:
         tau, level = found.taus(few)[line.a], float(line.b)

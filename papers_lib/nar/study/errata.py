@@ -176,7 +176,7 @@ def the_tanh_ends_the_kl(value: pd.Series) -> tuple[str, bool]:
 
 
 def the_saving_is_open(value: pd.Series) -> tuple[str, bool]:
-    """E17: five whole blocks with 1×1 can save the printed share, eight cannot."""
+    """E17: five whole blocks with 1×1 after them can save the printed share, eight cannot."""
     stated = value["text", "NAR, LResNet50E-IR", "fewer FLOPS"] / 100
     names = ("LResNet50E-IR-Based", "LResNet50E-IR-Based-PreTrain")
     few, many = (int(value["text", name, "operators replaced"]) for name in names)  # 5 and 8

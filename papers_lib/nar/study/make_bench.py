@@ -1,14 +1,18 @@
 """NAR-Bench from the finished runs of profile `frozen`.
 
     python -m papers_lib sweep nar -p profile frozen -p data_root DATA
-    python -m papers_lib.nar.study.make_bench [FILE]
+    python -m papers_lib collect nar
+    python -m papers_lib.nar.study.make_bench [FILE] [--keep-scores]
 
-The runs are looked up in the store by their settings and seed, whatever code made them; the file names them.
+The trainings alone are rows of the ledger. The scores of all vectors are in no row, and are taken from the
+store of the machine that enumerated them; with `--keep-scores` those of the file stay. Runs are looked up by
+their settings and seed, whatever code made them; the file names them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -19,87 +23,122 @@ import numpy as np
 from papers_lib import checkpoint
 from papers_lib.entry import Parser, answer
 from papers_lib.errors import PapersError
+from papers_lib.exhibits import ledger
 from papers_lib.files import replacing
 from papers_lib.nar import bench
 from papers_lib.nar.study import STUDY, Settings
+from papers_lib.runs.spec import RunSpec
 from papers_lib.runs.store import Result, Store
 from papers_lib.settings import validate
 
 ARMS = {"pretrain": ("search", "enumerate"), "plain": ("search_plain", "enumerate_plain")}
-TRAINED = ("alone", "alone_again")
 
 
-def results(store: Store) -> dict[str, Result]:
-    """The finished run of seed 0 of every arm that is needed, the newest where code has changed.
+def planned() -> list[RunSpec]:
+    """The runs of seed 0, of which the file is made."""
+    return STUDY.plan(validate(Settings, {"profile": "frozen", "seeds": [0]}))
+
+
+def trained(rows: list[ledger.Row]) -> list[ledger.Row]:
+    """Every training of the sample that the ledger has, in the order of the plan.
+
+    Raises:
+        PapersError: there are not two.
+    """
+    asked = [spec for spec in planned() if spec.settings["kind"] == "alone"]
+    found = [row for spec in asked if (row := ledger.find(rows, spec))]
+    if len(found) < 2:
+        raise PapersError("the ledger has not two trainings of the sample: sweep them at frozen, and collect")
+    return found
+
+
+def stored(store: Store) -> dict[str, Result]:
+    """The newest finished run of each search and its enumeration.
 
     Raises:
         PapersError: one is missing.
     """
-    settings = validate(Settings, {"profile": "frozen", "seeds": [0]})
-    planned = {spec.identity: spec.label for spec in STUDY.plan(settings)}
-    found: dict[str, Result] = {}
-    for result in sorted(store.finished(), key=lambda result: result.provenance["finished"]):
-        if label := planned.get(result.spec.identity):
-            found[label] = result
-    wanted = [*TRAINED, *(name for pair in ARMS.values() for name in pair)]
+    labels = {spec.identity: spec.label for spec in planned()}
+    finished = sorted(store.finished(), key=lambda result: result.provenance["finished"])
+    found = {labels[run.spec.identity]: run for run in finished if run.spec.identity in labels}
+    wanted = [name for pair in ARMS.values() for name in pair]
     if missing := [name for name in wanted if name not in found]:
         raise PapersError(f"not run at profile frozen: {', '.join(missing)}; sweep them first")
     return {name: found[name] for name in wanted}
 
 
-def packed(runs: dict[str, Result]) -> dict[str, Any]:
-    """The arrays of the file."""
-    alone = [runs[name].metrics for name in TRAINED]
-    sample = [point["vector"] for point in alone[0]["points"]]
-    tested, trained = alone[0]["test_images"], alone[0]["training_images"]
+def scored(runs: dict[str, Result]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the file says of the scores, and their arrays."""
+    arrays, picks = dict[str, Any](), dict[str, Any]()
     settings = runs["enumerate"].spec.settings
-    judged = settings["score_images"]
-
-    def column(name: str) -> Any:
-        return np.transpose([[point[name] for point in metrics["points"]] for metrics in alone])
-
-    fractions = {"trained": (column("accuracy"), tested), "fitted": (column("train_accuracy"), trained)}
-    picks = {}
     for name, (search, enumerate_) in ARMS.items():
-        scored = runs[enumerate_]
-        scores = checkpoint.load(Path(scored.spec.folder) / "scores.pt") or {}
-        fractions[f"scores_{name}"] = ([scores[half].numpy() for half in ("choice", "judge")], judged)
+        run = runs[enumerate_]
+        scores = checkpoint.load(Path(run.spec.folder) / "scores.pt") or {}
+        fractions = {f"scores_{name}": [scores[half].numpy() for half in ("choice", "judge")]}
         for kind in bench.STATISTICS:
-            fractions[f"{kind}_{name}"] = ([entry[kind] for entry in scored.metrics["sample"]], judged)
+            fractions[f"{kind}_{name}"] = [entry[kind] for entry in run.metrics["sample"]]
+        arrays |= {key: bench.right(values, settings["score_images"]) for key, values in fractions.items()}
         found = runs[search].metrics
-        samples = len(found["samples"])
         picks[name] = {
             "vector": found["choices"]["pick"],
-            "samples": samples,
-            "equal_cost": scored.metrics["draws"],
+            "samples": len(found["samples"]),
+            "equal_cost": run.metrics["draws"],
         }
+    named = {name: _named(run.spec.identity, run.provenance["commit"]) for name, run in runs.items()}
+    return {"settings": settings, "picks": picks, "runs": named}, arrays
+
+
+def alone(rows: list[ledger.Row]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the file says of the trainings alone, and their arrays."""
+    metrics = [row.metrics for row in rows]
+    tested, seen = metrics[0]["test_images"], metrics[0]["training_images"]
+
+    def column(name: str) -> Any:
+        return np.transpose([[point[name] for point in one["points"]] for one in metrics])
+
     about = {
-        "settings": settings,
-        "trained_alone": runs[TRAINED[0]].spec.settings,
+        "trained_alone": rows[0].settings,
         "test_images": tested,
-        "training_images": trained,
-        "picks": picks,
-        "data": runs["alone"].spec.data.model_dump(mode="json", exclude={"root"}),
-        "runs": {
-            name: {"identity": result.spec.identity, "commit": result.provenance["commit"]}
-            for name, result in runs.items()
-        },
+        "training_images": seen,
+        "data": rows[0].data.model_dump(mode="json", exclude={"root"}),
+        "runs": {f"alone, {row.settings['repeat']}": _named(row.identity, row.commit) for row in rows},
     }
-    return bench.pack(about, sample, fractions)
+    return about, {
+        "sample": np.asarray([point["vector"] for point in metrics[0]["points"]], np.uint8),
+        "trained": bench.right(column("accuracy"), tested),
+        "fitted": bench.right(column("train_accuracy"), seen),
+    }
+
+
+def kept(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `scored`, of the file that there is; raises as `bench.load`."""
+    arrays = bench.read(path)
+    about = json.loads(str(arrays.pop("about")))
+    about["runs"] = {name: run for name, run in about["runs"].items() if not name.startswith("alone")}
+    return about, arrays
+
+
+def _named(identity: str, commit: str) -> dict[str, str]:
+    return {"identity": identity, "commit": commit}
 
 
 def make(options: Namespace) -> int:
     """Write the file and print its digest."""
-    arrays = packed(results(Store()))
+    said, scores = kept(options.file) if options.keep_scores else scored(stored(Store()))
+    more, trainings = alone(trained(ledger.read("nar")))
+    about = said | more | {"runs": said["runs"] | more["runs"]}
     with replacing(options.file) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **scores | trainings)
     content = options.file.read_bytes()
+    count = len(trainings["trained"][0])
     print(f"{options.file.name}: {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
+    print(f"{count} trainings of each of {len(trainings['sample'])} vectors")
     return 0
 
 
 if __name__ == "__main__":
     parser = Parser(prog="python -m papers_lib.nar.study.make_bench", description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, default=bench.FILE)
+    parser.add_argument("--keep-scores", action="store_true", help="the scores of the file stay")
     parser.set_defaults(command=make)
     sys.exit(answer(parser, None))

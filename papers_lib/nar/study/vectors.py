@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -77,8 +78,10 @@ def known(vector: Sequence[int]) -> str:
     found = bench_tables.known()
     entry, total = found.query(vector), len(found.counts)
     ranks = [f"{entry.rank[name]:,.0f} {words}" for name, words in bench.WEIGHTS.items()]
-    alone = " and ".join(f"{100 * x:.1f}" for x in entry.trained)
-    trained = f"trained alone: {alone} %" if alone else "not trained alone"
+    alone = [100 * x for x in entry.trained]
+    trained = "not trained alone"
+    if alone:
+        trained = f"trained alone {len(alone)} times: {mean(alone):.1f} %, ± {stdev(alone):.1f}"
     return "\n".join([f"NAR-Bench, rank of {total:,}:", *ranks, trained])
 
 

@@ -162,13 +162,19 @@ def large_groups(value: pd.Series) -> tuple[str, bool]:
         for table in TRIPLET
         for name in SETS
     )
-    small = max(x for n, x in by_setting(value, "Table IV", "DukeMTMC").items() if n <= 8)
-    triplet = min(x for table in TRIPLET for k, x in by_setting(value, table, "DukeMTMC").items() if k <= 16)
+    falls = {name: [fall(value, table, name) for table in ("Table IV", *TRIPLET)] for name in SETS}
     shown_by = (
-        f"N = 16 and 32 above K = 16 and 32 in every table and data set: {large}; Duke, best mAP of "
-        f"N ≤ 8 {small}, worst of triplet sampling at K ≤ 16 {triplet}"
+        f"N = 16 and 32 above K = 16 and 32 in every table and data set: {large}; from the best "
+        "setting to 1, mAP lost by groups, clusters and proxies: "
+        + "; ".join(f"{name} {', '.join(f'{x:.1f}' for x in lost)}" for name, lost in falls.items())
     )
-    return shown_by, bool(large and small < triplet)
+    return shown_by, large and all(groups > max(triplet) for groups, *triplet in falls.values())
+
+
+def fall(value: pd.Series, table: str, name: str) -> float:
+    """What the setting 1 loses of a table's best mAP on a data set."""
+    found = by_setting(value, table, name)
+    return max(found.values()) - found[1]
 
 
 def small_groups(value: pd.Series) -> tuple[str, bool]:
@@ -197,7 +203,7 @@ def other_settings(value: pd.Series) -> tuple[str, bool]:
         f"paper and CAP: {', '.join(f'{name} {a:g} and {b:g}' for name, (a, b) in pairs.items())}; "
         f"iterations of CAP if all were inliers: {', '.join(f'{name} {n}' for name, n in most.items())}"
     )
-    return shown_by, bool(pairs["temperature"][0] != pairs["temperature"][1] and most["MSMT17"] > stated)
+    return shown_by, most["MSMT17"] > stated
 
 
 def gain_over_cap(value: pd.Series) -> tuple[str, bool]:

@@ -385,7 +385,7 @@ def diagnosis(study: Samplers, results: Results) -> Table:
         rows,
         notes=(
             "Purity: the share of clustered images whose identity is the commonest of their cluster.",
-            "The file diagnosis.csv has every setting of Tables II–IV, of P and K, and four more columns.",
+            "The file diagnosis.csv has every setting of Tables II–IV, of P and K, and three more columns.",
         ),
         decimals=1,
     )
