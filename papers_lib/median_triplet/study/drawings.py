@@ -290,7 +290,7 @@ def accuracy_by_rank(study: Median, results: Results) -> Figure:
 
 
 def _draw_accuracy_by_rank(canvas: Any, data: pd.DataFrame) -> None:
-    panels = {"over_byol": "kNN over BYOL, points", "false_negatives": "false negatives, %"}
+    panels = {"over_byol": "gain of kNN, points", "false_negatives": "false negatives, %"}
     for axes, (column, label) in zip(canvas.subplots(1, 2), panels.items(), strict=True):
         for i, (classes, part) in enumerate(data.groupby("classes")):
             groups = part.groupby("rank")[column]
