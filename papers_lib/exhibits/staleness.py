@@ -41,14 +41,11 @@ def why(specs: Sequence[RunSpec], rows: Sequence[Row]) -> list[Reason]:
 
 
 class _Twins(NamedTuple):
-    """What two versions of the code said of one question and of one data set's bytes.
-
-    Kernels of two processors round differently: that they differ there says nothing of the code.
-    """
+    """What two versions of the code said of one question and of one data set's bytes."""
 
     codes: frozenset[str]
     arm: dict[str, Any]
-    alike: bool
+    alike: bool | None  # none: they differ, on two processors, whose kernels round differently
 
 
 def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[_Twins]) -> Reason:
@@ -68,10 +65,13 @@ def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[_Twins]) -> Reason
     changed = fingerprint.changed_since(row.commit, spec.module, spec.unread)
     files = "; ".join(changed) if changed else "files cannot be told: the row's commit is not here"
     text = f"made at {row.commit[:12]}; since then: {files}"
-    again = [pair for pair in twins if pair.codes == {row.code, code}]
+    found = [pair for pair in twins if pair.codes == {row.code, code}]
+    again = [pair for pair in found if pair.alike is not None]
+    if len(found) > len(again):
+        text += f"; runs repeated on another processor differ: {len(found) - len(again)}"
     if not again:
         return Reason(spec.label, spec.seed, "older code", text)
-    alike = sum(pair.alike for pair in again)
+    alike = sum(pair.alike is True for pair in again)
     text += f"; today's code gives the same numbers in {alike} of {len(again)} runs repeated"
     # of its own arm, one at least
     here = any(pair.arm == _arm(row) for pair in again) and alike == len(again)
@@ -83,11 +83,12 @@ def _twins(rows: Sequence[Row]) -> list[_Twins]:
     for row in rows:
         found.setdefault((row.identity, row.data.fingerprint), []).append(row)
     pairs = [pair for same in found.values() for pair in itertools.combinations(same, 2)]
-    return [
-        _Twins(frozenset((one.code, two.code)), _arm(one), alike)
-        for one, two in pairs
-        if (alike := _alike(one.metrics, two.metrics)) or one.device == two.device
-    ]
+    return [_Twins(frozenset((one.code, two.code)), _arm(one), _agree(one, two)) for one, two in pairs]
+
+
+def _agree(one: Row, two: Row) -> bool | None:
+    alike = _alike(one.metrics, two.metrics)
+    return alike if alike or one.device == two.device else None
 
 
 def _arm(row: Row) -> dict[str, Any]:
