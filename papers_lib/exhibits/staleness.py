@@ -70,12 +70,28 @@ def _spec(spec: RunSpec, rows: Sequence[Row], twins: Sequence[_Twins]) -> Reason
     if len(found) > len(again):
         text += f"; runs repeated on another processor differ: {len(found) - len(again)}"
     if not again:
-        return Reason(spec.label, spec.seed, "older code", text)
+        chain = _chain(row, code, twins)
+        if chain:
+            text += f"; version after version of the code gives the same numbers in {chain} runs repeated"
+        return Reason(spec.label, spec.seed, "repeated" if chain else "older code", text)
     alike = sum(pair.alike is True for pair in again)
     text += f"; today's code gives the same numbers in {alike} of {len(again)} runs repeated"
     # of its own arm, one at least
     here = any(pair.arm == _arm(row) for pair in again) and alike == len(again)
     return Reason(spec.label, spec.seed, "repeated" if here else "older code", text)
+
+
+def _chain(row: Row, code: str, twins: Sequence[_Twins]) -> int:
+    """Repeats of the row's arm that lead from its code to today's over versions between; 0 if none do.
+
+    Each step from version to version is one that no repeat of any arm doubts.
+    """
+    doubted = {pair.codes for pair in twins if pair.alike is False}
+    own = [p for p in twins if p.alike and p.arm == _arm(row) and p.codes not in doubted]
+    reached = {row.code}
+    while step := [pair.codes for pair in own if pair.codes & reached and not pair.codes <= reached]:
+        reached.update(*step)
+    return sum(len(pair.codes) > 1 and pair.codes <= reached for pair in own) if code in reached else 0
 
 
 def _twins(rows: Sequence[Row]) -> list[_Twins]:

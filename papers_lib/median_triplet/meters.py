@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from papers_lib import processes
+from papers_lib import compute, processes
 from papers_lib.evaluation import collapse
 from papers_lib.median_triplet import heads
 from papers_lib.median_triplet.methods import Batch, Method, OnlineTarget, Triplet
@@ -78,13 +78,18 @@ def before_training(method: Method, batches: Iterable[Batch]) -> dict[str, float
     return mean(readings)
 
 
-def flops(method: Method, batch: Batch) -> float:
-    """Floating-point operations of a step per image, forwards and backwards, counted on a copy."""
+def flops(method: Method, batch: Batch, precision: compute.Precision) -> float:
+    """Floating-point operations of a step per image, forwards and backwards, counted on a copy.
+
+    In the training's precision, so that it takes no more memory than a step.
+    """
     if not method.trained():
         return 0.0
     twin = copy.deepcopy(method).train()
     with FlopCounterMode(display=False) as counter:
-        twin.loss(batch)[0].backward()
+        with compute.autocast(batch.labels.device, precision):
+            loss = twin.loss(batch)[0]
+        loss.backward()
     return float(counter.get_total_flops()) / len(batch.labels)
 
 

@@ -219,7 +219,7 @@ class Loop(checkpoint.Resumable):
         batches = list(self.read(self.order()[: meters.READINGS], self.settings.epochs))
         self.generator.set_state(kept)
         read = meters.before_training(self.method, batches)
-        work = {"flops": meters.flops(self.method, batches[0])}
+        work = {"flops": meters.flops(self.method, batches[0], self.settings.precision)}
         self.start = self.spread() | processes.mean(read | work)
         self.start["knn"] = self.knn()
         sides = self.images.train, self.images.test

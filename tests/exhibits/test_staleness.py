@@ -92,6 +92,29 @@ def test_what_another_processor_rounds_otherwise_says_nothing_of_the_code(device
     assert (reason.state, reason.text.partition("is not here")[2]) == (state, said)
 
 
+@pytest.mark.parametrize(
+    ("between", "today", "of_another_arm", "state"),
+    [
+        (0.4, 0.3, 0.2, "repeated"),  # the second processor rounds to 0.3, by both versions
+        (0.4, 0.31, 0.2, "older code"),
+        (0.41, 0.3, 0.2, "older code"),
+        (0.4, 0.3, 0.21, "older code"),  # the step to today's code changes an arm
+    ],
+)
+def test_repeats_of_one_version_after_another_lead_to_todays(between, today, of_another_arm, state):
+    def made(of: RunSpec, mAP: float, day: int, **more) -> Row:
+        key = f"{of.seed} {day} {more}"
+        return row(of, metrics={"mAP": mAP}, key=key, finished=f"2026-01-0{day}T00:00:00Z", **more)
+
+    first, second, amd = {"code": "first"}, {"code": "second"}, {"device": "cpu (AMD AVX512)"}
+    other = spec(seed=9, method="random")
+    rows = [made(spec(seed=seed), 0.4, 1, **first) for seed in (0, 1)]
+    rows += [made(spec(), between, 2, **second)]
+    rows += [made(spec(seed=9), 0.3, 3, **second, **amd), made(spec(seed=9), today, 4, **amd)]
+    rows += [made(other, 0.2, 3, **second, **amd), made(other, of_another_arm, 4, **amd)]
+    assert staleness.why([spec(seed=1)], rows)[0].state == state
+
+
 def test_an_unknown_commit_is_said_to_be_unknown():
     reason = staleness.why([spec()], [row(spec(), code="other", commit="0" * 40)])[0]
     assert "commit is not here" in reason.text

@@ -91,8 +91,25 @@ def test_the_work_of_a_step_is_that_of_its_matrix_products(root):
     first, inner, last = 64 * 256, 256 * 256, 256 * 10
     # 2 per multiply-accumulate: forwards, gradients of weights, gradients of inputs
     work = 2 * (2 * (first + inner + last) + inner + last)
-    assert meters.flops(method, batch) == work
-    assert meters.flops(methods.build("random", asked, N, 10), batch) == 0
+    for precision in ("float32", "bfloat16"):  # what needs half the memory is as much work
+        assert meters.flops(method, batch, precision) == work
+    assert meters.flops(methods.build("random", asked, N, 10), batch, "float32") == 0
+
+
+def test_counting_the_work_of_a_step_runs_in_the_precision_of_training(root):
+    asked = TrainSettings.model_validate(TINY | {"backbone": "mlp64", "precision": "bfloat16"})
+    method = methods.build("supervised", asked, N, 10)
+    loop = training.Loop(asked, method, load(root))
+    counted = []
+
+    def flops(_method, _batch, precision):
+        counted.append(precision)
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meters, "flops", flops)
+        loop.read_start()
+    assert counted == ["bfloat16"]
 
 
 def test_the_start_says_how_the_features_are_without_a_network(root, tmp_path):
