@@ -150,11 +150,28 @@ def test_claims_are_settled_by_the_benchmark(known, monkeypatch):
     assert bench_tables.bench_tau(results, line).verdict == "holds"
     assert bench_tables.bench_tau(results, line._replace(b="1.5")).verdict == "fails"
     ahead = bench_tables.bench_tau(results, line._replace(b="running, pretrain"))
-    assert bench_tables.bench_tau(results, line._replace(a="running, plain", b="perfect")).verdict == "fails"
+    behind = bench_tables.bench_tau(results, line._replace(a="running, plain", b="perfect"))
+    # ten vectors would decide one claim, and not eight
+    assert "ahead by -" in behind.text and behind.verdict == "undecided"
     assert ahead.kind == "computed" and ahead.verdict == "holds"
     table = bench_tables.rankings()
     assert len(table.rows) == 14
     assert "10 vectors, each trained 2 times" in str(table)
+
+
+@pytest.mark.parametrize(("tau", "verdict"), [(0.10, "undecided"), (0.12, "holds"), (-0.12, "fails")])
+def test_claims_of_the_benchmark_are_judged_together(monkeypatch, tau, verdict):
+    class Known:
+        def rankings(self):
+            return {"cost": None}
+
+        def ahead(self, *_):  # ± 1.96 sd of 0.0408: z is 2.45 or 2.94, where eight claims want 2.73
+            return bench.Correlation(tau, tau - 0.08, tau + 0.08)
+
+    monkeypatch.setattr(bench_tables, "known", Known)
+    line = Statement("C7g", "", "", "bench_tau", "judge, pretrain", "cost", "", "", "", "", "")
+    found = bench_tables.bench_tau(Results([]), line)
+    assert found.verdict == verdict and "for all 8 such claims" in found.text
 
 
 def test_the_shipped_file_is_that_of_its_card():
