@@ -25,6 +25,7 @@ from papers_lib.evaluation.retrieval import cmc_map
 from papers_lib.median_triplet.heads import rank_k_triplet
 from papers_lib.nar.counting import count
 from papers_lib.quadruplet_cars196.selection import select
+from papers_lib.runs.spec import RunSpec
 from papers_lib.sampler_study.pseudo_labels import cluster
 from papers_lib.settings import validate
 
@@ -32,6 +33,7 @@ from papers_lib.settings import validate
 EFFECTIVE = {"bfloat16": 0.2 * 312e12, "TF32": 0.2 * 156e12}
 GPUS = (1, 8, 64)
 TRAIN = 3  # forward and backward, in forward passes
+BATCHES = 400 * 32  # images per epoch of most samplers
 
 
 class Run(NamedTuple):
@@ -62,7 +64,7 @@ def runs() -> list[Run]:
     )
     # 400 batches of 32, and the features of all images for the clusters.
     people = [
-        Run("sampler_study", data, f"{name}, ResNet-50", 400 * 32 * TRAIN + images, 50, upright, "TF32")
+        Run("sampler_study", data, f"{name}, ResNet-50", BATCHES * TRAIN + images, 50, upright, "TF32")
         for data, name, images in (
             ("market1501", "Market-1501", 12_936),
             ("dukemtmc", "DukeMTMC-reID", 16_522),
@@ -80,20 +82,20 @@ def runs() -> list[Run]:
     return [median, *people, cars, *nar]
 
 
-def model(planned: Sequence[int]) -> list[str]:
-    """The table, one line of Markdown per training, of which so many are `planned`.
+def model(planned: Sequence[Sequence[float]]) -> list[str]:
+    """The table, one line of Markdown per training; `planned` has the length of each run, in such trainings.
 
-    Runs are computed side by side, so that no plan is over before one of its runs is.
+    Runs are computed side by side, so that no plan is over before its longest run is.
     """
     head = "| paper | training | forward passes per epoch | epochs | GMAC | PFLOP | hours per run | runs | "
     lines = [head + " | ".join(f"hours, {n} GPUs" for n in GPUS).replace("1 GPUs", "1 GPU") + " |"]
     lines.append("|---" * (8 + len(GPUS)) + "|")
-    for run, times in zip(runs(), planned, strict=True):
+    for run, lengths in zip(runs(), planned, strict=True):
         flop = 2 * run.macs * run.passes * run.epochs / 1e15
-        hours = " | ".join(_digits(max(run.hours(), times * run.hours() / n)) for n in GPUS)
+        hours = " | ".join(_digits(max(*lengths, sum(lengths) / n) * run.hours()) for n in GPUS)
         lines.append(
             f"| {run.paper} | {run.what} | {run.passes:,.0f} | {run.epochs} | {run.macs / 1e9:.3g} | "
-            f"{flop:,.0f} | {_digits(run.hours())} | {times} | {hours} |"
+            f"{flop:,.0f} | {_digits(run.hours())} | {len(lengths)} | {hours} |"
         )
     return lines
 
@@ -102,23 +104,29 @@ def _digits(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 99.5 else f"{hours:.2g}"
 
 
-def planned() -> list[int]:
-    """How many runs of each training the plans have at `paper`, all seeds."""
+def planned() -> list[list[float]]:
+    """The runs of each training that the plans have at `paper`, all seeds: how many such trainings each is."""
     plans = {
         name: papers.get(name).study.plan(validate(papers.get(name).settings, {"profile": "paper"}))
         for name in papers.PAPERS
     }
-    # Trainings of other lengths, as with 800 epochs, count by their epochs.
     return [
-        round(
-            sum(
-                spec.settings["epochs"] / run.epochs
-                for spec in plans[run.paper]
-                if spec.data.name == run.data and spec.settings.get("epochs")
-            )
-        )
+        [
+            _length(run, spec)
+            for spec in plans[run.paper]
+            if spec.data.name == run.data and spec.settings.get("epochs")
+        ]
         for run in runs()
     ]
+
+
+def _length(run: Run, spec: RunSpec) -> float:
+    """By epochs, and in the sampler study by the images of an epoch, which differ between its arms."""
+    length: float = spec.settings["epochs"] / run.epochs
+    if run.paper == "sampler_study":
+        images = spec.settings["iters_per_epoch"] * spec.settings["batch_size"]
+        length *= 1 + TRAIN * (images - BATCHES) / run.passes
+    return length
 
 
 def neighbours() -> list[str]:

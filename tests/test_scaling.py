@@ -11,12 +11,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 
 def test_the_tables_of_the_page_are_the_models():
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    first = lines.index(scaling.model([0] * len(scaling.runs()))[0])
-    rows = lines[first + 2 : first + 2 + len(scaling.runs())]
-    counts = [int(row.split(" | ")[7]) for row in rows]  # of the plans, when the page was written
-    assert lines[first : first + 2 + len(rows)] == scaling.model(counts)
-    first = lines.index(scaling.neighbours()[0])
-    assert lines[first : first + len(scaling.neighbours())] == scaling.neighbours()
+    for table in (scaling.model(scaling.planned()), scaling.neighbours()):
+        first = lines.index(table[0])
+        assert lines[first : first + len(table)] == table
 
 
 def test_the_model_by_hand():
@@ -28,12 +25,16 @@ def test_the_model_by_hand():
 
 
 def test_a_plan_is_never_over_before_one_of_its_runs():
-    row = scaling.model([1] * len(scaling.runs()))[2].split(" | ")
-    assert row[6] == row[-1].removesuffix(" |") == "75"
+    row = scaling.model([[1.0, 2.0]] * len(scaling.runs()))[2].split(" | ")
+    assert row[6:] == ["75", "2", "224", "149", "149 |"]
 
 
-def test_the_plans_hold_every_training_of_the_model():
-    assert all(count > 0 for count in scaling.planned())
+def test_a_sampler_that_draws_more_images_is_a_longer_run():
+    market = scaling.runs()[1]
+    lengths = scaling.planned()[1]
+    # P = 8, K = 32 at thrice the iterations: 24 times the images, and the features of all once
+    longest = (24 * 400 * 32 * 3 + 12_936) / market.passes
+    assert max(lengths) == pytest.approx(longest) and min(lengths) < 1
 
 
 @pytest.mark.parametrize("name", scaling.PATHS)

@@ -99,8 +99,10 @@ class Cars(Study):
         seeds = size.more["rate_seeds"].get(method, size.more["rate_seeds"]["others"])
         if seed not in (settings.seeds or size.seeds)[:seeds]:
             return
+        least = size.more.get("lowest", {})
+        lowest = least.get(method, least.get("others", 0.0))
         highest = size.more.get("highest", {}).get(method, 1.0)
-        for rate in (rate for rate in size.more["rates"] if rate <= highest):
+        for rate in (rate for rate in size.more["rates"] if lowest <= rate <= highest):
             values = _complete(size.settings | changes | {"lr": rate})
             if values["reduction"] == "mean":
                 values["lr"] *= values["batch_size"]  # on the mean it acts as it does on the sum

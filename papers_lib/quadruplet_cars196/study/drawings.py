@@ -37,12 +37,13 @@ ROLES = {  # how they are written, and where, in points from their image
     "N": ("$N$", (7, 7)),
 }
 RECALL = "Recall@1, %"
+BY_RATE = ("random", "method_2", "ce", "ce_all", "n_pairs", "clustering")
 SHOWN = ("random", "method_1", "method_2", "ce", "ce_all", "nearest_sibling")
 
 
 def figures(study: Cars, results: Results) -> dict[str, Figure]:
     """Every figure by name."""
-    every = (framework(), selections(), recall_by_epoch(study, results))
+    every = (framework(), selections(), recall_by_epoch(study, results), by_rate(study, results))
     return {figure.name: figure for figure in every}
 
 
@@ -227,6 +228,39 @@ def recall_by_epoch(study: Cars, results: Results) -> Figure:
         "Recall@1 on car models never seen in training, by epoch",
         "Lines of Recall@1 over the epochs of training, one colour per method: the mean over seeds, in a "
         "band that is its 95 % interval.",
+        data,
+        draw,
+        size=(7.2, 3.0),
+    )
+
+
+def by_rate(study: Cars, results: Results) -> Figure:
+    """R@1 on training classes held out, over the grid of rates, and for the mean instead of the sum."""
+    rows = [
+        (study.arms[name].label, reduction, seed, rate, recall)
+        for name in BY_RATE
+        for reduction, arm in (("sum", f"rate_{name}"), ("mean", f"rate_{name}_mean"))
+        for rate in study.grid(results)
+        for seed, recall in results.values(f"{arm} {rate:g}", "history.-1.R@1 %").items()
+    ]
+    data = pd.DataFrame(rows, columns=["arm", "reduction", "seed", "rate", "R@1"])
+
+    def draw(canvas: Any, data: pd.DataFrame) -> None:
+        panels = canvas.subplots(1, 2, sharey=True)
+        colours = {label: f"C{number}" for number, label in enumerate(data["arm"].unique())}
+        for axes, reduction in zip(panels, ("sum", "mean"), strict=True):
+            part = data[data["reduction"] == reduction]
+            curves(axes, part, "rate", "R@1", "arm", colours, band=True)
+            axes.set(title=f"{reduction} over the batch", xlabel="rate", ylabel=RECALL, xscale="log")
+        canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
+
+    return study.figure(
+        results,
+        "by_rate",
+        "Recall@1 on training classes held out, by learning rate",
+        "Two panels of lines over the learning rate, one colour per method: the mean over seeds, with its "
+        "95 % interval. Left the losses as printed, a sum over the batch; right their mean, at the rate "
+        "times the batch size. Most lines rise and fall, each with its top at another rate.",
         data,
         draw,
         size=(7.2, 3.0),
