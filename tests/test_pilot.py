@@ -128,5 +128,4 @@ def test_the_worker_measures_and_a_dry_run_reads_it(toy, tmp_path, monkeypatch):
     found = cost.estimate(specs, [], place)
     assert (found["to_do"], found["unknown"]) == (6, 3)  # nothing is known of b
     assert found["seconds"] == round(3 * seconds)
-    assert cost.pilot_lines(firsts, place)[0].startswith("pilot of a: ")
-    assert len(cost.pilot_lines(firsts, place)) == 1
+    assert cost.pilot_line(place.result(firsts[0])).startswith("pilot of a: ")

@@ -9,7 +9,7 @@ from typing import Any
 from papers_lib.exhibits.ledger import Row
 from papers_lib.runs.display import duration
 from papers_lib.runs.spec import RunSpec
-from papers_lib.runs.store import Store
+from papers_lib.runs.store import Result, Store
 
 Kind = tuple[str, str, str]
 
@@ -63,21 +63,15 @@ def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dic
     }
 
 
-def pilot_lines(specs: Sequence[RunSpec], store: Store) -> list[str]:
-    """What the pilots `specs` say, one line each."""
-    lines = []
-    for spec in specs:
-        result = store.result(spec)
-        if result is None:
-            continue
-        of = result.metrics["pilot"]
-        text = f"pilot of {spec.label}: {of['memory'] / 2**30:.2f} GiB"
-        if "step" in of:
-            rate = f"{of['images']:,.0f}" if of["images"] >= 10 else f"{of['images']:.2g}"
-            text += f", {of['step']:.3g} s per step, {rate} images per second"
-            text += f", {of['steps']:.0f} steps per epoch, {of['epochs']} epochs"
-        lines.append(f"{text}: about {duration(of['seconds'])} per run")
-    return lines
+def pilot_line(result: Result) -> str:
+    """What a finished pilot says."""
+    of = result.metrics["pilot"]
+    text = f"pilot of {result.spec.label}: {of['memory'] / 2**30:.2f} GiB"
+    if "step" in of:
+        rate = f"{of['images']:,.0f}" if of["images"] >= 10 else f"{of['images']:.2g}"
+        text += f", {of['step']:.3g} s per step, {rate} images per second"
+        text += f", {of['steps']:.0f} steps per epoch, {of['epochs']} epochs"
+    return f"{text}: about {duration(of['seconds'])} per run"
 
 
 def sentence(cost: dict[str, Any]) -> str:
