@@ -25,8 +25,8 @@ def pilots(specs: Sequence[RunSpec], store: Store) -> dict[Kind, dict[str, Any]]
 
 
 def kind(spec: RunSpec) -> Kind:
-    """What runs of about the same cost have in common: function, method and data."""
-    names = ("kind", "task", "method")
+    """What runs of about the same cost have in common: function, method, processes and data."""
+    names = ("kind", "task", "method", "processes")
     return spec.function, " ".join(str(spec.settings.get(name, "")) for name in names), spec.data.name
 
 
@@ -66,7 +66,9 @@ def estimate(specs: Sequence[RunSpec], rows: Sequence[Row], store: Store) -> dic
 def pilot_line(result: Result) -> str:
     """What a finished pilot says."""
     of = result.metrics["pilot"]
-    text = f"pilot of {result.spec.label}: {of['memory'] / 2**30:.2f} GiB"
+    processes = result.spec.settings.get("processes", 1)
+    text = f"pilot of {result.spec.label}: {f'each of {processes} processes ' * (processes > 1)}"
+    text += f"{of['memory'] / 2**30:.2f} GiB"
     if "step" in of:
         rate = f"{of['images']:,.0f}" if of["images"] >= 10 else f"{of['images']:.2g}"
         text += f", {of['step']:.3g} s per step, {rate} images per second"
