@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
@@ -54,12 +54,28 @@ def draw(folder: Path, images: int, pixels: int) -> None:
         picture.resize((pixels, pixels * 3 // 4)).save(place, quality=90)
 
 
+def settle(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def through(batches: Iterable[Tensor], device: torch.device) -> None:
     """All batches to the device."""
     for batch in batches:
         moved(batch, device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    settle(device)
+
+
+def steps(batches: Iterable[Tensor], net: nn.Module, device: torch.device) -> None:
+    """A forward and a backward pass of each batch, which ends before the next batch is asked for.
+
+    Else a GPU would still compute while the stream counts how long it is waited for.
+    """
+    for pixels in batches:  # uint8 [B, s, s, 3]
+        views = moved(pixels, device).permute(0, 3, 1, 2) / 255
+        net(views).square().mean().backward()
+        settle(device)
 
 
 def main() -> int:
@@ -98,11 +114,6 @@ def main() -> int:
         generator = torch.Generator().manual_seed(0)
         net = cifar.build(options.backbone)[0].to(device)
 
-        def steps() -> None:
-            for pixels, _ in stream(keys):
-                views = moved(pixels, device).permute(0, 3, 1, 2) / 255
-                net(views).square().mean().backward()
-
         def crops() -> Iterator[Tensor]:
             return (augment.view(part, CROP, generator, size) for part in held.split(batch))
 
@@ -113,7 +124,8 @@ def main() -> int:
         ]
         table = timing.compare(cases, options)
         stream.waited = 0.0
-        waiting = timing.compare([Case(STEPS, steps)], options)
+        step = Case(STEPS, lambda: steps((pixels for pixels, _ in stream(keys)), net, device))
+        waiting = timing.compare([step], options)
         spent = (options.rounds + 1) / options.rounds * sum(waiting.seconds[STEPS])
         checks = {
             f"images per second, {name}": round(len(files) / table.median(name)) for name in table.seconds

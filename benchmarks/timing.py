@@ -167,11 +167,12 @@ def in_child(*child: object) -> dict[str, Any]:
 
 
 def hardware() -> str:
-    """The machine in a line."""
+    """The machine in a line, with its GPU where there is one."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = {line.partition(": ")[2] for line in lines if line.startswith("model name")}
+    card = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return (
-        f"{', '.join(names) or platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{card}{', '.join(names) or platform.machine()}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, Python {platform.python_version()}"
     )
 

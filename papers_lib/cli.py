@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.update:
         notebook.update(paper.notebook, output)
     missing = papers.missing(paper, settings)
-    pilots = papers.run_pilots(paper, settings, show=False) if settings.pilot else []  # in the store now
+    pilots = papers.run_pilots(paper, settings) if settings.pilot else []  # in the store now
     figures = places.written() / paper.name / profile
     lines = [
         f"{paper.name}, {profile}: {duration(seconds)}; tables and figures: {figures}; notebook: {output}"
@@ -211,11 +212,9 @@ def _sweep(options: argparse.Namespace) -> int:
     from papers_lib.runs.store import Store
 
     paper, settings = papers.get(options.paper), _settings(options)
-    if settings.pilot and not options.dry_run:
-        lines = papers.run_pilots(paper, _slotted(options, settings), not options.json)
-        return _print(options, lines, lines)
+    pilots = settings.pilot and not options.dry_run
     rows, store = ledger.read(paper.name), Store()
-    planned = paper.study.plan(settings)
+    planned = paper.study.pilots(settings) if pilots else paper.study.plan(settings)
     specs = [spec for spec in planned if options.again or ledger.find(rows, spec) is None]
     held = len(planned) - len(specs)
     specs = specs[: options.limit]
@@ -233,6 +232,11 @@ def _sweep(options: argparse.Namespace) -> int:
             options, estimate | {"in_ledger": held}, [f"{held} in the ledger; {cost.sentence(estimate)}"]
         )
     asked = _slotted(options, settings)
+    if pilots:
+        say = None if options.json else partial(print, flush=True)  # each at once: a later one may not end
+        shared = {"num_cpus": options.num_cpus, "num_gpus": options.num_gpus}
+        lines = papers.run_pilots(paper, asked, specs, not options.json, say, **shared)
+        return _print(options, lines, []) if options.json else 0
     summary = executors.execute(
         asked.executor,
         specs,

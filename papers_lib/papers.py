@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
 from papers_lib.runs import executors, sweep
 from papers_lib.runs.spec import RunSpec
-from papers_lib.runs.store import Store
+from papers_lib.runs.store import Result, Store
 from papers_lib.settings import PROFILES, NotebookSettings, Profile, repository, validate
 from papers_lib.study import Results
 
@@ -116,7 +116,7 @@ class Book:
         rows = self.all_rows = ledger.read(paper.name)
         self.paper, self.settings = paper, settings if settings.train else shown(settings, rows)
         if settings.pilot:
-            print("\n".join(run_pilots(paper, settings)))
+            run_pilots(paper, settings, say=print)
         self.specs: list[RunSpec] = paper.study.plan(self.settings)
         if settings.profile == "smoke" or settings.train:
             rows = rows + self._compute(rows)
@@ -260,16 +260,46 @@ def require_data(paper: Paper, settings: NotebookSettings, specs: list[RunSpec])
         paper.study.plan(settings.model_copy(update={"train": True}))
 
 
-def run_pilots(paper: Paper, settings: NotebookSettings, show: bool = False) -> list[str]:
-    """Run the pilots of the plan that are not in the store; what all say, and what the plan would cost.
+def run_pilots(
+    paper: Paper,
+    settings: NotebookSettings,
+    specs: list[RunSpec] | None = None,
+    show: bool = False,
+    say: Callable[[str], object] | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+) -> list[str]:
+    """Run the pilots of the plan, or `specs` of them; what all say, and what the plan would cost.
+
+    Those that are in the store are taken from there. `say` gets each line as soon as it is known.
 
     Raises:
-        PapersError: data that is not there, or a pilot failed.
+        PapersError: data that is not there, or a pilot failed, after the others have run.
     """
-    store, specs = Store(), paper.study.pilots(settings)
-    _executed(specs, settings, store, show)
+    store = Store()
+    specs = paper.study.pilots(settings) if specs is None else specs
+    lines = dict.fromkeys((spec.key for spec in specs), "")  # of each pilot, in the order of the plan
+
+    def tell(result: Result) -> None:
+        key = result.spec.key
+        if lines.get(key) == "":  # neither said before, nor a pilot that only another one needs
+            lines[key] = cost.pilot_line(result)
+            if say:
+                say(lines[key])
+
+    def tell_all() -> None:
+        for spec in specs:
+            if found := store.result(spec):
+                tell(found)
+
+    tell_all()
+    _executed(specs, settings, store, show, tell, num_cpus, num_gpus)
+    tell_all()  # of those too that another process computed meanwhile
     whole = cost.estimate(sweep.ordered(paper.study.plan(settings), store), ledger.read(paper.name), store)
-    return [*cost.pilot_lines(specs, store), f"the whole plan: {cost.sentence(whole)}"]
+    last = f"the whole plan: {cost.sentence(whole)}"
+    if say:
+        say(last)
+    return [*lines.values(), last]
 
 
 def compute(specs: list[RunSpec], settings: NotebookSettings, show: bool = False) -> list[ledger.Row]:
@@ -283,8 +313,17 @@ def compute(specs: list[RunSpec], settings: NotebookSettings, show: bool = False
     return [ledger.from_result(found) for spec in specs if (found := store.result(spec))]
 
 
-def _executed(specs: list[RunSpec], settings: NotebookSettings, store: Store, show: bool) -> None:
-    summary = executors.execute(settings.executor, specs, store, settings.slots, True, show)
+def _executed(
+    specs: list[RunSpec],
+    settings: NotebookSettings,
+    store: Store,
+    show: bool,
+    on_done: Callable[[Result], None] | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+) -> None:
+    name, slots = settings.executor, settings.slots
+    summary = executors.execute(name, specs, store, slots, True, show, on_done, num_cpus, num_gpus)
     if summary.failed:
         spec, reason = summary.failed[0]
         raise PapersError(f"{len(summary.failed)} runs failed; {spec.label} seed {spec.seed}: {reason}")

@@ -17,7 +17,9 @@ import torch
 
 from papers_lib import cli, numerics, papers
 from papers_lib.exhibits import ledger
-from papers_lib.runs.store import Store
+from papers_lib.runs import worker
+from papers_lib.runs.store import Store, read_spec
+from papers_lib.runs.sweep import Summary
 
 ROOT = Path(__file__).parents[1]
 PAPER = "quadruplet_cars196"
@@ -149,6 +151,43 @@ def test_a_sweep_from_dry_run_to_the_store(capsys, places):
     assert cli.main(["collect", PAPER, "--json"]) == 0
     assert json.loads(out(capsys))["added"] == 0, "smoke never enters the ledger"
     assert ledger.read(PAPER) == []
+
+
+PILOTS = ["sweep", PAPER, *ONE, "-p", "pilot", "true"]
+PILOTS[PILOTS.index("start")] = "start,method_2"
+
+
+def test_pilots_are_said_as_they_end_and_no_more_than_asked(capsys, places, monkeypatch):
+    said, asked = [], []
+
+    def execute(name, specs, store, slots, retry_failed, show, on_done, num_cpus, num_gpus):
+        asked.append((len(specs), num_gpus))
+        for spec in specs:
+            assert worker.compute(store.prepare(spec))["status"] in ("done", "cached")
+            on_done(store.result(spec))
+            said.append([line.partition(":")[0] for line in out(capsys).splitlines()])
+        return Summary(len(specs), 0, [])
+
+    monkeypatch.setattr("papers_lib.runs.executors.execute", execute)
+    monkeypatch.setattr(worker, "_resolve", lambda name: lambda spec: {"x": 1.0})
+    assert cli.main([*PILOTS, "--limit", "1", "--num-gpus", "0.5"]) == 0
+    assert (asked, said) == ([(1, 0.5)], [["pilot of method_2"]])
+    assert out(capsys).startswith("the whole plan: 2 runs to do")
+    assert cli.main(PILOTS) == 0
+    assert said[1:] == [["pilot of method_2"], ["pilot of start"]]  # the first from the store, and once
+    out(capsys)
+    assert cli.main([*PILOTS, "--json"]) == 0
+    assert len(json.loads(out(capsys))) == 3
+
+
+def test_pilots_have_commands_too(capsys, places):
+    assert cli.main([*PILOTS, "--print-commands", "--json"]) == 0
+    folders = [Path(command.split()[-1]) for command in json.loads(out(capsys))]
+    assert [(spec.label, spec.pilot) for spec in map(read_spec, folders)] == [
+        ("method_2", True),
+        ("start", True),
+    ]
+    assert not list(Store().finished())
 
 
 def test_a_missing_stand_in_says_how_to_make_it(capsys, places, nowhere):

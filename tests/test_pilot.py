@@ -116,7 +116,7 @@ def test_no_ledger_takes_a_pilot(toy):
 def test_the_worker_measures_and_a_dry_run_reads_it(toy, tmp_path, monkeypatch):
     place = Store(tmp_path)
     specs = [spec(settings={"seed": seed, "method": method}) for method in "ab" for seed in range(3)]
-    firsts = cost.first_of_each(specs)
+    firsts = cost.heaviest_of_each(specs)
     assert [(each.settings["method"], each.seed, each.pilot) for each in firsts] == [
         ("a", 0, True),
         ("b", 0, True),
@@ -128,5 +128,55 @@ def test_the_worker_measures_and_a_dry_run_reads_it(toy, tmp_path, monkeypatch):
     found = cost.estimate(specs, [], place)
     assert (found["to_do"], found["unknown"]) == (6, 3)  # nothing is known of b
     assert found["seconds"] == round(3 * seconds)
-    assert cost.pilot_lines(firsts, place)[0].startswith("pilot of a: ")
-    assert len(cost.pilot_lines(firsts, place)) == 1
+    assert cost.pilot_line(place.result(firsts[0])).startswith("pilot of a: ")
+
+
+def of(**settings: Any) -> RunSpec:
+    return spec(settings={"seed": 0, "method": "a", "epochs": 10} | settings)
+
+
+def test_the_pilot_of_a_kind_is_its_heaviest_run(toy):
+    specs = [
+        of(batch_size=8),
+        of(method="b"),
+        of(batch_size=64),
+        of(batch_size=64, epochs=2),
+        of(batch_size=2),
+    ]
+    found = [
+        (each.settings["method"], each.settings.get("batch_size")) for each in cost.heaviest_of_each(specs)
+    ]
+    assert found == [("a", 64), ("b", None)]
+    assert cost.heaviest_of_each(specs)[0].settings["epochs"] == 10  # the first of equals
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured", "seconds"),
+    [
+        ({"epochs": 70, "batch_size": 8}, {"batch_size": 64}, 7000),  # a pass, however many at once
+        ({"images": 1000}, {"images": 4000}, 250),
+        ({"images": 0}, {"images": 4000}, 1000),  # how many the data has is not told
+        # half of the pilot's 1000 s are steps
+        ({"iters_per_epoch": 300, "batch_size": 4}, {"iters_per_epoch": 100, "batch_size": 12}, 1000),
+        ({"iters_per_epoch": 100, "batch_size": 4}, {"iters_per_epoch": 100, "batch_size": 16}, 500 + 125),
+        (
+            {"iters_per_epoch": 200, "batch_size": 4, "epochs": 5},
+            {"iters_per_epoch": 100, "batch_size": 4},
+            (500 + 1000) / 2,
+        ),
+        ({"iters_per_epoch": 0, "batch_size": 4}, {"iters_per_epoch": 100, "batch_size": 16}, 1000),
+    ],
+)
+def test_a_pilot_tells_of_longer_and_shorter_runs_of_its_kind(
+    asked, measured, seconds, toy, tmp_path, monkeypatch
+):
+    summary = {"seconds": 1000.0, "epochs": 10, "memory": 0.0, "step": 0.5, "steps": 100, "images": 1.0}
+    monkeypatch.setattr(pilot.Cost, "summary", lambda cost: summary)
+    monkeypatch.setattr(worker, "_resolve", lambda name: lambda spec: {})
+    place = Store(tmp_path)
+    assert worker.compute(place.prepare(of(**measured).as_pilot()))["status"] == "done"
+    assert cost.estimate([of(**asked)], [], place)["seconds"] == seconds
+
+
+def test_a_pilot_of_two_processes_tells_nothing_of_one():
+    assert cost.kind(of(processes=2)) != cost.kind(of())

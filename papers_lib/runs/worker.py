@@ -114,7 +114,8 @@ def _in_group(spec: RunSpec, folder: Path) -> int:
         if rank == 0:
             return one_by_one([str(folder)])
         try:
-            _resolve(spec.function)(spec)
+            with pilot.measuring(spec.pilot):  # else it would go on where the first stops, and wait for it
+                _resolve(spec.function)(spec)
         except PapersError as error:  # the first most likely says the same: torchrun is not to cut it short
             print(f"error: {error}", file=sys.stderr)
             time.sleep(5)
@@ -237,7 +238,7 @@ def refuse_other_processes(spec: RunSpec) -> None:
     raise PapersError(
         f"this run is of {wanted} processes, not {there}: start it with `{command([spec])}`, or "
         f"prepare another with `python -m papers_lib sweep {spec.paper} -p processes {there} "
-        "--print-commands`"
+        f"{'-p pilot true ' * spec.pilot}--print-commands`"
     )
 
 

@@ -95,11 +95,11 @@ class Study:
         ]
 
     def pilots(self, settings: Any) -> list[RunSpec]:
-        """The first run of each kind of the plan whose data is there, as a pilot; errors as `plan`."""
+        """The heaviest run of each kind of the plan whose data is there, as a pilot; errors as `plan`."""
         there = [spec for spec in self.plan(settings) if all(data.root for data in spec.all_data)]
         if not there:  # refuse, and say what lacks
             there = self.plan(settings.model_copy(update={"pilot": False, "train": True}))
-        return cost.first_of_each([s for s in there if s.settings.get("kind") not in self.unpiloted])
+        return cost.heaviest_of_each([s for s in there if s.settings.get("kind") not in self.unpiloted])
 
     def checked_specs(self, settings: Any, arm: Arm, seed: int) -> list[RunSpec]:
         """The runs of an arm at a seed.

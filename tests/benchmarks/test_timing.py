@@ -1,10 +1,11 @@
-"""The command line of a benchmark: numbers that make no sense are one line."""
+"""A benchmark: its command line, the machine that it names, and what it counts as waiting."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
-from benchmarks import timing
+from benchmarks import loading, timing
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,30 @@ def test_a_number_that_makes_no_sense_is_one_line(arguments, said, monkeypatch, 
 def test_no_workers_is_a_number(monkeypatch):
     monkeypatch.setattr("sys.argv", ["benchmark", "--workers", "0"])
     assert timing.options("", rounds=5, workers=2).workers == 0
+
+
+def test_a_machine_is_named_with_its_card(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    alone = timing.hardware()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card 9")
+    assert timing.hardware() == f"Card 9, {alone}"
+
+
+def test_a_gpu_has_ended_a_step_before_the_next_batch_is_waited_for(monkeypatch):
+    events = []
+
+    def batches():
+        for number in range(2):
+            events.append(f"asked {number}")
+            yield torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+
+    def net(views):
+        assert views.shape == (1, 3, 2, 2)
+        events.append("computed")
+        return torch.ones(1, requires_grad=True)
+
+    monkeypatch.setattr(loading, "moved", lambda batch, device: batch)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append("ended"))
+    loading.steps(batches(), net, torch.device("cuda"))
+    assert events == ["asked 0", "computed", "ended", "asked 1", "computed", "ended"]

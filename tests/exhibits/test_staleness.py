@@ -138,6 +138,15 @@ def test_cost_is_the_median_of_the_same_method_else_of_the_profile(method, secon
     assert (found["to_do"], found["seconds"], found["unknown"]) == (1, seconds, 0)
 
 
+def test_cost_is_that_of_the_runs_own_length_by_the_rows_of_its_kind(tmp_path):
+    rows = [row(spec(kind="search", epochs=80), seconds=800.0), row(spec(epochs=4), seconds=45.0)]
+    found = cost.estimate([spec(seed=7), spec(kind="search", epochs=16)], rows, Store(tmp_path))
+    assert found["seconds"] == 90 + 160
+    steps = spec(iters_per_epoch=100, batch_size=32)
+    found = cost.estimate([spec(iters_per_epoch=300, batch_size=8)], [row(steps)], Store(tmp_path))
+    assert found["seconds"] == round(90 * 3 / 4)
+
+
 def test_cost_of_a_kind_never_measured_is_said_to_be_unknown(tmp_path):
     found = cost.estimate([spec()], [], Store(tmp_path))
     assert (found["seconds"], found["unknown"]) == (0, 1)

@@ -11,6 +11,7 @@ from PIL import Image
 from standins import tell
 
 from papers_lib.datasets import known
+from papers_lib.exhibits import cost
 from papers_lib.median_triplet.options import TrainSettings
 from papers_lib.runs import sweep, worker
 from papers_lib.runs.spec import Data, RunSpec
@@ -89,6 +90,23 @@ def test_torchrun_computes_a_run_of_two_processes(tmp_path, training):
     output, errors = pasted(printed([training], store)[0]).communicate(timeout=200)
     assert json.loads(output) == {"status": "done"}, output + errors
     assert store.result(training).metrics["history"]
+
+
+@pytest.mark.timeout(240)
+def test_a_pilot_of_two_processes_ends(tmp_path, training):
+    """All of them leave out the same steps: else the first is waited for."""
+    settings = training.settings | {"epochs": 9, "batch_size": 3}
+    tried = training.model_copy(update={"settings": settings}).as_pilot()
+    store = Store(tmp_path)
+    process = pasted(printed([tried], store)[0])
+    try:
+        output, errors = process.communicate(timeout=200)
+    finally:
+        process.terminate()
+    assert json.loads(output) == {"status": "done"}, output + errors
+    found = store.result(tried).metrics["pilot"]
+    assert (found["epochs"], found["steps"]) == (9, 40 // 6)
+    assert "each of 2 processes" in cost.pilot_line(store.result(tried))
 
 
 @pytest.mark.timeout(240)
