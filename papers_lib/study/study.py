@@ -55,6 +55,10 @@ class Answer(NamedTuple):
 QUOTED = Answer(quoted=True)
 
 
+class _Lacking(PapersError):
+    """A data set that is not there, or that is not whole."""
+
+
 class Study:
     """What a notebook and the command line ask of a paper. A wing overrides what its docstring names."""
 
@@ -80,19 +84,34 @@ class Study:
 
         Raises:
             PapersError: an unknown name, one that stands twice, data that is there but wrong or, with
-                `settings.train`, not there.
+                `settings.train`, not there; then it names the sweeps that do without.
         """
         self.refuse(settings)
-        # seed by seed: a sweep that is stopped early leaves whole comparisons, not half of the arms
         wanted = settings.sweeps or self.sweeps
+        try:
+            return [spec for sweep in wanted for spec in self.sweep(settings, sweep)]
+        except _Lacking as error:
+            there = [sweep for sweep in wanted if self._has_data(settings, sweep)]
+            mend = f"; or leave out what needs it: -p sweeps {','.join(there)}" if there else ""
+            raise PapersError(f"{error}{mend}") from None
+
+    def sweep(self, settings: Any, sweep: str) -> list[RunSpec]:
+        """The runs of a sweep; a wing may have sweeps that are not of its arms."""
+        # seed by seed: a sweep that is stopped early leaves whole comparisons, not half of the arms
         return [
             spec
-            for sweep in wanted
             for seed in settings.seeds or self.sizes[settings.profile].seeds
             for arm in self.chosen(settings)
             if arm.sweep == sweep
             for spec in self.checked_specs(settings, arm, seed)
         ]
+
+    def _has_data(self, settings: Any, sweep: str) -> bool:
+        """Whether a sweep has runs, and the data of all of them is there."""
+        try:
+            return bool(self.sweep(settings, sweep))
+        except _Lacking:
+            return False
 
     def pilots(self, settings: Any) -> list[RunSpec]:
         """The first run of each kind of the plan whose data is there, as a pilot; errors as `plan`."""
@@ -374,7 +393,10 @@ def _data(
     # a plan is made, and read from the ledger, on machines without data
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
-    survey = own(root) if own else known.load(root, name, acknowledged)
+    try:
+        survey = own(root) if own else known.load(root, name, acknowledged)
+    except PapersError as error:
+        raise _Lacking(str(error)) from None
     return Data(
         name=name,
         root=str(root),

@@ -215,6 +215,20 @@ def test_parameters_reach_the_runs_that_they_are_of(nowhere):
         assert spec.data.name == {"skips": "simulated"}.get(kind, "cifar100")
 
 
+def test_a_lack_of_data_names_the_sweeps_that_do_without(root):
+    given = {"data_root": str(root), "seeds": (0,)}
+    with pytest.raises(
+        PapersError, match=r"no faces_emore .*; or leave out what needs it: -p sweeps "
+    ) as error:
+        plan("medium", **given)
+    there = str(error.value).rpartition(" ")[2].split(",")
+    assert there == ["main", "controls", "ablations", "skips"]
+    planned = plan("medium", **given, sweeps=tuple(there))
+    assert {spec.data.name for spec in planned} == {"cifar10", "simulated"}
+    with pytest.raises(PapersError, match=r"render a stand-in: [^;]*$"):  # nothing is left to name
+        plan("medium", **given, sweeps=("faces",))
+
+
 # -- tables, figures, claims -------------------------------------------------------------------------------
 
 

@@ -69,21 +69,27 @@ class Median(Study):
         return (*super().sweeps, "transfer")
 
     def refuse(self, settings: Settings) -> None:
-        """An unknown preset too."""
+        """An unknown preset too, and tasks of other data beside one's own images."""
         super().refuse(settings)
         if settings.preset:
             refuse_unknown("preset", (settings.preset,), PRESETS)
+        if settings.dataset == folder.NAME:
+            refuse_unknown("sweeps", settings.sweeps, super().sweeps)
 
-    def plan(self, settings: Settings) -> list[RunSpec]:
-        """The arms, then the detectors and searches that start from them, where the profile has these."""
-        specs = super().plan(settings)
+    def sweep(self, settings: Settings, sweep: str) -> list[RunSpec]:
+        """A sweep of the arms; or the detectors and searches that start from them, where the profile has any.
+
+        These are of data that a folder of one's own does not hold.
+        """
         size = self.sizes[settings.profile]
-        if "transfer" not in size.more or settings.arms or "transfer" not in (settings.sweeps or self.sweeps):
-            return specs
+        if sweep != "transfer":
+            return super().sweep(settings, sweep)
+        if "transfer" not in size.more or settings.arms or settings.dataset == folder.NAME:
+            return []
         rows = dict.fromkeys(("mask_rcnn", "faster_rcnn"), self.arm_of["transfer"])
         # Table 4 has four rows that were trained without labels
         rows["search"] = {row: self.arm_of["transfer"][row] for row in SEARCHED}
-        return specs + [
+        return [
             self._transfer(settings, task, row, self.arms[arm], seed)
             for seed in settings.seeds or size.seeds
             for task, arms in rows.items()

@@ -98,11 +98,14 @@ class Refinement(Study):
     def possible(self, settings: Settings) -> list[Arm]:
         """The arms of a profile: ImageNet is for `paper` alone, and a data set of faces for face networks.
 
+        A folder of one's own stands for CIFAR-10, and has neither faces nor ImageNet beside it.
         NAR-Bench is made at `frozen`: nothing else needs its many trainings of each vector.
         """
         kinds = set(self.sizes[settings.profile].more)
         if settings.dataset in FACE_SETS:
             kinds &= set(FACES)
+        elif settings.dataset == folder.NAME:
+            kinds -= {*FACES, "imagenet"}
         left_out = () if settings.profile == "frozen" else ("repeats",)
         return [arm for arm in self.arms.values() if arm.more["kind"] in kinds and arm.sweep not in left_out]
 
