@@ -110,7 +110,7 @@ class Study:
         """Whether a sweep has runs, and the data of all of them is there."""
         try:
             return bool(self.sweep(settings, sweep))
-        except _Lacking:
+        except PapersError:
             return False
 
     def pilots(self, settings: Any) -> list[RunSpec]:
@@ -151,6 +151,12 @@ class Study:
         # an empty parameter is the profile's: known already
         if settings.dataset and self.datasets:
             refuse_unknown("dataset", (settings.dataset,), self.datasets)
+        if settings.dataset == folder.NAME and self.sizes[settings.profile].dataset in features.NAMES:
+            pictures = [name for name, size in self.sizes.items() if size.dataset not in features.NAMES]
+            raise PapersError(
+                f"profile {settings.profile} is of features that ship with the library, and learns from no "
+                f"picture; take another for images of your own: {', '.join(pictures)}"
+            )
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -187,6 +193,13 @@ class Study:
         # a folder that the wing cannot use is refused here, and not by each run
         own = type(self).read_folder if name == folder.NAME else None
         return _data(root, name, bool(place), needed, acknowledged, own)
+
+    def own(self, data: Data) -> Any:
+        """One's own images as the wing reads them; None of other data, and where they are not there."""
+        # what the profile asks is fitted to these: no data set of a paper has so few
+        return (
+            _own(type(self).read_folder, Path(data.root)) if data.name == folder.NAME and data.root else None
+        )
 
     def run_spec(
         self,
@@ -394,7 +407,7 @@ def _data(
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
     try:
-        survey = own(root) if own else known.load(root, name, acknowledged)
+        survey = _own(own, root) if own else known.load(root, name, acknowledged)
     except PapersError as error:
         raise _Lacking(str(error)) from None
     return Data(
@@ -404,3 +417,8 @@ def _data(
         pixels=survey.pixels,
         stand_in=survey.stand_in,
     )
+
+
+@lru_cache(maxsize=4)
+def _own(read: Callable[[Path], Any], root: Path) -> Any:
+    return read(root)
