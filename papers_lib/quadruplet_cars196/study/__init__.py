@@ -35,15 +35,17 @@ from papers_lib.study import (
 
 ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
 NUMBERS = ("lr", "epochs", "batch_size", "refresh_every", "micro_batch")
+SWITCHES = ("freeze_bn",)
 
 
 class Settings(NotebookSettings):
-    """The notebook's parameters. Empty text, an empty list and 0 mean: as the profile says."""
+    """The notebook's parameters. Empty text, an empty list, 0 and False mean: as the profile says."""
 
     lr: float = Field(0.0, ge=0)
     epochs: int = Field(0, ge=0)
     batch_size: int = Field(0, ge=0)
     micro_batch: int = Field(0, ge=0)
+    freeze_bn: bool = False  # which micro-batches need
     refresh_every: int = Field(0, ge=0)
     chosen_epoch: Literal["", "last", "held_out_classes"] = ""
     reduction: Literal["", "sum", "mean"] = ""
@@ -84,8 +86,8 @@ class Cars(Study):
     def specs(self, settings: Settings, arm: Arm, seed: int) -> Iterator[RunSpec]:
         """One run per arm and seed; one per rate of the grid for the arms of the sweep `rates`."""
         size = self.sizes[settings.profile]
-        # empty, or 0: as the profile says
-        asked = {name: value for name in (*ASKED, *NUMBERS) if (value := getattr(settings, name))}
+        # empty, 0 or false: as the profile says
+        asked = {name: value for name in (*ASKED, *NUMBERS, *SWITCHES) if (value := getattr(settings, name))}
         asked |= weights_of(settings)
         if settings.chosen_epoch:  # in a notebook `select` is the function
             asked["select"] = settings.chosen_epoch
