@@ -146,8 +146,9 @@ bench: $(READY)
 	$(PY) -m benchmarks.nar_bench
 	$(PY) -m benchmarks.loading
 
-# Eight minutes on one card: are the numbers right, how fast is it, do the profiles for one GPU fit. On a machine
-# whose torch is its own: python -m benchmarks.gpu_check
+# Eight minutes on one card: are the numbers right, how fast is it, do the profiles for one GPU fit. Its pilots want
+# cifar10, cars196_half and a camera network in data/, see docs/cluster.md. On a machine whose torch is its own:
+# python -m benchmarks.gpu_check
 gpu-check: $(READY)
 	$(PY) -m benchmarks.gpu_check
 

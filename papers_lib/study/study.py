@@ -55,6 +55,10 @@ class Answer(NamedTuple):
 QUOTED = Answer(quoted=True)
 
 
+class _Lacking(PapersError):
+    """A data set that is not there, or that is not whole."""
+
+
 class Study:
     """What a notebook and the command line ask of a paper. A wing overrides what its docstring names."""
 
@@ -80,19 +84,34 @@ class Study:
 
         Raises:
             PapersError: an unknown name, one that stands twice, data that is there but wrong or, with
-                `settings.train`, not there.
+                `settings.train`, not there; then it names the sweeps that do without.
         """
         self.refuse(settings)
-        # seed by seed: a sweep that is stopped early leaves whole comparisons, not half of the arms
         wanted = settings.sweeps or self.sweeps
+        try:
+            return [spec for sweep in wanted for spec in self.sweep(settings, sweep)]
+        except _Lacking as error:
+            there = [sweep for sweep in wanted if self._has_data(settings, sweep)]
+            mend = f"; or leave out what needs it: -p sweeps {','.join(there)}" if there else ""
+            raise PapersError(f"{error}{mend}") from None
+
+    def sweep(self, settings: Any, sweep: str) -> list[RunSpec]:
+        """The runs of a sweep; a wing may have sweeps that are not of its arms."""
+        # seed by seed: a sweep that is stopped early leaves whole comparisons, not half of the arms
         return [
             spec
-            for sweep in wanted
             for seed in settings.seeds or self.sizes[settings.profile].seeds
             for arm in self.chosen(settings)
             if arm.sweep == sweep
             for spec in self.checked_specs(settings, arm, seed)
         ]
+
+    def _has_data(self, settings: Any, sweep: str) -> bool:
+        """Whether a sweep has runs, and the data of all of them is there."""
+        try:
+            return bool(self.sweep(settings, sweep))
+        except PapersError:
+            return False
 
     def pilots(self, settings: Any) -> list[RunSpec]:
         """The heaviest run of each kind of the plan whose data is there, as a pilot; errors as `plan`."""
@@ -132,6 +151,12 @@ class Study:
         # an empty parameter is the profile's: known already
         if settings.dataset and self.datasets:
             refuse_unknown("dataset", (settings.dataset,), self.datasets)
+        if settings.dataset == folder.NAME and self.sizes[settings.profile].dataset in features.NAMES:
+            pictures = [name for name, size in self.sizes.items() if size.dataset not in features.NAMES]
+            raise PapersError(
+                f"profile {settings.profile} is of features that ship with the library, and learns from no "
+                f"picture; take another for images of your own: {', '.join(pictures)}"
+            )
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -168,6 +193,13 @@ class Study:
         # a folder that the wing cannot use is refused here, and not by each run
         own = type(self).read_folder if name == folder.NAME else None
         return _data(root, name, bool(place), needed, acknowledged, own)
+
+    def own(self, data: Data) -> Any:
+        """One's own images as the wing reads them; None of other data, and where they are not there."""
+        # what the profile asks is fitted to these: no data set of a paper has so few
+        return (
+            _own(type(self).read_folder, Path(data.root)) if data.name == folder.NAME and data.root else None
+        )
 
     def run_spec(
         self,
@@ -374,7 +406,10 @@ def _data(
     # a plan is made, and read from the ledger, on machines without data
     if not needed and not (root / name).exists():
         return Data(name=name, stand_in=stand_in)
-    survey = own(root) if own else known.load(root, name, acknowledged)
+    try:
+        survey = _own(own, root) if own else known.load(root, name, acknowledged)
+    except PapersError as error:
+        raise _Lacking(str(error)) from None
     return Data(
         name=name,
         root=str(root),
@@ -382,3 +417,8 @@ def _data(
         pixels=survey.pixels,
         stand_in=survey.stand_in,
     )
+
+
+@lru_cache(maxsize=4)
+def _own(read: Callable[[Path], Any], root: Path) -> Any:
+    return read(root)

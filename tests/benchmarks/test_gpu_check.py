@@ -1,5 +1,7 @@
 from benchmarks import gpu_check
 from benchmarks.gpu_check import Part, check, parts
+from papers_lib.papers import get
+from papers_lib.settings import repository, validate
 
 
 def part(name, code, tmp_path, share=1.0):
@@ -38,3 +40,12 @@ def test_the_smallest_sizes_and_the_real_ones_ask_for_the_same_parts():
     assert [x.name for x in small] == [x.name for x in real]
     assert all("medium" not in x.arguments for x in small)
     assert {x.name.rpartition(" ")[2] for x in real if x.name.startswith("pilot")} == set(gpu_check.PAPERS)
+
+
+def test_the_data_that_the_pilots_read_is_written_down():
+    text = (repository() / "docs" / "cluster.md").read_text(encoding="utf-8")
+    for paper in gpu_check.PAPERS:
+        # a profile without a data set has all networks of the paper: the first stands for them
+        study = get(paper).study
+        names = {spec.data.name for spec in study.plan(validate(study.parameters, {"profile": "medium"}))[:1]}
+        assert names and all(f"`{name}`" in text for name in names), paper

@@ -215,6 +215,31 @@ def test_parameters_reach_the_runs_that_they_are_of(nowhere):
         assert spec.data.name == {"skips": "simulated"}.get(kind, "cifar100")
 
 
+def test_medium_is_for_a_gpu_and_paper_as_printed(nowhere):
+    (medium,), (paper,) = (plan(name, arms=("search",), seeds=(0,)) for name in ("medium", "paper"))
+    times = medium.settings["batch_size"] / paper.settings["batch_size"]
+    assert times == 4  # equal images mean equal movement
+    for rate in ("lr", "lr_min"):
+        assert medium.settings[rate] == pytest.approx(times * paper.settings[rate])
+    kinds = {spec.settings["kind"]: spec.settings for spec in plan("medium") if "kind" in spec.settings}
+    assert all(settings["benchmark"] for kind, settings in kinds.items() if kind != "skips")
+    assert not any("benchmark" in spec.settings for spec in plan("paper"))
+
+
+def test_a_lack_of_data_names_the_sweeps_that_do_without(root):
+    given = {"data_root": str(root), "seeds": (0,)}
+    with pytest.raises(
+        PapersError, match=r"no faces_emore .*; or leave out what needs it: -p sweeps "
+    ) as error:
+        plan("medium", **given)
+    there = str(error.value).rpartition(" ")[2].split(",")
+    assert there == ["main", "controls", "ablations", "skips"]
+    planned = plan("medium", **given, sweeps=tuple(there))
+    assert {spec.data.name for spec in planned} == {"cifar10", "simulated"}
+    with pytest.raises(PapersError, match=r"render a stand-in: [^;]*$"):  # nothing is left to name
+        plan("medium", **given, sweeps=("faces",))
+
+
 # -- tables, figures, claims -------------------------------------------------------------------------------
 
 
@@ -321,7 +346,7 @@ def test_a_data_set_of_faces_is_for_face_networks_alone(nowhere):
 
 
 def test_a_recipe_is_of_networks_trained_alone_and_leaves_no_trace_elsewhere(nowhere):
-    plain, fast = (plan("medium", seeds=(0,), recipe=name) for name in ("", "airbench"))
+    plain, fast = (plan("paper", seeds=(0,), recipe=name) for name in ("", "airbench"))
     for a, b in zip(plain, fast, strict=True):
         changed = RECIPES["airbench"] if STUDY.arms[a.label].more["kind"] == "standalone" else {}
         assert b.settings == a.settings | changed

@@ -107,6 +107,14 @@ def test_options_of_the_notebook_reach_the_runs(places):
     assert spec.seed == 5 and spec.settings | options == spec.settings
 
 
+def test_micro_batches_can_be_had_with_what_they_need(places):
+    given = {"arms": ("method_2",), "seeds": (0,), "micro_batch": 16}
+    (plain,) = STUDY.plan(Settings(profile="paper", **given))
+    (frozen,) = STUDY.plan(Settings(profile="paper", freeze_bn=True, **given))
+    assert not plain.settings["freeze_bn"] and frozen.settings == plain.settings | {"freeze_bn": True}
+    assert STUDY.plan(Settings(profile="medium", **given))[0].settings["freeze_bn"]  # as the profile says
+
+
 def test_weights_are_named_by_their_content_not_their_place(places):
     specs = []
     for file in (places / "a.pt", places / "b.pt"):

@@ -7,9 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from papers_lib.datasets import classification, features, folder
+from papers_lib.errors import PapersError
 from papers_lib.exhibits.claims import Claim
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
@@ -21,9 +24,11 @@ from papers_lib.runs.planning import refuse_unknown
 from papers_lib.runs.spec import RunSpec
 from papers_lib.settings import NotebookSettings
 from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values, start_weights
+from papers_lib.study.own import equal_share, smaller_batch
 
 TASKS = {"Table 2": "mask_rcnn", "Table 3": "faster_rcnn"}
 TASK_DATA = {"mask_rcnn": "coco2017", "faster_rcnn": "voc0712", "search": "sysu30k"}
+LEAST = 11  # images of a batch: its ranks 2 to 10 are of negatives
 SEARCHED = ("SimCLR", "MoCo v2", "BYOL", "median triplet")  # the self-supervised rows of Table 4
 
 
@@ -69,21 +74,27 @@ class Median(Study):
         return (*super().sweeps, "transfer")
 
     def refuse(self, settings: Settings) -> None:
-        """An unknown preset too."""
+        """An unknown preset too, and tasks of other data beside one's own images."""
         super().refuse(settings)
         if settings.preset:
             refuse_unknown("preset", (settings.preset,), PRESETS)
+        if settings.dataset == folder.NAME:
+            refuse_unknown("sweeps", settings.sweeps, super().sweeps)
 
-    def plan(self, settings: Settings) -> list[RunSpec]:
-        """The arms, then the detectors and searches that start from them, where the profile has these."""
-        specs = super().plan(settings)
+    def sweep(self, settings: Settings, sweep: str) -> list[RunSpec]:
+        """A sweep of the arms; or the detectors and searches that start from them, where the profile has any.
+
+        These are of data that a folder of one's own does not hold.
+        """
         size = self.sizes[settings.profile]
-        if "transfer" not in size.more or settings.arms or "transfer" not in (settings.sweeps or self.sweeps):
-            return specs
+        if sweep != "transfer":
+            return super().sweep(settings, sweep)
+        if "transfer" not in size.more or settings.arms or settings.dataset == folder.NAME:
+            return []
         rows = dict.fromkeys(("mask_rcnn", "faster_rcnn"), self.arm_of["transfer"])
         # Table 4 has four rows that were trained without labels
         rows["search"] = {row: self.arm_of["transfer"][row] for row in SEARCHED}
-        return specs + [
+        return [
             self._transfer(settings, task, row, self.arms[arm], seed)
             for seed in settings.seeds or size.seeds
             for task, arms in rows.items()
@@ -97,6 +108,10 @@ class Median(Study):
         if arm.changes.get("epochs_times", 1) > longest or arm.sweep in without:
             return []
         if arm.more["data"] and size.dataset not in features.NAMES:  # features, where others are pictures
+            return []
+        own, classes = self.own(self.find_data(settings, arm.more["data"])), arm.changes.get("classes", 0)
+        # one's own images may be too few for an arm of some classes, or have no more
+        if own and classes and (classes > len(own.classes) or of_each(own, classes, seed).sum() < LEAST):
             return []
         return [self._encoder(settings, arm, seed)]
 
@@ -113,6 +128,9 @@ class Median(Study):
         if times := values.pop("epochs_times", 0):
             values["epochs"] = max(1, round(values["epochs"] * times))
         values["images"] = round(values["images"] * values.pop("images_times", 1))
+        data = self.find_data(settings, arm.more["data"])
+        if own := self.own(data):  # before a batch is a part of it
+            values |= fitted(values, own, settings)
         if times := values.pop("batch_times", 0):
             values["batch_size"] = max(4, round(values["batch_size"] * times))
             values["lr"] *= times  # linear, so that equal images mean equal movement
@@ -124,7 +142,7 @@ class Median(Study):
         if values["method"] == "triplet" and values["accumulation"] % settings.processes:
             values["negative_pool"] = "all_devices"  # as in one process: a batch is parted, not dealt out
         values = TrainSettings.model_validate(values).model_dump(mode="json")
-        return self.run_spec(settings, arm.name, values, self.find_data(settings, arm.more["data"]))
+        return self.run_spec(settings, arm.name, values, data)
 
     def _transfer(self, settings: Settings, task: str, row: str, arm: Arm, seed: int) -> RunSpec:
         start = "random" if arm.name == "random" else "encoder"
@@ -216,6 +234,32 @@ class Median(Study):
     def answers(self, results: Results, answer: Answer | None) -> Values:
         """By `read`, for Table 5."""
         return self.read(results, answer.label, answer.metric) if answer and not answer.quoted else {}
+
+
+def of_each(own: classification.Classified, classes: int, seed: int) -> NDArray[np.int64]:
+    """Training images of each class [C] of one's own: of so many that the seed chooses, or of all for 0."""
+    counts = np.bincount(own.train.labels, minlength=len(own.classes))
+    chosen = np.random.default_rng(seed).permutation(len(counts))[: classes or None]  # as `images.load` does
+    return counts[chosen][counts[chosen] > 0]
+
+
+def fitted(values: dict[str, Any], own: classification.Classified, settings: Settings) -> dict[str, Any]:
+    """What of `values` a folder of one's own changes; what a parameter asks stays.
+
+    Raises:
+        PapersError: the folder has too few images to rank.
+    """
+    counts = of_each(own, values.get("classes", 0), values["seed"])
+    images = equal_share(values["images"], counts)
+    total = images // len(counts) * len(counts) if images else int(counts.sum())
+    if total < LEAST or counts.max() < 2:  # the probe holds some out
+        raise PapersError(
+            f"{own.root}: {total} training images of {len(counts)} classes are too few, {LEAST} or more are "
+            "needed, and two of a class; add images"
+        )
+    # several processes share a batch evenly, if there are enough images
+    room = total // settings.processes**2 * settings.processes or total
+    return {"images": images} | ({} if settings.batch_size else smaller_batch(values, room, settings.lr))
 
 
 STUDY = Median()

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
+import numpy as np
 from pydantic import Field
 
 from papers_lib.datasets import classification, folder
@@ -27,6 +28,7 @@ from papers_lib.runs.spec import Data, RunSpec
 from papers_lib.runs.store import needed_weights, read_result
 from papers_lib.settings import Frozen, NotebookSettings
 from papers_lib.study import QUOTED, Answer, Arm, Place, Results, Study, Values
+from papers_lib.study.own import equal_share, smaller_batch
 
 IMAGENET = "papers_lib.nar.imagenet.training:run"
 FACES = ("faces", "search_faces")
@@ -61,6 +63,9 @@ COLUMNS = {
     "ImageNet Top-1": ("imagenet", "accuracy %"),
     "ImageNet Top-5": ("imagenet", "top_5 %"),
 }
+# What a folder of one's own is fitted to: training images of CIFAR-10 and their side, and the fewest that can
+# be held out: two for rewards, two to choose by and two to judge by.
+CIFAR_IMAGES, CIFAR_SIDE, LEAST_HELD = 50_000, 32, 6
 FACE_SETS = ("faces_emore", "faces_own")  # that are trained on
 # Numbers of the text that are results, and that no run of ours has: of faces, and of a GPU not named.
 RESULTS = ("LFW", "CFP-FP", "AgeDB-30", "fewer FLOPS", "GPU hours")
@@ -98,11 +103,14 @@ class Refinement(Study):
     def possible(self, settings: Settings) -> list[Arm]:
         """The arms of a profile: ImageNet is for `paper` alone, and a data set of faces for face networks.
 
+        A folder of one's own stands for CIFAR-10, and has neither faces nor ImageNet beside it.
         NAR-Bench is made at `frozen`: nothing else needs its many trainings of each vector.
         """
         kinds = set(self.sizes[settings.profile].more)
         if settings.dataset in FACE_SETS:
             kinds &= set(FACES)
+        elif settings.dataset == folder.NAME:
+            kinds -= {*FACES, "imagenet"}
         left_out = () if settings.profile == "frozen" else ("repeats",)
         return [arm for arm in self.arms.values() if arm.more["kind"] in kinds and arm.sweep not in left_out]
 
@@ -152,11 +160,51 @@ class Refinement(Study):
             values["vector"] = self.face_vector(arm, seed)
         if kind in FACES and settings.dataset == "faces_own":
             values |= {"identities": 0, "shots": 0}  # all that there are: the proxy task is the paper's
+        data = self._data(settings, kind)
         full = KINDS[kind].model_validate(values).model_dump(mode="json")  # no default left out
+        if kind in IMAGES and (own := self.own(data)):
+            full = KINDS[kind].model_validate(full | self.fitted(full, own, settings)).model_dump(mode="json")
         needed = self.arms[arm.more["needs"]] if arm.more["needs"] else None
         needs = tuple(self.specs(settings, needed, seed)) if needed else ()  # of the same seed
         function = IMAGENET if kind == "imagenet" else ""
-        yield self.run_spec(settings, arm.name, full, self._data(settings, kind), needs, function)
+        yield self.run_spec(settings, arm.name, full, data, needs, function)
+
+    def fitted(
+        self, values: dict[str, Any], own: classification.Classified, settings: Settings
+    ) -> dict[str, Any]:
+        """What of `values`, of a run on images, a folder of one's own changes; what a parameter asks stays.
+
+        As large a share of the images is held out as the profile holds out of CIFAR-10, for the same uses.
+
+        Raises:
+            PapersError: a class has too few images to hold any out.
+        """
+        names, counts = np.unique(own.train.labels, return_counts=True)  # of each class
+        images = settings.images or equal_share(values["images"], counts)
+        equal = 0 < images < counts.sum()
+        rarest = images // len(counts) if equal else int(counts.min())  # images of a class
+        total = rarest * len(counts) if equal else int(counts.sum())
+        least = -(-LEAST_HELD // len(counts))  # of a class
+        if least >= rarest:
+            name = own.classes[names[counts.argmin()]]
+            mend = "raise images" if settings.images else "add images to it"
+            raise PapersError(
+                f"{own.root}: {rarest} training images of '{name}' are too few, as {least} of each class are "
+                f"held out of training; {mend}"
+            )
+        # the profile's share of its images, and no more than half of a class
+        share = min(1, total / self.sizes[settings.profile].settings.get("images", CIFAR_IMAGES))
+        held = max(least, min(rarest // 2, round(values["valid_size"] * share / len(counts)))) * len(counts)
+        score = max(2, values["score_images"] * held // values["valid_size"])
+        changed = {
+            "images": images,
+            "valid_size": held,
+            "score_images": score,
+            "image_size": values["image_size"] or CIFAR_SIDE,  # photographs differ in size
+        }
+        if "reward_images" in values:
+            changed["reward_images"] = min(values["reward_images"], held - 2 * score)
+        return changed | ({} if settings.batch_size else smaller_batch(values, total - held, settings.lr))
 
     def face_vector(self, arm: Arm, seed: int) -> tuple[int, ...]:
         """The vector of a face arm: as many replacements, of 24 blocks, as its line says."""

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from papers_lib.datasets import folder
+from papers_lib.datasets.cars196 import Cars196
 from papers_lib.datasets.cars196_layouts import COUNTS
+from papers_lib.errors import PapersError
 from papers_lib.exhibits.figure import Figure
 from papers_lib.exhibits.table import Table
 from papers_lib.quadruplet_cars196.options import TrainSettings
@@ -32,15 +35,17 @@ from papers_lib.study import (
 
 ASKED = ("coarse_map", "sibling", "no_sibling", "m1_fallback", "backbone", "precision", "reduction")
 NUMBERS = ("lr", "epochs", "batch_size", "refresh_every", "micro_batch")
+SWITCHES = ("freeze_bn",)
 
 
 class Settings(NotebookSettings):
-    """The notebook's parameters. Empty text, an empty list and 0 mean: as the profile says."""
+    """The notebook's parameters. Empty text, an empty list, 0 and False mean: as the profile says."""
 
     lr: float = Field(0.0, ge=0)
     epochs: int = Field(0, ge=0)
     batch_size: int = Field(0, ge=0)
     micro_batch: int = Field(0, ge=0)
+    freeze_bn: bool = False  # which micro-batches need
     refresh_every: int = Field(0, ge=0)
     chosen_epoch: Literal["", "last", "held_out_classes"] = ""
     reduction: Literal["", "sum", "mean"] = ""
@@ -81,8 +86,8 @@ class Cars(Study):
     def specs(self, settings: Settings, arm: Arm, seed: int) -> Iterator[RunSpec]:
         """One run per arm and seed; one per rate of the grid for the arms of the sweep `rates`."""
         size = self.sizes[settings.profile]
-        # empty, or 0: as the profile says
-        asked = {name: value for name in (*ASKED, *NUMBERS) if (value := getattr(settings, name))}
+        # empty, 0 or false: as the profile says
+        asked = {name: value for name in (*ASKED, *NUMBERS, *SWITCHES) if (value := getattr(settings, name))}
         asked |= weights_of(settings)
         if settings.chosen_epoch:  # in a notebook `select` is the function
             asked["select"] = settings.chosen_epoch
@@ -91,6 +96,14 @@ class Cars(Study):
         if arm.sweep not in size.more.get("sweeps", self.sweeps):
             return
         data = self.find_data(settings)
+        own = self.own(data) if changes["no_sibling"] == "skip" else None
+        if own and not enough(own, changes.get("select") == "held_out_classes"):
+            if arm.sweep == "rates":  # what chooses rates has nothing left to learn from
+                return
+            raise PapersError(
+                f"{own.root}: quadruplets need training classes of two kinds, and two classes of one kind; "
+                "add classes, or take their kinds away, which are then drawn by lot"
+            )
         if arm.sweep != "rates":
             chosen = {"lr": rate} if (rate := self._rate(size, changes)) else {}
             yield self.run_spec(settings, arm.name, _complete(size.settings | chosen | changes), data)
@@ -151,6 +164,16 @@ class Cars(Study):
         if column == "gain in R@1":
             return Answer(arm, "R@1 %", minus="random")
         return Answer(arm, f"{column} %")
+
+
+def enough(own: Cars196, held_out: bool) -> bool:
+    """Whether the training classes of one's own give quadruplets, without those held out to choose by."""
+    from papers_lib.quadruplet_cars196.images import HELD_OUT  # imports torch
+
+    fine, first = np.unique(own.fine[own.train], return_index=True)
+    coarse = own.coarse[own.train][first]  # of each class
+    left = coarse[: len(fine) - max(1, int(len(fine) * HELD_OUT))] if held_out else coarse
+    return 2 <= len(set(left.tolist())) < len(left)
 
 
 def _complete(changes: dict[str, Any]) -> dict[str, Any]:

@@ -84,8 +84,12 @@ class Samplers(Study):
             needs = (self.run_spec(settings, "warm-up", _complete(warm), data),)
         for network in networks:
             data = self.find_data(settings, network)
-            own = {"bad_start": "skip"} if network == folder.NAME else {}  # few classes fill no large batch
-            yield self.run_spec(settings, f"{network}/{arm.name}", values | own, data, needs)
+            fitted: dict[str, Any] = {}
+            if network == folder.NAME:
+                fitted["bad_start"] = "skip"  # few classes fill no large batch
+            if own := self.own(data):  # an image has no more neighbours than there are others
+                fitted |= {name: min(values[name], len(own.train.files) - 1) for name in ("k1", "k2")}
+            yield self.run_spec(settings, f"{network}/{arm.name}", values | fitted, data, needs)
 
     def tables(self, results: Results) -> dict[str, Table]:
         """Tables I–IV beside ours, what the paper's arithmetic says, and the controls that it lacks."""
