@@ -105,7 +105,7 @@ def _digits(hours: float) -> str:
 
 
 def planned() -> list[list[float]]:
-    """The runs of each training that the plans have at `paper`, all seeds: how many such trainings each is."""
+    """Of each training the runs of the plan at `paper`, all seeds: how many such trainings each is."""
     plans = {
         name: papers.get(name).study.plan(validate(papers.get(name).settings, {"profile": "paper"}))
         for name in papers.PAPERS

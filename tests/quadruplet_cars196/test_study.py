@@ -45,6 +45,7 @@ def test_the_plan_has_every_arm_and_seed_once_complete_and_the_telling_ones_firs
     # eight rates: 8 arms at 5 seeds, 2 baselines at 3, Clustering at 1; at 3 seeds Lifted without the three
     # highest rates and with two lower ones, and N-Pairs without the four highest
     grid = 8 * (8 * 5 + 2 * 3 + 1) + 7 * 3 + 4 * 3
+    grid += 8 * 4 * 3  # random and Method 2 with cross-entropy on four images or on none, at 3 seeds
     assert len(specs) == (len(STUDY.arms) - len(rates)) * 5 + grid
     assert {spec.label for spec in specs[:40]} == {n for n, arm in STUDY.arms.items() if arm.sweep == "core"}
     for spec in specs:  # no setting is left to a default, but for how many images pass at once

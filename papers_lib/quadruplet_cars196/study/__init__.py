@@ -108,8 +108,9 @@ class Cars(Study):
             chosen = {"lr": rate} if (rate := self._rate(size, changes)) else {}
             yield self.run_spec(settings, arm.name, _complete(size.settings | chosen | changes), data)
             return
-        method = changes.get("method", "method_2")
-        seeds = size.more["rate_seeds"].get(method, size.more["rate_seeds"]["others"])
+        method, name = changes.get("method", "method_2"), _of_grid(changes)
+        counts = size.more["rate_seeds"]
+        seeds = counts.get(name, counts.get(method, counts["others"]))
         if seed not in (settings.seeds or size.seeds)[:seeds]:
             return
         least = size.more.get("lowest", {})
@@ -123,11 +124,10 @@ class Cars(Study):
 
     def _rate(self, size: Size, changes: dict[str, Any]) -> float:
         """The learning rate that the grid of the sweep `rates` gave the method; 0 where there was none."""
-        method = changes.get("method", "method_2")
-        method += "_all" * (method == "ce" and changes.get("ce_on") == "all")
         rates: dict[str, float] = size.more.get("lr", {})
         # what is no method of the grid is a variant of Method 2
-        return rates.get(method, rates.get("method_2", 0.0))
+        method = rates.get(changes.get("method", "method_2"), rates.get("method_2", 0.0))
+        return rates.get(_of_grid(changes), method)
 
     def grid(self, results: Results) -> list[float]:
         """The learning rates that the sweep `rates` tries at this profile, if it has that sweep."""
@@ -174,6 +174,14 @@ def enough(own: Cars196, held_out: bool) -> bool:
     coarse = own.coarse[own.train][first]  # of each class
     left = coarse[: len(fine) - max(1, int(len(fine) * HELD_OUT))] if held_out else coarse
     return 2 <= len(set(left.tolist())) < len(left)
+
+
+def _of_grid(changes: dict[str, Any]) -> str:
+    """What the grid of rates calls a run: its method, and whether cross-entropy has four images or none."""
+    method: str = changes.get("method", "method_2")
+    if changes.get("lc1") == changes.get("lc2") == 0:
+        return f"{method}_no_ce"
+    return f"{method}_all" if changes.get("ce_on") == "all" else method
 
 
 def _complete(changes: dict[str, Any]) -> dict[str, Any]:
