@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -257,7 +258,8 @@ class Study:
     def forest(self, results: Results) -> Figure:
         """The figure `claims` of every paper: each claim that a test on runs judged, with its interval."""
         made = self.provenance(results)
-        return forest(self.claims(results), made.badge, made.text)
+        # in fewer colours, so that a chapter has room for many claims
+        return replace(forest(self.claims(results), made.badge, made.text), colours=16)
 
     def errata(self) -> list[Erratum]:
         """What is wrong or missing in the paper, shown by code where it can be."""

@@ -169,7 +169,20 @@ def test_a_spec_leaves_no_setting_to_a_default(nowhere, profile):
         kind = STUDY.arms[spec.label].more["kind"]
         kinds.add(kind)
         assert KINDS[kind].model_validate(spec.settings).model_dump(mode="json") == spec.settings
-    assert kinds == set(STUDY.sizes[profile].more)
+    assert kinds == set(STUDY.sizes[profile].more) & set(KINDS)
+
+
+def test_what_needs_no_search_has_more_seeds_unless_seeds_are_asked_for(nowhere):
+    seeds: dict[str, list[int]] = {}
+    for spec in plan("frozen"):
+        seeds.setdefault(spec.label, []).append(spec.seed)
+    more, others = STUDY.sizes["frozen"].seeds, [0, 1, 2]
+    assert len(more) == 12
+    assert all(seeds[name] == list(more) for name in ("base", "paper_8", "paper_16"))
+    assert all(
+        seeds[name] == others for name in ("pick", "enumerate", "single_cheapest", "search_6", "skips")
+    )
+    assert {spec.label for spec in plan("frozen", seeds=(1000,))} >= {"base", "pick", "skips"}
 
 
 def test_the_papers_vectors_are_trained_as_read(specs):

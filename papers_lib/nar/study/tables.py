@@ -72,11 +72,11 @@ def table_5(study: Refinement, results: Results) -> Table:
 
 def networks(study: Refinement, results: Results) -> Rows:
     """Every network trained on its own, each against its counterpart of the same seeds."""
+    arms = [arm for arm in study.arms.values() if arm.more["kind"] == "standalone"]
+    results = results.common([arm.name for arm in arms])  # as the means stand side by side
     base = results.values("base", "accuracy %")  # of the untouched network
     rows: Rows = []
-    for arm in study.arms.values():
-        if arm.more["kind"] != "standalone":
-            continue
+    for arm in arms:
         ours = results.values(arm.name, "accuracy %")
         if not ours:
             rows.append(not_run(arm.label, 11, 0, "not tested"))
