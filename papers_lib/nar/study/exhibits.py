@@ -50,4 +50,4 @@ def figure(
     alt = " ".join(words["alt"].format(**values).split())
     width, high = words["size"]
     size = (width, height or high)
-    return Figure(name, words["title"], alt, data, draw, source.badge, source.text, size, colours=64)
+    return Figure(name, words["title"], alt, data, draw, source.badge, source.text, size, colours=32)
