@@ -1,6 +1,7 @@
 """Archives from outside: read to their end, or one line and nothing left behind."""
 
 import io
+import itertools
 import random
 import shutil
 import stat
@@ -188,6 +189,8 @@ OUTSIDE = ("/a", "\\a", "//host/a", "a/../../b", "..", "..\\a", "C:\\a", "c:a", 
         (b"no archive at all", "neither a folder nor a whole zip or tar"),
         (b"", "neither a folder nor a whole zip or tar"),
     ],
+    # by number: of an archive the bytes, which would name a test, hold the second in which it was made
+    ids=itertools.count(),
 )
 def test_what_is_no_plain_archive_is_a_line(raw, words, bring, tmp_path):
     code, said = bring(raw)
