@@ -164,7 +164,7 @@ def test_planted_effects_are_found_and_no_others(results):
         "C13": "undecided",  # planted equal
     }
     assert {name: claims[name].verdict for name in planted} == planted
-    assert len(claims) == 35
+    assert len(claims) == 36
     # Every cited work counts, in both metrics.
     assert "Proxy-NCA [2] (73.20): Method 1 -8.35, Method 2 -7.14" in claims["C10"].text
     assert "Smart Mining [1] (59.50): Method 1 -2.18, Method 2 -2.50" in claims["C10"].text
