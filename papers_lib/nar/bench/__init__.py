@@ -5,15 +5,17 @@
     known = bench.load()
     known.query((1, 0, 0, 0, 0, 0, 0, 0))  # trained alone, parameters, cost, shared scores, ranks
 
-65,536 vectors of a narrow ResNet-18, scored with two sets of shared weights on two halves of held-out images;
-a sample of them also trained alone, several times, on the images of the shared weights. So a search, or a way
-to rank without training, is tried in seconds and against its ceiling. `CARD.md` says how it was made.
+65,536 vectors of a narrow ResNet-18, scored on two halves of held-out images by shared weights with and
+without PreTrain, each of several draws; a sample of them also trained alone, several times, on the images of
+the first draw. So a search, or a way to rank without training, is tried in seconds, against its ceiling, and
+on shared weights that it was not tuned on. `CARD.md` says how it was made.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from papers_lib.errors import PapersError
 from papers_lib.nar.counting import count_all
@@ -38,29 +41,36 @@ Floats = NDArray[np.float64]
 
 
 class Entry(NamedTuple):
-    """What is known of one vector. Accuracies are fractions; by set of shared weights where there are two."""
+    """What is known of one vector. Accuracies are fractions; shared ones by kind of weights, one per draw."""
 
     trained: tuple[float, ...]  # alone, test images, one a repeat; empty where it is not of the sample
     parameters: int
     multiply_accumulates: int
-    choice: dict[str, float]  # shared accuracy on the half that chooses
-    judge: dict[str, float]  # and on the half that judges
-    rank: dict[str, float]  # by the judge's half, 1 the best
+    choice: dict[str, tuple[float, ...]]  # shared accuracy on the half that chooses
+    judge: dict[str, tuple[float, ...]]  # and on the half that judges
+    rank: dict[str, tuple[float, ...]]  # by the judge's half, 1 the best
 
 
 class Correlation(NamedTuple):
-    """Kendall's τ-b and its 95 % interval over vectors; the interval is empty where all vectors count."""
+    """Kendall's τ-b, the mean over draws of shared weights, and how sure it is."""
 
     tau: float
-    low: float | None = None
-    high: float | None = None
+    error: float  # its standard error, over vectors and draws
+    freedom: float = math.inf  # degrees of freedom of that
+    draws: int = 1
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The interval by Student's t."""
+        half = float(student.ppf((1 + level) / 2, self.freedom)) * self.error
+        return self.tau - half, self.tau + half
 
 
 @dataclass(frozen=True, eq=False)
 class NarBench:
     """The benchmark. V is 65,536, in the order of `enumeration.score_all`; n vectors are of the sample.
 
-    `about` says of which settings, runs and images it is; `picks` has what each search chose.
+    `about` says of which settings, runs and images it is; `picks` has what each search chose. A draw has
+    images, shared weights and a search of its own; the images of the first are those of the trainings alone.
     """
 
     about: dict[str, Any]
@@ -68,9 +78,9 @@ class NarBench:
     trained: Floats  # [n, repeats], test accuracy
     fitted: Floats  # [n, repeats], training accuracy
     counts: NDArray[np.int64]  # [V, 2]: parameters, multiply-accumulates of one image
-    shared: dict[str, Scored]  # by set of shared weights
-    readings: dict[str, Floats]  # "running, pretrain": [n], the judge's half by other statistics
-    picks: dict[str, dict[str, Any]]  # by set of shared weights: vector, and draws of equal cost
+    shared: dict[str, list[Scored]]  # by kind of shared weights, one per draw
+    readings: dict[str, Floats]  # "running, pretrain": [n], the first draw's judge by other statistics
+    picks: dict[str, list[dict[str, Any]]]  # as `shared`: vector, and blind draws of equal cost
 
     def query(self, vector: Sequence[int]) -> Entry:
         """What is known of a vector of 8 decisions.
@@ -81,21 +91,18 @@ class NarBench:
         place = self._any.place(check(vector, self._any.decisions, self._any.operators))
         found = np.flatnonzero(self.places == place)  # one at most: no vector is twice in the sample
         parameters, macs = map(int, self.counts[place])
-        return Entry(
-            tuple(self.trained[found].ravel().tolist()),
-            parameters,
-            macs,
-            *({name: float(values[place]) for name, values in part.items()} for part in self._by_weights),
+        shared = (
+            {
+                kind: tuple(float(getattr(draw, name)[place]) for draw in draws)
+                for kind, draws in self.shared.items()
+            }
+            for name in ("choice", "judge", "ranks")
         )
+        return Entry(tuple(self.trained[found].ravel().tolist()), parameters, macs, *shared)
 
     @property
     def _any(self) -> Scored:
-        return next(iter(self.shared.values()))
-
-    @cached_property
-    def _by_weights(self) -> tuple[dict[str, Floats], ...]:
-        names = ("choice", "judge", "ranks")
-        return tuple({w: getattr(scored, name) for w, scored in self.shared.items()} for name in names)
+        return next(iter(self.shared.values()))[0]
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
@@ -103,14 +110,17 @@ class NarBench:
         return np.array([self._any.place(vector) for vector in self.sample.tolist()])
 
     def rankings(self) -> dict[str, Floats]:
-        """Ways to rank the sample without training it, [n] each; a greater number is a better vector."""
-        ways = {"cost": self.counts[self.places, 1].astype(float)}  # dearer is better
-        ways["parameters"] = self.counts[self.places, 0].astype(float)
-        for name, scored in self.shared.items():
-            ways[f"choice, {name}"] = scored.choice[self.places]
-            ways[f"judge, {name}"] = scored.judge[self.places]
-            ways[f"both, {name}"] = ways[f"choice, {name}"] + ways[f"judge, {name}"]
-        return ways | self.readings
+        """Ways to rank the sample without training it, [draws, n] each; the greatest number is the best."""
+        macs, parameters = self.counts[self.places, 1], self.counts[self.places, 0]
+        ways = {
+            "cost": macs[None].astype(float),
+            "parameters": parameters[None].astype(float),
+        }  # dearer is better
+        for name, draws in self.shared.items():
+            choice = np.stack([draw.choice[self.places] for draw in draws])
+            judge = np.stack([draw.judge[self.places] for draw in draws])
+            ways |= {f"choice, {name}": choice, f"judge, {name}": judge, f"both, {name}": choice + judge}
+        return ways | {name: reading[None] for name, reading in self.readings.items()}
 
     def taus(self, few: bool = False) -> dict[str, Correlation]:
         """Kendall's τ of each ranking with the mean accuracy alone.
@@ -119,48 +129,47 @@ class NarBench:
         true accuracies would reach (`ceiling`). With `few` only vectors with one to four replacements count,
         which cost alone cannot well rank.
         """
-        return {name: self._tau(name, few)[0] for name in ("repeats", "perfect", *self.rankings())}
+        return {name: _judged(self._taus(name, few)) for name in ("repeats", "perfect", *self.rankings())}
 
     def ahead(self, a: str, b: str, few: bool = False) -> Correlation:
-        """τ of ranking `a` with the accuracy alone less that of `b`, with its interval over vectors.
+        """τ of ranking `a` with the accuracy alone less that of `b`, draw by draw.
 
-        `b` may be "perfect", too.
+        `b` may be "perfect", too. Where one has the first draw alone, only that counts.
         """
-        (one, many), (other, others) = self._tau(a, few), self._tau(b, few)
-        low, high = np.quantile(many - others, (0.025, 0.975))  # of the same resamples
-        return Correlation(one.tau - other.tau, float(low), float(high))
+        one, other = self._taus(a, few), self._taus(b, few)
+        alone = {"cost", "parameters", "repeats", "perfect"}  # of no draw: they stand against every one
+        if not alone & {a, b}:
+            both = min(len(one), len(other))
+            one, other = one[:both], other[:both]
+        return _judged(one - other)
 
-    def _tau(self, name: str, few: bool) -> tuple[Correlation, Floats]:
-        kept = self._kept(few)
+    def _taus(self, name: str, few: bool) -> Floats:
+        """τ of the vectors themselves and of their resamples, [draws, 1 + R]."""
+        replaced = (self.sample != 0).sum(1)
+        kept = np.isin(replaced, FEW) if few else np.ones(len(replaced), bool)
         trained = self.trained[kept]
         if name not in ("repeats", "perfect"):
-            return correlate(trained.mean(1), self.rankings()[name][kept])
-        halves, many = correlate(trained[:, ::2].mean(1), trained[:, 1::2].mean(1))
-        if name == "repeats":
-            return halves, many
-        return Correlation(*map(float, ceiling(np.array(halves)))), ceiling(many)
-
-    def _kept(self, few: bool) -> NDArray[np.bool_]:
-        replaced = (self.sample != 0).sum(1)
-        return np.isin(replaced, FEW) if few else np.ones(len(replaced), bool)
-
-    def ceilings(self) -> dict[str, dict[str, float]]:
-        """τ and ρ between the halves over all vectors, by set of shared weights."""
-        return {name: scored.agreement() for name, scored in self.shared.items()}
-
-    def blind(self) -> dict[str, dict[str, Any]]:
-        """Each search's pick: its rank, and what the best of as many blind draws reaches, exactly."""
-        table: dict[str, dict[str, Any]] = {}
-        for name, pick in self.picks.items():
-            scored = self.shared[name]
-            rank = scored.read(pick["vector"])["rank"]
-            draws = {key: scored.blind(pick[key], rank) for key in ("samples", "equal_cost")}
-            table[name] = {"rank": rank, **draws}
-        return table
+            return np.stack([correlate(trained.mean(1), draw[kept]) for draw in self.rankings()[name]])
+        halves = correlate(trained[:, ::2].mean(1), trained[:, 1::2].mean(1))[None]
+        return halves if name == "repeats" else ceiling(halves)
 
 
-def correlate(a: Floats, b: Floats) -> tuple[Correlation, Floats]:
-    """Kendall's τ-b of a and b, [n] each, its percentile bootstrap over items, and the resampled values.
+def _judged(taus: Floats) -> Correlation:
+    """The mean over draws of taus, [draws, 1 + R], with its standard error over vectors and draws.
+
+    σ² = v + w, with v the variance of the resampled mean and w that between the D draws over D. By
+    Satterthwaite's rule (1946) it has (D − 1) (v + w)² / w² degrees of freedom, v taken as known. What a draw
+    does to single vectors is in both, so that the error is too large rather than too small.
+    """
+    draws = len(taus)
+    v = taus[:, 1:].mean(0).var()
+    w = taus[:, 0].var(ddof=1) / draws if draws > 1 else 0.0
+    freedom = (draws - 1) * (v + w) ** 2 / w**2 if w else math.inf
+    return Correlation(float(taus[:, 0].mean()), math.sqrt(v + w), float(freedom), draws)
+
+
+def correlate(a: Floats, b: Floats) -> Floats:
+    """Kendall's τ-b of a and b, [n] each, and then of resamples of their items, [1 + R].
 
     τ_b = Σ_ij s_ij t_ij / √(Σ s_ij² Σ t_ij²), with s_ij = sign(a_i − a_j) and t_ij that of b. A resample with
     c_i copies of item i has the same sums with weights c_i c_j; the seed is fixed, so that two rankings
@@ -170,10 +179,9 @@ def correlate(a: Floats, b: Floats) -> tuple[Correlation, Floats]:
     s, t = (np.sign(x[:, None] - x) for x in (a, b))  # [n, n]
     c = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(float)  # [R, n]
     c = np.concatenate([np.ones((1, n)), c])  # the items themselves come first
-    both, of_a, of_b = (((c @ m) * c).sum(1) for m in (s * t, s * s, t * t))  # [R + 1]
-    taus = both / np.sqrt(np.maximum(of_a * of_b, 1e-300))  # 0 where one does not vary
-    low, high = np.quantile(taus[1:], (0.025, 0.975))
-    return Correlation(float(taus[0]), float(low), float(high)), taus[1:]
+    both, of_a, of_b = (((c @ m) * c).sum(1) for m in (s * t, s * s, t * t))  # [1 + R]
+    taus: Floats = both / np.sqrt(np.maximum(of_a * of_b, 1e-300))  # 0 where one does not vary
+    return taus
 
 
 def ceiling(tau: Floats) -> Floats:
@@ -227,10 +235,13 @@ def _unpacked(arrays: dict[str, NDArray[Any]]) -> NarBench:
     side, width = settings["image_size"], settings["width"]
     counts = count_all(decisions, "resnet18_cifar", rule, side, 10, width, operators)
     judged = settings["score_images"]
+    macs = counts[:, 1].astype(float)
     shared = {
-        name: Scored(choice, judge, counts[:, 1].astype(float), decisions, operators)
+        name: [
+            Scored(choice, judge, macs, decisions, operators)
+            for choice, judge in arrays[f"scores_{name}"] / judged  # [draws, 2, V]
+        ]
         for name in WEIGHTS
-        for choice, judge in [arrays[f"scores_{name}"] / judged]
     }
     readings = {
         f"{kind}, {name}": arrays[f"{kind}_{name}"] / judged for name in WEIGHTS for kind in STATISTICS

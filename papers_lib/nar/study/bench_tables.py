@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from statistics import NormalDist
 
 from papers_lib.exhibits.intervals import Interval
 from papers_lib.exhibits.table import Cell, Table
@@ -13,8 +12,6 @@ from papers_lib.nar import bench
 from papers_lib.nar.study import exhibits
 from papers_lib.study import Results, Statement
 from papers_lib.study.data import read_statements
-
-NORMAL = NormalDist()
 
 WORDS = {
     "repeats": "half of the trainings with the other half",
@@ -41,7 +38,8 @@ def rankings() -> Table:
     every, few = found.taus(), found.taus(few=True)
     for name, tau in every.items():
         way, _, weights = name.partition(", ")
-        rows.append([WORDS[way], bench.WEIGHTS.get(weights), *_cells(tau), *_cells(few[name])])
+        draws = tau.draws if weights else None
+        rows.append([WORDS[way], bench.WEIGHTS.get(weights), draws, *_cells(tau), *_cells(few[name])])
     n, fitted, right = len(found.sample), found.fitted.mean(), found.trained.mean()
     total = f"{n} vectors, each trained {found.trained.shape[1]} times"
     kept = f"{int((found.fitted.mean(1) >= 0.95).sum())} of them fit 95 % or more of their training images"
@@ -49,8 +47,7 @@ def rankings() -> Table:
 
 
 def _cells(tau: bench.Correlation) -> list[Cell]:
-    assert tau.low is not None and tau.high is not None
-    return [tau.tau, Interval(tau.tau, tau.low, tau.high, bench.RESAMPLES)]
+    return [tau.tau, Interval(tau.tau, *tau.interval(), tau.draws)]
 
 
 @cache
@@ -66,22 +63,20 @@ def _claims() -> int:
 def bench_tau(results: Results, line: Statement) -> Finding:
     """Ranking `a` agrees with accuracy alone better than ranking `b`, or a perfect one, or the number `b`.
 
-    Column `metric` is "few" where only vectors with one to four replacements count. The raw interval is a
-    bootstrap over vectors, of one draw of images. Decided is by Bonferroni's rule for all such claims: the
-    normal interval that has the same width at 95 % must leave out 0 at 1 − 5 % / claims.
+    Column `metric` is "few" where only vectors with one to four replacements count. The interval is over
+    vectors and, of shared weights, over draws. Decided is by Bonferroni's rule for all such claims: the
+    interval at 1 − 5 % / claims must leave out 0.
     """
     few, found = line.metric == "few", known()
     if line.b in WORDS or line.b in found.rankings():
         gap = found.ahead(line.a, line.b, few)
     else:
-        tau, level = found.taus(few)[line.a], float(line.b)
-        assert tau.low is not None and tau.high is not None
-        gap = bench.Correlation(tau.tau - level, tau.low - level, tau.high - level)
-    assert gap.low is not None and gap.high is not None
-    sd = (gap.high - gap.low) / (2 * NORMAL.inv_cdf(0.975))
-    claims = _claims()
-    decided = abs(gap.tau) > sd * NORMAL.inv_cdf(1 - 0.025 / claims)
-    verdict: Verdict = "undecided" if not decided else "holds" if gap.tau > 0 else "fails"
-    text = f"τ ahead by {gap.tau:+.3f}, 95 % over vectors [{gap.low:+.3f}, {gap.high:+.3f}]"
+        tau = found.taus(few)[line.a]
+        gap = tau._replace(tau=tau.tau - float(line.b))
+    (low, high), claims = gap.interval(), _claims()
+    least, most = gap.interval(1 - 0.05 / claims)
+    verdict: Verdict = "holds" if least > 0 else "fails" if most < 0 else "undecided"
+    over = f"vectors and {gap.draws} draws" if gap.draws > 1 else "vectors"
+    text = f"τ ahead by {gap.tau:+.3f}, 95 % over {over} [{low:+.3f}, {high:+.3f}]"
     text += f", judged for all {claims} such claims"
     return Finding(verdict, text, kind="computed")

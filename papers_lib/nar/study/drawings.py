@@ -195,11 +195,11 @@ def operators(study: Refinement, results: Results) -> Figure:
 
 
 def tau() -> Figure:
-    """Stand-alone against shared accuracy of the benchmark's sample."""
+    """Stand-alone against shared accuracy of the benchmark's sample, in the first draw."""
     known, rows = bench_tables.known(), list[tuple[Any, ...]]()
     replaced, alone = (known.sample != 0).sum(1).tolist(), known.trained.mean(1).tolist()
-    for name, scored in known.shared.items():
-        shared = scored.judge[known.places].tolist()
+    for name, draws in known.shared.items():
+        shared = draws[0].judge[known.places].tolist()
         rows += [(name, *point) for point in zip(replaced, shared, alone, strict=True)]
 
     def draw(canvas: Any, data: pd.DataFrame) -> None:

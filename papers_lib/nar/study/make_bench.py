@@ -34,9 +34,9 @@ from papers_lib.settings import validate
 ARMS = {"pretrain": ("search", "enumerate"), "plain": ("search_plain", "enumerate_plain")}
 
 
-def planned() -> list[RunSpec]:
-    """The runs of seed 0, of which the file is made."""
-    return STUDY.plan(validate(Settings, {"profile": "frozen", "seeds": [0]}))
+def planned(seed: int) -> list[RunSpec]:
+    """The runs of a seed. Those of seed 0 are the first draw."""
+    return STUDY.plan(validate(Settings, {"profile": "frozen", "seeds": [seed]}))
 
 
 def trained(rows: list[ledger.Row]) -> list[ledger.Row]:
@@ -45,46 +45,57 @@ def trained(rows: list[ledger.Row]) -> list[ledger.Row]:
     Raises:
         PapersError: there are not two.
     """
-    asked = [spec for spec in planned() if spec.settings["kind"] == "alone"]
+    asked = [spec for spec in planned(0) if spec.settings["kind"] == "alone"]
     found = [row for spec in asked if (row := ledger.find(rows, spec))]
     if len(found) < 2:
         raise PapersError("the ledger has not two trainings of the sample: sweep them at frozen, and collect")
     return found
 
 
-def stored(store: Store) -> dict[str, Result]:
-    """The newest finished run of each search and its enumeration.
+def stored(store: Store) -> list[dict[str, Result]]:
+    """The newest finished run of each search and its enumeration, by draw: every seed that has all of them.
 
     Raises:
-        PapersError: one is missing.
+        PapersError: seed 0 has not.
     """
-    labels = {spec.identity: spec.label for spec in planned()}
     finished = sorted(store.finished(), key=lambda result: result.provenance["finished"])
-    found = {labels[run.spec.identity]: run for run in finished if run.spec.identity in labels}
-    wanted = [name for pair in ARMS.values() for name in pair]
-    if missing := [name for name in wanted if name not in found]:
-        raise PapersError(f"not run at profile frozen: {', '.join(missing)}; sweep them first")
-    return {name: found[name] for name in wanted}
+    draws, wanted = list[dict[str, Result]](), [name for pair in ARMS.values() for name in pair]
+    for seed in STUDY.sizes["frozen"].seeds:
+        labels = {spec.identity: spec.label for spec in planned(seed)}
+        found = {labels[run.spec.identity]: run for run in finished if run.spec.identity in labels}
+        missing = [name for name in wanted if name not in found]
+        if missing and seed == 0:
+            raise PapersError(f"not run at profile frozen: {', '.join(missing)}; sweep them first")
+        if not missing:
+            draws.append({name: found[name] for name in wanted})
+    return draws
 
 
-def scored(runs: dict[str, Result]) -> tuple[dict[str, Any], dict[str, Any]]:
+def scored(draws: list[dict[str, Result]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the file says of the scores, and their arrays."""
     arrays, picks = dict[str, Any](), dict[str, Any]()
-    settings = runs["enumerate"].spec.settings
+    settings = draws[0]["enumerate"].spec.settings
     for name, (search, enumerate_) in ARMS.items():
-        run = runs[enumerate_]
-        scores = checkpoint.load(Path(run.spec.folder) / "scores.pt") or {}
-        fractions = {f"scores_{name}": [scores[half].numpy() for half in ("choice", "judge")]}
-        for kind in bench.STATISTICS:
-            fractions[f"{kind}_{name}"] = [entry[kind] for entry in run.metrics["sample"]]
+        scores = [checkpoint.load(Path(runs[enumerate_].spec.folder) / "scores.pt") or {} for runs in draws]
+        halves = [[one[half].numpy() for half in ("choice", "judge")] for one in scores]
+        fractions: dict[str, Any] = {f"scores_{name}": halves}  # [draws, 2, V]
+        for kind in bench.STATISTICS:  # other draws read other vectors so
+            sample = draws[0][enumerate_].metrics["sample"]
+            fractions[f"{kind}_{name}"] = [entry[kind] for entry in sample]
         arrays |= {key: bench.right(values, settings["score_images"]) for key, values in fractions.items()}
-        found = runs[search].metrics
-        picks[name] = {
-            "vector": found["choices"]["pick"],
-            "samples": len(found["samples"]),
-            "equal_cost": run.metrics["draws"],
-        }
-    named = {name: _named(run.spec.identity, run.provenance["commit"]) for name, run in runs.items()}
+        picks[name] = [
+            {
+                "vector": runs[search].metrics["choices"]["pick"],
+                "samples": len(runs[search].metrics["samples"]),
+                "equal_cost": runs[enumerate_].metrics["draws"],
+            }
+            for runs in draws
+        ]
+    named = {
+        f"{name}, seed {run.spec.settings['seed']}": _named(run.spec.identity, run.provenance["commit"])
+        for runs in draws
+        for name, run in runs.items()
+    }
     return {"settings": settings, "picks": picks, "runs": named}, arrays
 
 

@@ -74,10 +74,11 @@ def cost(vector: Sequence[int]) -> str:
 
 
 def known(vector: Sequence[int]) -> str:
-    """What NAR-Bench knows of a vector of eight blocks: its ranks by shared weights, and its own accuracy."""
+    """What NAR-Bench knows of a vector of eight blocks: its ranks by each draw, and its accuracy."""
     found = bench_tables.known()
     entry, total = found.query(vector), len(found.counts)
-    ranks = [f"{entry.rank[name]:,.0f} {words}" for name, words in bench.WEIGHTS.items()]
+    spans = {name: (min(ranks), max(ranks)) for name, ranks in entry.rank.items()}  # over draws
+    ranks = [f"{low:,.0f} to {high:,.0f} {bench.WEIGHTS[name]}" for name, (low, high) in spans.items()]
     alone = [100 * x for x in entry.trained]
     trained = "not trained alone"
     if alone:
@@ -149,7 +150,7 @@ def picks(study: Refinement, results: Results) -> Figure:
         for choice in ("pick", "argmax")
     ]
     lines = len(rows) // 2
-    return exhibits.figure("picks", rows, _draw_picks, study.provenance(results), 1.4 + 0.2 * lines)
+    return exhibits.figure("picks", rows, _draw_picks, study.provenance(results), 1.3 + 0.16 * lines)
 
 
 def _draw_picks(canvas: Any, data: pd.DataFrame) -> None:
@@ -165,8 +166,9 @@ def _draw_picks(canvas: Any, data: pd.DataFrame) -> None:
         axes.pcolormesh(codes, edgecolors="white", linewidth=1.5, **scale)
         axes.set(title=title, xlabel="block")
         axes.set_xticks([i + 0.5 for i in range(len(codes[0]))], range(1, len(codes[0]) + 1))
-        names = [f"{row.search}, seed {row.seed}" for row in part.itertuples()]
-        axes.set_yticks([i + 0.5 for i in range(len(names))], names)
+        first = ~part["search"].duplicated()  # of its search, which is named there alone
+        named = part["search"].where(first, "").str.cat(part["seed"].astype(str), sep="  ")
+        axes.set_yticks([i + 0.5 for i in range(len(named))], named)
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)
