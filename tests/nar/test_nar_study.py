@@ -269,12 +269,12 @@ def test_tables_have_every_printed_number_and_our_mean(results):
 def test_claims_find_planted_effects(results):
     claims = STUDY.claims(results)
     verdicts = {claim.name: claim.finding.verdict for claim in claims}
-    holds = "C1a C1b C2a C2b C4a C9a C10a C11a C16a C16c C18b C18c"
+    holds = "C1a C1b C2a C2b C4a C8c C9a C10a C11a C16a C16c C18b C18c"
     fails = "C2c C4b C4e C7i C8d C13d C17b"  # C4e: the optimum trains worse than the pick
     assert {name: verdicts[name] for name in holds.split()} == dict.fromkeys(holds.split(), "holds")
     assert {name: verdicts[name] for name in fails.split()} == dict.fromkeys(fails.split(), "fails")
     # the same difference in all five seeds: their signs alone cannot decide
-    assert {verdicts[name] for name in ("C5b", "C6a", "C13f")} == {"undecided"}
+    assert {verdicts[name] for name in ("C5a", "C6a", "C13f")} == {"undecided"}
     assert {int(name[1:].rstrip("abcdefghi")) for name in verdicts} == set(range(1, 19)) - {14}
     assert len(verdicts) == len(claims)
     gap = next(claim.finding for claim in claims if claim.name == "C1d").difference
