@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import kendalltau
 
+from papers_lib import checkpoint
 from papers_lib.errors import PapersError
 from papers_lib.exhibits import ledger
 from papers_lib.nar import bench
 from papers_lib.nar.counting import count
 from papers_lib.nar.enumeration import index_of, vector_at
 from papers_lib.nar.study import bench_tables, make_bench
+from papers_lib.runs.store import Result
 from papers_lib.study import Results, Statement
 
 SETTINGS = {
@@ -133,6 +136,32 @@ def test_trainings_of_the_ledger_join_the_scores_of_a_file(tmp_path, capsys):
         make_bench.trained(rows[:1])
 
 
+def test_draws_are_the_seeds_that_have_all_their_runs(tmp_path):
+    """Seeds 0 and 3 have; seed 1 lacks an enumeration. Of reruns the newest counts."""
+    finished = []
+    for seed, names in ((0, 4), (1, 3), (3, 4), (0, 4)):
+        runs = {spec.label: spec for spec in make_bench.planned(seed)}
+        for name in [name for pair in make_bench.ARMS.values() for name in pair][:names]:
+            folder = tmp_path / f"{len(finished)}"
+            metrics = {"choices": {"pick": SAMPLE[seed]}, "samples": [0] * 10, "draws": 500 + len(finished)}
+            metrics["sample"] = [{"running": 0.25, "recalibrated": 0.25 + seed / 8}]
+            scores = torch.full((4**8,), (len(finished) + 1) / 800, dtype=torch.float64)
+            checkpoint.save(folder / "scores.pt", {"choice": scores, "judge": scores + 0.5})
+            spec = runs[name].model_copy(update={"folder": str(folder)})
+            told = {"finished": f"{len(finished):02}", "commit": "c"}
+            finished.append(Result(spec=spec, metrics=metrics, provenance=told))
+    draws = make_bench.stored(Namespace(finished=lambda: reversed(finished)))
+    assert [runs["search"].spec.seed for runs in draws] == [0, 3]
+    said, arrays = make_bench.scored(draws)
+    assert arrays["scores_pretrain"][:, 0, 0].tolist() == [13, 9]  # of the enumeration of each, as made above
+    assert arrays["scores_plain"][:, 1, 0].tolist() == [415, 411]
+    assert arrays["recalibrated_plain"].tolist() == [200]  # of the first draw alone
+    assert [pick["vector"] for pick in said["picks"]["plain"]] == [SAMPLE[0], SAMPLE[3]]
+    assert said["runs"].keys() == {f"{name}, seed {seed}" for name in draws[0] for seed in (0, 3)}
+    with pytest.raises(PapersError, match="not run at profile frozen: enumerate_plain; sweep them first"):
+        make_bench.stored(Namespace(finished=lambda: finished[:3]))
+
+
 def test_a_resample_is_tau_of_items_taken_several_times():
     random = np.random.default_rng(1)
     a, b = random.integers(0, 6, (2, 12)).astype(float)  # with ties
@@ -195,4 +224,7 @@ def test_the_shipped_file_is_that_of_its_card():
     assert len(content) <= 4 * 2**20
     shipped = bench.load()
     assert len(shipped.sample) >= 150 and shipped.trained.shape[1] >= 2
+    seeds = {int(name[-1]) for name in shipped.about["runs"] if name.startswith("search, seed")}
+    assert seeds == set(range(6)) and "seed, 0 to 5," in card and "six draws of each" in card
+    assert {len(draws) for draws in shipped.shared.values()} == {6}
     assert len({tuple(vector) for vector in shipped.sample.tolist()}) == len(shipped.sample)

@@ -111,11 +111,8 @@ class NarBench:
 
     def rankings(self) -> dict[str, Floats]:
         """Ways to rank the sample without training it, [draws, n] each; the greatest number is the best."""
-        macs, parameters = self.counts[self.places, 1], self.counts[self.places, 0]
-        ways = {
-            "cost": macs[None].astype(float),
-            "parameters": parameters[None].astype(float),
-        }  # dearer is better
+        parameters, macs = self.counts[self.places].T.astype(float)
+        ways = {"cost": macs[None], "parameters": parameters[None]}  # dearer is better
         for name, draws in self.shared.items():
             choice = np.stack([draw.choice[self.places] for draw in draws])
             judge = np.stack([draw.judge[self.places] for draw in draws])
@@ -137,8 +134,8 @@ class NarBench:
         `b` may be "perfect", too. Where one has the first draw alone, only that counts.
         """
         one, other = self._taus(a, few), self._taus(b, few)
-        alone = {"cost", "parameters", "repeats", "perfect"}  # of no draw: they stand against every one
-        if not alone & {a, b}:
+        of_no_draw = {"cost", "parameters", "repeats", "perfect"}  # these stand against every draw
+        if not of_no_draw & {a, b}:
             both = min(len(one), len(other))
             one, other = one[:both], other[:both]
         return _judged(one - other)

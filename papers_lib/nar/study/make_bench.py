@@ -143,7 +143,8 @@ def make(options: Namespace) -> int:
     content = options.file.read_bytes()
     count = len(trainings["trained"][0])
     print(f"{options.file.name}: {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
-    print(f"{count} trainings of each of {len(trainings['sample'])} vectors")
+    draws = len(scores["scores_pretrain"])
+    print(f"{count} trainings of each of {len(trainings['sample'])} vectors, {draws} draws of shared weights")
     return 0
 
 
